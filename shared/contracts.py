@@ -1,0 +1,780 @@
+"""Every event of Red Phone, declared once, with the value types that they share.
+
+The cast: `alerting` says what is said, `roster` who answers, `escalation` whether they were reached. A declaration here is
+the whole truth about a message: owner, name, version, key, meaning, fields, and who may read it on the feed. Only optional
+additions keep a version; snapshots of the JSON Schemas hold that.
+
+Instants are aware and in UTC. Durations are whole seconds and say so in their names. Partner codes are ISO 3166-1 alpha-2,
+`EU`, or `XR` for the secretariat.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from shared.events import EVERYONE, Event, Value, event
+
+SECRETARIAT = "XR"
+"""The secretariat is a partner with a rota like any other."""
+
+Code = Annotated[str, Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2, `EU`, or `XR`.", examples=["CA"])]
+
+
+# --- vocabulary -------------------------------------------------------------------------------------------------------
+
+
+class Precedence(StrEnum):
+    """How fast: it decides every deadline. Never derived from severity or from handling."""
+
+    FLASH = "FLASH"
+    IMMEDIATE = "IMMEDIATE"
+    PRIORITY = "PRIORITY"
+    ROUTINE = "ROUTINE"
+
+    @property
+    def rank(self) -> int:
+        """0 is the most urgent."""
+        return list(Precedence).index(self)
+
+
+class Tlp(StrEnum):
+    """Who may read: Traffic Light Protocol 2.0 labels, in their own spelling."""
+
+    RED = "TLP:RED"
+    AMBER_STRICT = "TLP:AMBER+STRICT"
+    AMBER = "TLP:AMBER"
+    GREEN = "TLP:GREEN"
+    CLEAR = "TLP:CLEAR"
+
+    @property
+    def link_only(self) -> bool:
+        """Whether channels, webhooks too, may carry only id, precedence and link."""
+        return self in (Tlp.RED, Tlp.AMBER_STRICT)
+
+
+class Status(StrEnum):
+    """CAP 1.2 `status`. Never changes along a chain of references."""
+
+    ACTUAL = "Actual"
+    EXERCISE = "Exercise"
+    SYSTEM = "System"
+    TEST = "Test"
+    DRAFT = "Draft"
+
+
+class MsgType(StrEnum):
+    """CAP 1.2 `msgType`."""
+
+    ALERT = "Alert"
+    UPDATE = "Update"
+    CANCEL = "Cancel"
+    ACK = "Ack"
+    ERROR = "Error"
+
+
+class Category(StrEnum):
+    """CAP 1.2 `category`."""
+
+    GEO = "Geo"
+    MET = "Met"
+    SAFETY = "Safety"
+    SECURITY = "Security"
+    RESCUE = "Rescue"
+    FIRE = "Fire"
+    HEALTH = "Health"
+    ENV = "Env"
+    TRANSPORT = "Transport"
+    INFRA = "Infra"
+    CBRNE = "CBRNE"
+    OTHER = "Other"
+
+
+class ResponseType(StrEnum):
+    """CAP 1.2 `responseType`."""
+
+    SHELTER = "Shelter"
+    EVACUATE = "Evacuate"
+    PREPARE = "Prepare"
+    EXECUTE = "Execute"
+    AVOID = "Avoid"
+    MONITOR = "Monitor"
+    ASSESS = "Assess"
+    ALL_CLEAR = "AllClear"
+    NONE = "None"
+
+
+class Urgency(StrEnum):
+    """CAP 1.2 `urgency`."""
+
+    IMMEDIATE = "Immediate"
+    EXPECTED = "Expected"
+    FUTURE = "Future"
+    PAST = "Past"
+    UNKNOWN = "Unknown"
+
+
+class Severity(StrEnum):
+    """CAP 1.2 `severity`: of the crisis, not of the message."""
+
+    EXTREME = "Extreme"
+    SEVERE = "Severe"
+    MODERATE = "Moderate"
+    MINOR = "Minor"
+    UNKNOWN = "Unknown"
+
+
+class Certainty(StrEnum):
+    """CAP 1.2 `certainty`."""
+
+    OBSERVED = "Observed"
+    LIKELY = "Likely"
+    POSSIBLE = "Possible"
+    UNLIKELY = "Unlikely"
+    UNKNOWN = "Unknown"
+
+
+class Standing(StrEnum):
+    """A partner's standing in the network."""
+
+    MEMBER = "member"
+    PARTICIPATING = "participating"
+    SECRETARIAT = "secretariat"
+
+
+class Role(StrEnum):
+    """What a credential may do; a credential may hold several."""
+
+    DRAFTER = "drafter"
+    RELEASER = "releaser"
+    DUTY_OFFICER = "duty_officer"
+    SENIOR_CONTACT = "senior_contact"
+    ROSTER_MANAGER = "roster_manager"
+    SECRETARIAT = "secretariat"
+    OBSERVER = "observer"
+    AUDITOR = "auditor"
+    ADMINISTRATOR = "administrator"
+
+
+class CredentialKind(StrEnum):
+    """A credential belongs to one person or to one system. Only persons draft and release."""
+
+    PERSON = "person"
+    SYSTEM = "system"
+
+
+class ChannelName(StrEnum):
+    """The ways to reach a contact, an office or a partner's own systems."""
+
+    WEBHOOK = "webhook"
+    EMAIL = "email"
+    SMS = "sms"
+    VOICE = "voice"
+    PUSH = "push"
+    CHAT = "chat"
+
+
+class EscalationKind(StrEnum):
+    """What a partner owes: an answer; nothing but to be told; or to take an unreached partner over."""
+
+    ANSWER = "answer"
+    INFORMATION = "information"
+    TAKEOVER = "takeover"
+
+
+class EscalationState(StrEnum):
+    """Where one partner's obligation stands."""
+
+    PENDING = "pending"
+    NOTIFIED = "notified"
+    ACKNOWLEDGED = "acknowledged"
+    CONSIDERING = "considering"
+    COMMITTED = "committed"
+    DECLINED = "declined"
+    NOTED = "noted"
+    UNREACHED = "unreached"
+    ENDED = "ended"
+
+
+class EndReason(StrEnum):
+    """Why an alert, and with it every escalation of it, ended."""
+
+    CANCELLED = "cancelled"
+    CLOSED = "closed"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    ACKNOWLEDGED = "acknowledged"
+    """Only for escalations of kind takeover: the partner that was unreached has answered."""
+
+
+class LevelReason(StrEnum):
+    """Why a level was paged."""
+
+    RELEASED = "released"
+    DEADLINE_PASSED = "deadline_passed"
+    REPEATED = "repeated"
+    CARRIED_OVER = "carried_over"
+    RAISED_BY_HAND = "raised_by_hand"
+    WRONG_PERSON = "wrong_person"
+    POSITION_REMINDER = "position_reminder"
+    POSITION_MISSED = "position_missed"
+    PARTNER_UNREACHED = "partner_unreached"
+    TAKEOVER_REPEATED = "takeover_repeated"
+
+
+class Gap(StrEnum):
+    """What was missing when a level was reached. A gap never delays: the next level is paged at once."""
+
+    EMPTY_LEVEL = "empty_level"
+    ALL_LEVELS_EMPTY = "all_levels_empty"
+    NO_DUTY_PLAN = "no_duty_plan"
+    DUTY_PLAN_EXPIRED = "duty_plan_expired"
+    DUTY_PLAN_UNREADABLE = "duty_plan_unreadable"
+    NO_REACHABLE_POINT = "no_reachable_point"
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+class Actor(Value):
+    """Who did something: a subject of a partner, with the name that may be shown to those entitled to it."""
+
+    subject: str
+    partner: Code
+    name: str | None = None
+    contact_id: UUID | None = None
+    kind: CredentialKind = CredentialKind.PERSON
+
+
+class Area(Value):
+    """A place: description, CAP polygons and circles, and geocodes.
+
+    `polygons` are rings of [longitude, latitude], closed, as in GeoJSON; `circles` are (longitude, latitude, radius_km).
+    """
+
+    description: str
+    polygons: tuple[tuple[tuple[float, float], ...], ...] = ()
+    circles: tuple[tuple[float, float, float], ...] = ()
+    geocodes: tuple[tuple[str, str], ...] = Field(
+        default=(), description="Pairs of value name and value, for example `iso3166-1-alpha-3` and `AFG`."
+    )
+
+
+class Info(Value):
+    """One language's text of an alert (a CAP `info` block)."""
+
+    language: str = "en"
+    categories: tuple[Category, ...] = (Category.OTHER,)
+    event: str
+    response_types: tuple[ResponseType, ...] = ()
+    urgency: Urgency = Urgency.UNKNOWN
+    severity: Severity = Severity.UNKNOWN
+    certainty: Certainty = Certainty.UNKNOWN
+    headline: str
+    description: str = ""
+    instruction: str = ""
+    onset: datetime | None = None
+    expires: datetime | None = None
+    sender_name: str | None = None
+    web: str | None = None
+    contact: str | None = None
+    is_translation: bool = False
+    parameters: tuple[tuple[str, str], ...] = ()
+    areas: tuple[Area, ...] = ()
+
+
+class Recipient(Value):
+    """One addressed partner. Its clock runs from `addressed_at`: the release, or the moment it was added later."""
+
+    partner: Code
+    kind: Literal[EscalationKind.ANSWER, EscalationKind.INFORMATION] = EscalationKind.ANSWER
+    addressed_at: datetime
+
+
+class Deadlines(Value):
+    """The network's waits for one precedence, in seconds from release (`next_level_every_seconds`: between levels)."""
+
+    acknowledge_within_seconds: int = Field(ge=1)
+    next_level_every_seconds: int | None = Field(default=None, ge=1)
+    unreached_after_seconds: int = Field(ge=1)
+    position_within_seconds: int = Field(ge=1)
+
+
+DEFAULT_DEADLINES: dict[Precedence, Deadlines] = {
+    Precedence.FLASH: Deadlines(
+        acknowledge_within_seconds=10 * 60,
+        next_level_every_seconds=5 * 60,
+        unreached_after_seconds=30 * 60,
+        position_within_seconds=2 * 3600,
+    ),
+    Precedence.IMMEDIATE: Deadlines(
+        acknowledge_within_seconds=30 * 60,
+        next_level_every_seconds=15 * 60,
+        unreached_after_seconds=90 * 60,
+        position_within_seconds=6 * 3600,
+    ),
+    Precedence.PRIORITY: Deadlines(
+        acknowledge_within_seconds=3 * 3600,
+        next_level_every_seconds=3600,
+        unreached_after_seconds=6 * 3600,
+        position_within_seconds=24 * 3600,
+    ),
+    Precedence.ROUTINE: Deadlines(
+        acknowledge_within_seconds=24 * 3600,
+        next_level_every_seconds=None,
+        unreached_after_seconds=48 * 3600,
+        position_within_seconds=48 * 3600,
+    ),
+}
+"""Used where the network says nothing. Message-precedence handling times are FLASH 10 min, IMMEDIATE 30 min, PRIORITY 3 h
+and ROUTINE; the other columns are this network's own choice and are configuration."""
+
+
+class PlannedPoint(Value):
+    """One way to reach somebody. `sealed_address` can be opened by escalation's key alone."""
+
+    id: UUID
+    channel: ChannelName
+    sealed_address: str
+    verified: bool = False
+    label: str | None = None
+
+
+class PlannedContact(Value):
+    """A person as the duty plan knows them."""
+
+    id: UUID
+    name: str
+    title: str = ""
+    languages: tuple[str, ...] = ("en",)
+    points: tuple[PlannedPoint, ...] = ()
+    subjects: tuple[str, ...] = Field(default=(), description="Subjects of this person's credentials.")
+
+
+class PlannedOffice(Value):
+    """A standing duty office, with the numbers that a takeover needs."""
+
+    id: UUID
+    name: str
+    switchboard: str | None = None
+    embassies: tuple[tuple[str, str], ...] = Field(default=(), description="Pairs of partner code and telephone number.")
+    points: tuple[PlannedPoint, ...] = ()
+
+
+class PlannedEndpoint(Value):
+    """One of the partner's own systems: a signed webhook."""
+
+    id: UUID
+    sealed_url: str
+    description: str = ""
+
+
+class PlannedShift(Value):
+    """A computed shift: this contact holds this rota from `start_at` until just before `end_at`."""
+
+    contact_id: UUID
+    start_at: datetime
+    end_at: datetime
+
+
+class PlannedRota(Value):
+    """One rota's computed shifts for the span of the plan."""
+
+    id: UUID
+    name: str
+    shifts: tuple[PlannedShift, ...] = ()
+
+
+class LevelTarget(Value):
+    """Whom a level pages: whoever holds a rota, one contact, or an office."""
+
+    kind: Literal["rota", "contact", "office"]
+    id: UUID
+
+
+class PlannedLevel(Value):
+    """One step of the escalation policy. `wait_seconds` may only shorten the network's own wait after this level."""
+
+    targets: tuple[LevelTarget, ...] = ()
+    wait_seconds: int | None = Field(default=None, ge=1)
+
+
+class PublishedCredential(Value):
+    """What every service keeps of a credential. The secret's SHA-256 is of 256 random bits, so it cannot be guessed."""
+
+    client_id: str
+    kind: CredentialKind
+    subject: str
+    name: str
+    partner: Code
+    roles: tuple[Role, ...]
+    contact_id: UUID | None = None
+    secret_sha256: str
+    revoked_at: datetime | None = None
+    version: int = 1
+
+
+class StartedEscalation(Value):
+    """One escalation as it was opened."""
+
+    escalation_id: UUID
+    partner: Code
+    kind: EscalationKind
+    state: EscalationState
+    level: int
+    due_at: datetime | None = None
+    acknowledge_by_at: datetime | None = None
+    unreached_at: datetime | None = None
+    gaps: tuple[Gap, ...] = ()
+    told: tuple[str, ...] = Field(default=(), description="Offices and roles that are paged, never names.")
+
+
+class EndedEscalation(Value):
+    """One escalation as it ended."""
+
+    escalation_id: UUID
+    partner: Code
+    kind: EscalationKind
+    state_before: EscalationState
+
+
+class PositionStance(StrEnum):
+    """A partner's substantive answer. `wrong_person` is no stance of the partner but sends the question on."""
+
+    CONSIDERING = "considering"
+    COMMITTED = "committed"
+    DECLINED = "declined"
+    NOTED = "noted"
+    WRONG_PERSON = "wrong_person"
+
+
+# --- alerting ---------------------------------------------------------------------------------------------------------
+
+
+@event(owner="alerting", version=1, key="alert_id")
+class AlertReleased(Event):
+    """An alert, or an Update of one, is released: every addressed partner owes an answer from now on.
+
+    Published again, with more recipients, when some are added later; `unique (alert_id, partner)` at escalation makes that
+    harmless. `root_alert_id` is the first message of the chain, `corrects` the one that this Update supersedes.
+    """
+
+    alert_id: UUID
+    root_alert_id: UUID
+    corrects: UUID | None = None
+    asks_anew: bool = False
+    reference: str = Field(examples=["RP-CA-2026-0042"])
+    crisis_id: UUID
+    raiser: Code
+    status: Status
+    msg_type: MsgType
+    precedence: Precedence
+    tlp: Tlp
+    released_at: datetime
+    expires_at: datetime
+    acknowledge_within_seconds: int | None = Field(default=None, ge=1)
+    recipients: tuple[Recipient, ...]
+    answers_visible: bool = False
+    released_by: Actor
+    drafted_by: Actor
+    info: tuple[Info, ...]
+    note: str | None = None
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.raiser, *(r.partner for r in self.recipients)})
+
+    def for_viewer(self, viewer: str) -> AlertReleased:
+        if viewer == self.raiser:
+            return self
+        hidden = {"name": None, "contact_id": None}
+        return self.model_copy(
+            update={
+                "released_by": self.released_by.model_copy(update=hidden),
+                "drafted_by": self.drafted_by.model_copy(update=hidden),
+            }
+        )
+
+
+@event(owner="alerting", version=1, key="alert_id")
+class AlertEnded(Event):
+    """The alert is over: cancelled (recalled), closed (stood down) or expired. It may overtake its own `AlertReleased`."""
+
+    alert_id: UUID
+    root_alert_id: UUID
+    reference: str
+    raiser: Code
+    reason: Literal[EndReason.CANCELLED, EndReason.CLOSED, EndReason.EXPIRED]
+    ended_at: datetime
+    note: str | None = None
+    recipients: tuple[Recipient, ...] = ()
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.raiser, *(r.partner for r in self.recipients)})
+
+
+# --- roster -----------------------------------------------------------------------------------------------------------
+
+
+@event(owner="roster", version=1, key="partner")
+class PartnerChanged(Event):
+    """A partner's own data, office and endpoints, whole, as of `version`. A lower version is ignored."""
+
+    partner: Code
+    version: int
+    name: str
+    standing: Standing
+    time_zone: str
+    languages: tuple[str, ...] = ("en",)
+    active: bool = True
+    office: PlannedOffice | None = None
+    endpoints: tuple[PlannedEndpoint, ...] = ()
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({EVERYONE})
+
+    def for_viewer(self, viewer: str) -> PartnerChanged:
+        if viewer == self.partner:
+            return self
+        return self.model_copy(update={"office": None, "endpoints": ()})
+
+
+@event(owner="roster", version=1, key="partner")
+class DutyPlanPublished(Event):
+    """A partner's computed shifts, people, levels and the network's deadlines. Escalation works from the newest one.
+
+    `plan_version` counts up per partner; a lower one is ignored. After `valid_until` the plan still names the last known
+    people, and is treated as expired.
+    """
+
+    partner: Code
+    plan_version: int
+    computed_at: datetime
+    valid_from: datetime
+    valid_until: datetime
+    time_zone: str
+    levels: tuple[PlannedLevel, ...] = ()
+    rotas: tuple[PlannedRota, ...] = ()
+    contacts: tuple[PlannedContact, ...] = ()
+    office: PlannedOffice | None = None
+    endpoints: tuple[PlannedEndpoint, ...] = ()
+    deadlines: dict[Precedence, Deadlines] = Field(default_factory=dict)
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.partner})
+
+
+@event(owner="roster", version=1, key="partner")
+class CredentialsPublished(Event):
+    """All credentials of one partner as of `version`, so that every service can issue and check tokens by itself."""
+
+    partner: Code
+    version: int
+    credentials: tuple[PublishedCredential, ...]
+
+
+# --- escalation -------------------------------------------------------------------------------------------------------
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class EscalationsStarted(Event):
+    """Escalations were opened for an alert, in one transaction, with the pages of their first level."""
+
+    alert_id: UUID
+    raiser: Code
+    started_at: datetime
+    escalations: tuple[StartedEscalation, ...]
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.raiser, SECRETARIAT})
+
+
+class _AboutOneEscalation(Event):
+    """Fields that every event about one escalation has."""
+
+    alert_id: UUID
+    escalation_id: UUID
+    partner: Code
+    raiser: Code
+    kind: EscalationKind = EscalationKind.ANSWER
+    subject_partner: Code | None = Field(
+        default=None, description="For kind takeover: the unreached partner. Otherwise absent."
+    )
+    answers_visible_to: tuple[Code, ...] = Field(
+        default=(), description="The other addressed partners, if the alert lets them see answers."
+    )
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.partner, self.raiser, SECRETARIAT})
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class PartnerNotified(_AboutOneEscalation):
+    """A channel accepted the first page of this escalation. It proves delivery and nothing more."""
+
+    notified_at: datetime
+    channel: ChannelName
+    told: str = Field(description="Office, role or endpoint that was told; never a name.")
+    level: int
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class LevelRaised(_AboutOneEscalation):
+    """A level was paged, or paged again. `next_due_at` is when the next thing happens if nobody answers."""
+
+    level: int
+    reason: LevelReason
+    raised_at: datetime
+    next_due_at: datetime | None
+    gaps: tuple[Gap, ...] = ()
+    told: tuple[str, ...] = Field(default=(), description="Offices and roles that are paged, never names.")
+    raised_by: Actor | None = None
+
+    def for_viewer(self, viewer: str) -> LevelRaised:
+        if self.raised_by is None or viewer == self.raised_by.partner:
+            return self
+        hidden = self.raised_by.model_copy(update={"name": None, "contact_id": None})
+        return self.model_copy(update={"raised_by": hidden})
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class PartnerAcknowledged(_AboutOneEscalation):
+    """A named, authorised human of the partner has received and understood the alert. It stops this escalation alone."""
+
+    acknowledged_at: datetime
+    acknowledged_by: Actor
+    asserted_by_system: str | None = Field(
+        default=None, description="Subject of the system that named the person, if a system acknowledged."
+    )
+    via: str = Field(default="api", examples=["api", "command_line", "carried_over"])
+    late: bool = False
+    seconds_from_release: float = 0.0
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.partner, self.raiser, SECRETARIAT, *self.answers_visible_to})
+
+    def for_viewer(self, viewer: str) -> PartnerAcknowledged:
+        if viewer in (self.partner, self.raiser):
+            return self
+        hidden = self.acknowledged_by.model_copy(update={"name": None, "contact_id": None})
+        return self.model_copy(update={"acknowledged_by": hidden, "asserted_by_system": None})
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class PositionTaken(_AboutOneEscalation):
+    """The partner's substantive answer, or that the wrong person was asked."""
+
+    stance: PositionStance
+    taken_at: datetime
+    taken_by: Actor
+    answer_by_at: datetime | None = None
+    note: str | None = None
+    offer: str | None = None
+    estimated_arrival_at: datetime | None = None
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.partner, self.raiser, SECRETARIAT, *self.answers_visible_to})
+
+    def for_viewer(self, viewer: str) -> PositionTaken:
+        if viewer in (self.partner, self.raiser):
+            return self
+        hidden = self.taken_by.model_copy(update={"name": None, "contact_id": None})
+        kept = {} if viewer in self.answers_visible_to else {"note": None, "offer": None}
+        return self.model_copy(update={"taken_by": hidden, **kept})
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class PartnerUnreached(_AboutOneEscalation):
+    """All levels are spent and nobody answered. Raiser and secretariat open takeover escalations of their own on this.
+
+    Carries what those need, whatever node they run on: the office's numbers, the alert's urgency, and whom to call first.
+    """
+
+    root_alert_id: UUID
+    reference: str
+    unreached_at: datetime
+    levels_tried: int
+    attempts: int
+    precedence: Precedence
+    status: Status
+    tlp: Tlp
+    expires_at: datetime
+    released_by: Actor
+    office: PlannedOffice | None = None
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.partner, self.raiser, SECRETARIAT})
+
+    def for_viewer(self, viewer: str) -> PartnerUnreached:
+        if viewer == self.raiser:
+            return self
+        hidden = self.released_by.model_copy(update={"name": None, "contact_id": None})
+        return self.model_copy(update={"released_by": hidden})
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class PartnerTakenOver(_AboutOneEscalation):
+    """A human of raiser or secretariat has taken an unreached partner over and will reach it by other means."""
+
+    taken_over_at: datetime
+    taken_over_by: Actor
+    ask_again_at: datetime
+
+    def for_viewer(self, viewer: str) -> PartnerTakenOver:
+        if viewer in (self.raiser, self.taken_over_by.partner):
+            return self
+        hidden = self.taken_over_by.model_copy(update={"name": None, "contact_id": None})
+        return self.model_copy(update={"taken_over_by": hidden})
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class EscalationsEnded(Event):
+    """Escalations ended with their alert, or because a takeover is no longer needed."""
+
+    alert_id: UUID
+    raiser: Code
+    reason: EndReason
+    ended_at: datetime
+    escalations: tuple[EndedEscalation, ...]
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.raiser, SECRETARIAT})
+
+
+@event(owner="escalation", version=1, key="contact_point_id")
+class ContactPointFailing(Event):
+    """A contact point or endpoint has failed several times in a row. Trying goes on; people on both sides are told."""
+
+    contact_point_id: UUID
+    partner: Code
+    raiser: Code | None = None
+    alert_id: UUID | None = None
+    channel: ChannelName
+    failures: int
+    reason: str
+    since_at: datetime
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.partner, SECRETARIAT} | ({self.raiser} if self.raiser else set()))
+
+
+@event(owner="escalation", version=1, key="contact_point_id")
+class ContactPointRecovered(Event):
+    """A contact point or endpoint that was failing has accepted a page again."""
+
+    contact_point_id: UUID
+    partner: Code
+    raiser: Code | None = None
+    alert_id: UUID | None = None
+    channel: ChannelName
+    recovered_at: datetime
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.partner, SECRETARIAT} | ({self.raiser} if self.raiser else set()))
+
+
+POSITION_ANSWER_WITHIN_MAX = timedelta(days=30)
+"""A `considering` may put its own `answer_by` off by at most this."""

@@ -1,0 +1,100 @@
+"""Background loops: each takes no input, is woken early, and runs periodically anyway.
+
+A loop reads what to do from the database alone, so the path after a crash is the everyday path. `run_once` returns how much
+it did; a full batch runs again at once. An exception is logged and answered by a growing pause: a loop never ends by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from shared.clock import Clock
+from shared.log import get_logger
+
+log = get_logger(__name__)
+
+FAILURE_PAUSE_SECONDS_MAX = 5.0
+
+
+class Loop:
+    """Runs `run_once` when woken and every `interval_seconds`; `run_once` returns the number of things it did.
+
+    `again_when` is the count from which the next pass follows at once, because more work is likely to wait.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run_once: Callable[[], Awaitable[int]],
+        *,
+        interval_seconds: float,
+        again_when: int = 1,
+        clock: Clock,
+    ) -> None:
+        self.name = name
+        self.run_once = run_once
+        self.failures = 0
+        self.passes = 0
+        self.last_pass_monotonic: float | None = None
+        self._interval_seconds = interval_seconds
+        self._again_when = again_when
+        self._clock = clock
+        self._woken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """Asks for a pass now. Cheap, and safe to call at any time, also before the start."""
+        self._woken.set()
+
+    def start(self) -> None:
+        """Starts the periodic task on the running event loop."""
+        self._task = asyncio.create_task(self._run(), name=f"loop:{self.name}")
+
+    async def stop(self) -> None:
+        """Ends the task; a pass that is under way is cancelled, and its rows stay for the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            self._woken.clear()
+            try:
+                done = await self.run_once()
+                if self.failures:
+                    log.info("loop.recovered", loop=self.name, failures=self.failures)
+                self.failures = 0
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self.failures += 1
+                log.warning("loop.failed", loop=self.name, failures=self.failures, error=type(error).__name__, exc_info=True)
+                await self._pause(min(FAILURE_PAUSE_SECONDS_MAX, 0.1 * 2 ** min(self.failures, 6)))
+                continue
+            self.passes += 1
+            self.last_pass_monotonic = self._clock.monotonic()
+            if done < self._again_when:
+                await self._pause(self._interval_seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+
+
+async def run_until_idle(loops: list[Loop], *, passes_max: int = 200) -> int:
+    """Calls every loop's `run_once` until none of them finds anything to do; for tests and simulation."""
+    total = 0
+    for _ in range(passes_max):
+        done = 0
+        for loop in loops:
+            done += await loop.run_once()
+        total += done
+        if done == 0:
+            return total
+    message = f"the loops {[loop.name for loop in loops]} were still busy after {passes_max} passes"
+    raise RuntimeError(message)
