@@ -1,0 +1,147 @@
+"""PostgreSQL: pools with short tempers, and transactions whose commit is plain to see.
+
+`Database.transaction()` yields a SQLAlchemy connection inside a transaction: leaving the block commits, an exception rolls
+back. Trouble with the server becomes `Unavailable`; a commit whose answer is lost is *unknown*, and callers try again with
+the same idempotency key. Time is always a parameter: `now()` in SQL is not used.
+
+Every service has intake connections of its own (requests, acknowledgements) beside those for background work, so that a
+busy background never keeps a person waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import orjson
+from sqlalchemy import MetaData, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from shared.errors import Unavailable
+
+POOL_TIMEOUT_SECONDS = 1.0
+CONNECT_TIMEOUT_SECONDS = 2.0
+COMMAND_TIMEOUT_SECONDS = 3.0
+LOCK_TIMEOUT = "1s"
+IDLE_IN_TRANSACTION_TIMEOUT = "5s"
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+shared_metadata = MetaData(naming_convention=NAMING)
+"""The tables that exist in the database of every service."""
+
+Transaction = AsyncConnection
+"""A connection inside an open transaction; only `Database.transaction` makes one."""
+
+
+def service_metadata() -> MetaData:
+    """The metadata for one service's own tables, with the house's names for constraints."""
+    return MetaData(naming_convention=NAMING)
+
+
+_CONNECTION_STATES = ("08", "57P", "53", "55P03", "40001", "40P01", "25P03", "57014")
+"""SQLSTATE prefixes that say "not now": connection lost, shut down, out of resources, lock or statement timed out."""
+
+
+def driver_url(url: str) -> str:
+    """The same address for SQLAlchemy with asyncpg; takes `postgresql://` and `postgres://` as people write them."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.split("+")[0] not in {"postgres", "postgresql"}:
+        message = "a database URL begins with postgresql://"
+        raise ValueError(message)
+    return f"postgresql+asyncpg://{rest}"
+
+
+class Database:
+    """One pool of connections to one database."""
+
+    def __init__(self, url: str, *, pool_size: int = 8, application_name: str = "redphone") -> None:
+        self._engine = create_async_engine(
+            driver_url(url),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=POOL_TIMEOUT_SECONDS,
+            pool_pre_ping=True,
+            pool_use_lifo=True,
+            json_serializer=lambda value: orjson.dumps(value).decode(),
+            json_deserializer=orjson.loads,
+            hide_parameters=True,
+            connect_args={
+                "timeout": CONNECT_TIMEOUT_SECONDS,
+                "command_timeout": COMMAND_TIMEOUT_SECONDS,
+                "server_settings": {
+                    "application_name": application_name,
+                    "lock_timeout": LOCK_TIMEOUT,
+                    "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT,
+                    "jit": "off",
+                    "TimeZone": "UTC",
+                },
+            },
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """A transaction: commits when the block ends, rolls back on an exception. Raises `Unavailable` for trouble."""
+        with_trouble = _trouble
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except PoolTimeoutError as error:
+            raise Unavailable("all database connections are busy; try again", code="database_busy") from error
+        except (DBAPIError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if (trouble := with_trouble(error)) is not None:
+                raise trouble from error
+            raise
+
+    async def time(self) -> datetime:
+        """The database server's present instant: what the process clock follows."""
+        async with self.transaction() as tx:
+            return (await tx.execute(text("SELECT clock_timestamp()"))).scalar_one()  # type: ignore[no-any-return]
+
+    async def warm(self, connections: int) -> None:
+        """Opens connections ahead of the first request."""
+        opened = [await self._engine.connect() for _ in range(connections)]
+        for connection in opened:
+            await connection.close()
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self._engine.dispose()
+
+
+async def raw(tx: Transaction) -> asyncpg.Connection[Any]:
+    """The driver's own connection inside the same transaction, for the two measured hot statements."""
+    connection = (await tx.get_raw_connection()).driver_connection
+    assert isinstance(connection, asyncpg.Connection)
+    return connection
+
+
+async def begin_raw(tx: Transaction) -> asyncpg.Connection[Any]:
+    """Like `raw`, after making sure that the transaction has begun at the server: SQLAlchemy begins lazily."""
+    await tx.execute(text("SELECT 1"))
+    return await raw(tx)
+
+
+def _trouble(error: BaseException) -> Unavailable | None:
+    """`Unavailable` if the error speaks of the server's state, None if it is a bug of ours."""
+    if isinstance(error, (OSError, TimeoutError, InterfaceError, OperationalError)):
+        return Unavailable("the database does not answer; try again", code="database_unavailable")
+    original = error.orig if isinstance(error, DBAPIError) else error
+    cause = getattr(original, "__cause__", None) or original
+    if isinstance(cause, (OSError, TimeoutError, asyncpg.InterfaceError)):
+        return Unavailable("the database does not answer; try again", code="database_unavailable")
+    state = getattr(cause, "sqlstate", None) or getattr(original, "sqlstate", None)
+    if isinstance(state, str) and state.startswith(_CONNECTION_STATES):
+        return Unavailable("the database cannot do this now; try again", code="database_unavailable")
+    return None

@@ -1,0 +1,280 @@
+"""The outbox: the only door to the bus, and the numbered journal that the feed serves.
+
+`append` writes events in the caller's transaction. After the commit the caller hands the same messages to
+`Relay.publish`, which tries at once; the relay loop publishes whatever that missed. Rows are never deleted on publishing.
+A crash in between publishes twice: the message id is the broker's key for duplicates, and the inbox removes the rest.
+
+The sequencer gives *committed* rows their position, one writer at a time, so a reader that asks for "after position n"
+never skips a row whose transaction committed late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, Table, Text, Uuid, bindparam, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+
+from shared.clock import Clock
+from shared.db import Database, Transaction, shared_metadata
+from shared.errors import ContractViolation
+from shared.events import EVENT_BYTES_MAX, Cause, Event, Message, parse
+from shared.ids import Ids, MessageId
+
+RELAY_BATCH = 200
+SEQUENCE_BATCH = 1000
+INLINE_TIMEOUT_SECONDS = 0.5
+RELAY_TIMEOUT_SECONDS = 1.0
+RELAY_GRACE_SECONDS = 1.0
+"""How old a row must be before a relay takes it: younger ones are still in the hands of whoever committed them."""
+
+outbox = Table(
+    "outbox",
+    shared_metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("visible_to", ARRAY(Text), nullable=False),
+    Column("correlation_id", Uuid, nullable=False),
+    Column("causation_id", Uuid),
+    Column("trace_parent", Text),
+    Column("occurred_at", DateTime(timezone=True), nullable=False),
+    Column("published_at", DateTime(timezone=True)),
+    Column("position", BigInteger),
+    Index("ix_outbox_unpublished", "id", postgresql_where=text("published_at IS NULL")),
+    Index("ix_outbox_unnumbered", "id", postgresql_where=text("position IS NULL")),
+    Index("uq_outbox_position", "position", unique=True),
+)
+
+sequences = Table(
+    "sequences",
+    shared_metadata,
+    Column("name", Text, primary_key=True),
+    Column("last_position", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False, server_default="0"),
+)
+"""The last position that was given out, one row per numbered table; locking the row makes the sequencer single."""
+
+
+class Publisher(Protocol):
+    """The part of the bus that the relay needs."""
+
+    async def publish(self, messages: Sequence[Message[Any]], *, timeout_seconds: float) -> set[MessageId]:
+        """Returns the ids that the broker confirmed; never raises for broker trouble."""
+
+
+def wrap(events: Iterable[Event], *, cause: Cause, ids: Ids, now: datetime) -> list[Message[Event]]:
+    """The messages for events, before they are stored: for statements that insert outbox rows themselves."""
+    return [
+        Message(
+            id=MessageId(ids.new()),
+            body=event,
+            occurred_at=now,
+            correlation_id=cause.correlation_id,
+            causation_id=cause.causation_id,
+            trace_parent=cause.trace_parent,
+        )
+        for event in events
+    ]
+
+
+def row_of(message: Message[Event]) -> dict[str, Any]:
+    """The outbox row of a message; raises `ContractViolation` for an event that no broker would take."""
+    body = message.body.model_dump_json()
+    if len(body) > EVENT_BYTES_MAX:
+        detail = f"{message.body.type} is {len(body)} bytes long; at most {EVENT_BYTES_MAX} fit"
+        raise ContractViolation(detail, code="event_too_large")
+    return {
+        "id": message.id,
+        "type": message.body.type,
+        "key": message.body.key,
+        "body": body,
+        "visible_to": sorted(message.body.visible_to()),
+        "correlation_id": message.correlation_id,
+        "causation_id": message.causation_id,
+        "trace_parent": message.trace_parent,
+        "occurred_at": message.occurred_at,
+    }
+
+
+async def append(
+    tx: Transaction, events: Iterable[Event], *, cause: Cause, ids: Ids, now: datetime
+) -> list[Message[Event]]:
+    """Writes events into the caller's transaction; give the result to `Relay.publish` after the commit."""
+    messages = wrap(events, cause=cause, ids=ids, now=now)
+    if messages:
+        await tx.execute(insert(outbox), [row_of(message) for message in messages])
+    return messages
+
+
+def message_of(row: Any) -> Message[Event]:
+    """The message of an outbox row."""
+    return Message(
+        id=MessageId(row.id),
+        body=parse(row.type, row.body.encode()),
+        occurred_at=row.occurred_at,
+        correlation_id=row.correlation_id,
+        causation_id=row.causation_id,
+        trace_parent=row.trace_parent,
+    )
+
+
+class Relay:
+    """Publishes committed rows: at once for whoever just committed, and in a loop for whatever that missed."""
+
+    def __init__(self, database: Database, publisher: Publisher, clock: Clock) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._clock = clock
+        self._in_hand: set[MessageId] = set()
+        self._confirmed: set[MessageId] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self.on_publish: list[Any] = []
+
+    async def publish(self, messages: Sequence[Message[Event]]) -> None:
+        """Publishes just-committed messages and waits at most half a second. Never raises: the loop is the backstop."""
+        if not messages:
+            return
+        ids = {message.id for message in messages}
+        self._in_hand |= ids
+        try:
+            self._confirmed |= await self._publisher.publish(messages, timeout_seconds=INLINE_TIMEOUT_SECONDS)
+        finally:
+            self._in_hand -= ids
+        for wake in self.on_publish:
+            wake()
+
+    def publish_soon(self, messages: Sequence[Message[Event]]) -> None:
+        """Like `publish`, without keeping the caller: for background work whose result nobody awaits."""
+        if messages:
+            task = asyncio.create_task(self.publish(messages))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def run_once(self) -> int:
+        """One pass: marks what was confirmed, publishes what is left over. Returns the number of rows published."""
+        confirmed, self._confirmed = self._confirmed, set()
+        now = self._clock.now()
+        try:
+            async with self._database.transaction() as tx:
+                if confirmed:
+                    await _mark(tx, confirmed, now)
+                    confirmed = set()
+                rows = (
+                    await tx.execute(
+                        select(outbox)
+                        .where(outbox.c.published_at.is_(None))
+                        .where(outbox.c.occurred_at <= now - timedelta(seconds=RELAY_GRACE_SECONDS))
+                        .where(outbox.c.id.not_in(self._in_hand | self._confirmed) if self._in_hand | self._confirmed else text("true"))
+                        .order_by(outbox.c.id)
+                        .limit(RELAY_BATCH)
+                        .with_for_update(skip_locked=True)
+                    )
+                ).all()
+                if not rows:
+                    return 0
+                done = await self._publisher.publish(
+                    [message_of(row) for row in rows], timeout_seconds=RELAY_TIMEOUT_SECONDS
+                )
+                if done:
+                    await _mark(tx, done, now)
+                return len(done)
+        finally:
+            self._confirmed |= confirmed
+
+    async def drain(self) -> None:
+        """Waits for publishing under way; called when the service stops."""
+        if self._background:
+            await asyncio.gather(*self._background, return_exceptions=True)
+
+
+async def _mark(tx: Transaction, ids: set[MessageId], now: datetime) -> None:
+    await tx.execute(
+        update(outbox).where(outbox.c.id == bindparam("row_id")).values(published_at=now),
+        [{"row_id": row_id} for row_id in sorted(ids)],
+    ) if len(ids) == 1 else await tx.execute(
+        update(outbox).where(outbox.c.id.in_(ids)).values(published_at=now)
+    )
+
+
+async def unpublished(tx: Transaction, *, older_than: datetime) -> int:
+    """How many rows wait for the broker since before `older_than`: what the reconciler watches."""
+    found = await tx.execute(
+        text("SELECT count(*) FROM outbox WHERE published_at IS NULL AND occurred_at < :older_than"),
+        {"older_than": older_than},
+    )
+    return int(found.scalar_one())
+
+
+class Sequencer:
+    """Numbers committed rows of the outbox, and of any table given, so that readers can resume from a position."""
+
+    def __init__(self, database: Database, tables: Sequence[str] = ("outbox",)) -> None:
+        self._database = database
+        self._tables = tables
+        self.on_numbered: list[Any] = []
+
+    async def run_once(self) -> int:
+        """One pass over every table; returns the number of rows that got a position."""
+        total = 0
+        for table in self._tables:
+            async with self._database.transaction() as tx:
+                total += await number_rows(tx, table)
+        if total:
+            for wake in self.on_numbered:
+                wake()
+        return total
+
+
+async def number_rows(tx: Transaction, table: str) -> int:
+    """Gives the next positions to the committed rows of `table` that have none, in the order of their ids."""
+    waiting = (
+        await tx.execute(text(f"SELECT 1 FROM {table} WHERE position IS NULL LIMIT 1"))  # noqa: S608 - our own names
+    ).first()
+    if waiting is None:
+        return 0
+    await tx.execute(
+        text("INSERT INTO sequences (name, last_position) VALUES (:name, 0) ON CONFLICT DO NOTHING"), {"name": table}
+    )
+    last = (
+        await tx.execute(text("SELECT last_position FROM sequences WHERE name = :name FOR UPDATE"), {"name": table})
+    ).scalar_one()
+    numbered = await tx.execute(
+        text(
+            f"""
+            WITH waiting AS (
+                SELECT id, row_number() OVER (ORDER BY id) AS step FROM (
+                    SELECT id FROM {table} WHERE position IS NULL ORDER BY id LIMIT :batch
+                ) AS oldest
+            )
+            UPDATE {table} AS t SET position = CAST(:last AS bigint) + waiting.step FROM waiting WHERE t.id = waiting.id
+            """  # noqa: S608 - our own names
+        ),
+        {"last": last, "batch": SEQUENCE_BATCH},
+    )
+    await tx.execute(
+        text("UPDATE sequences SET last_position = :position WHERE name = :name"),
+        {"position": last + numbered.rowcount, "name": table},
+    )
+    return int(numbered.rowcount)
+
+
+async def feed_page(
+    tx: Transaction, *, after: int, limit: int, viewer: str | None
+) -> list[tuple[int, Message[Event]]]:
+    """Up to `limit` numbered messages after a position, for one partner, or for services (`viewer` None: all)."""
+    query = select(outbox).where(outbox.c.position > after).order_by(outbox.c.position).limit(limit)
+    if viewer is not None:
+        query = query.where(outbox.c.visible_to.overlap([viewer, "*"]))
+    rows = (await tx.execute(query)).all()
+    return [(row.position, message_of(row)) for row in rows]
+
+
+def correlation_of(request_id: UUID) -> Cause:
+    """The cause of a chain that a request began."""
+    return Cause(correlation_id=request_id)
