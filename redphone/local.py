@@ -24,12 +24,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import structlog
+
 from redphone.local_nats import Nats
 from redphone.local_postgres import SERVICES, Postgres, create_missing_databases, database_name
 from redphone.local_process import LocalServerError, Remembered, Server, keep_running, take_down_leftovers
-from shared.log import get_logger
 
-log = get_logger(__name__)
+log = structlog.get_logger(__name__)
 
 __all__ = [
     "SERVICES",

@@ -19,11 +19,11 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import asyncpg
+import structlog
 
 from redphone.local_process import Account, LocalServerError, Remembered, Server, run_program
-from shared.log import get_logger
 
-log = get_logger(__name__)
+log = structlog.get_logger(__name__)
 
 SERVICES = ("alerting", "roster", "escalation")
 POSTGRES_MAJOR = 18
@@ -116,7 +116,11 @@ class Postgres(Server):
 
     async def complete(self) -> None:
         """Make the roles and databases that are missing."""
-        await self._ensure_databases()
+        try:
+            await self._ensure_databases()
+        except asyncpg.PostgresError as error:
+            message = f"PostgreSQL cannot create its databases: {type(error).__name__} (log: {self.log_path})."
+            raise LocalServerError(message) from error
 
     async def is_ready(self) -> bool:
         """Whether a connection can be made."""

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import psutil
+import structlog
 
-from shared.log import get_logger
-
-log = get_logger(__name__)
+log = structlog.get_logger(__name__)
 
 START_SECONDS_MAX = 60.0  # recovery after a crash replays at most the write-ahead log since the last checkpoint
 PROBE_PAUSE_SECONDS = 0.02
@@ -102,19 +101,23 @@ class Server:
             if self.running:
                 return
             self.wanted = True
-            await self.prepare()
             try:
+                await self.prepare()
                 async with asyncio.timeout(START_SECONDS_MAX):
                     while not await self._start_once():
                         log.info("server.start_repeated", server=self.name)
+                await self.complete()
             except TimeoutError:
                 await self._end(signal.SIGKILL)
                 message = f"{self.name} did not answer within {START_SECONDS_MAX:.0f} s; its log is {self.log_path}."
                 raise LocalServerError(message) from None
+            except OSError as error:
+                await self._end(signal.SIGKILL)
+                message = f"{self.name} cannot be started: {error.strerror} ({error.filename or self.log_path})."
+                raise LocalServerError(message) from error
             except BaseException:
                 await self._end(signal.SIGKILL)
                 raise
-            await self.complete()
             self.started.set()
 
     async def stop(self) -> None:

@@ -1,0 +1,114 @@
+"""A real PostgreSQL and a real NATS server per test session (and xdist worker), and a fresh database for each test.
+
+A template database per service is migrated once; a test gets a clone of it in some 50 ms and commits for real.
+PostgreSQL runs without fsync here: these tests are about what is written, not about power cuts. NATS lives as long: a
+test that makes streams deletes them, or gives them names of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from redphone.local import LocalServers, ServerUrls, database_name
+from redphone.local_postgres import access_rights, table_rights
+
+Migrate = Callable[[str], Awaitable[None]]
+"""Brings the database at an owner's URL up to date."""
+
+
+@dataclass(frozen=True)
+class Clone:
+    """One test's database: `url` logs in as the service does, `owner_url` as migrations do."""
+
+    name: str
+    url: str
+    owner_url: str
+
+
+class Cluster:
+    """Both servers in a temporary directory, and the templates that tests clone."""
+
+    def __init__(self) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="redphone-test-"))
+        self.servers = LocalServers(self._directory, fsync=False, sync_always=False)
+        self._urls: ServerUrls | None = None
+        self._templates: dict[str, str] = {}
+        self._numbers = itertools.count(1)
+
+    async def start(self) -> None:
+        """Start both servers; about a second."""
+        self._urls = await self.servers.start()
+
+    async def stop(self) -> None:
+        """Stop both servers and remove everything."""
+        await self.servers.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    @property
+    def urls(self) -> ServerUrls:
+        """Where the servers are."""
+        assert self._urls is not None, "the cluster is not started"
+        return self._urls
+
+    @property
+    def nats_url(self) -> str:
+        """Where the broker is."""
+        return self.urls.nats_url
+
+    async def prepare(self, service: str, migrate: Migrate) -> None:
+        """Make the service's template by running its migrations once; nothing to do on a second call."""
+        if service in self._templates:
+            return
+        template = f"template_{service}"
+        clone = await self._create(service, template, source="template1")
+        async with self._as_superuser(template) as connection:
+            await connection.execute(
+                table_rights(owner=f"{database_name(service)}_owner", login=database_name(service))
+            )
+        await migrate(clone.owner_url)
+        self._templates[service] = template
+
+    @asynccontextmanager
+    async def clone(self, service: str) -> AsyncIterator[Clone]:
+        """A fresh copy of the service's template (empty, if none was prepared), dropped afterwards with its
+        connections.
+        """
+        if service not in self._templates:
+            await self.prepare(service, _no_migration)
+        clone = await self._create(service, f"{service}_{next(self._numbers)}", source=self._templates[service])
+        try:
+            yield clone
+        finally:
+            async with self._as_superuser("postgres") as connection:
+                await connection.execute(f"DROP DATABASE IF EXISTS {clone.name} WITH (FORCE)")
+
+    async def _create(self, service: str, name: str, *, source: str) -> Clone:
+        owner = f"{database_name(service)}_owner"
+        async with self._as_superuser("postgres") as connection:
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {source} OWNER {owner}")
+            await connection.execute(access_rights(name, login=database_name(service)))
+        return Clone(
+            name=name,
+            url=self.servers.postgres.url(name, role=database_name(service)),
+            owner_url=self.servers.postgres.url(name, role=owner),
+        )
+
+    @asynccontextmanager
+    async def _as_superuser(self, database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        connection = await asyncpg.connect(self.servers.postgres.url(database, role="postgres"))
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+async def _no_migration(_owner_url: str) -> None:
+    """For a service that has no tables in a test."""
