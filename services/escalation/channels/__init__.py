@@ -1,0 +1,127 @@
+"""Channels: the ways in which a page leaves the house. One file each, behind one small protocol.
+
+The cast: an `Outgoing` (what is to be sent), a `Channel` (how), a `SendResult` (what became of it, with a `Reason` that
+an operator reads as it stands), and `build_channels`, the one place that knows which channels there are.
+
+The promise: `send` always returns a result within the channel's own time limit and never raises, so that the delivery
+loop has one code path; what one contact point does never delays the page to another. A failed result means that nobody
+confirmed the page, not that it did not arrive: a page whose fate is unknown is sent again under the same id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from shared.clock import Clock
+from shared.egress import EgressPolicy, Resolver
+from shared.webhooks import SigningKey
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One attempt at one page. `repr` leaves out whom it reaches and what it says, so that it may be logged."""
+
+    page_id: UUID
+    """Stable over all attempts; receivers drop the second copy by it."""
+    attempt: int
+    """Counts from 1."""
+    message_type: str
+    """For example `alert.released`."""
+    contact_point_id: UUID
+    """The key of isolation: what shares it may wait for each other, and nothing else may."""
+    target: str = field(repr=False)
+    """The address in clear: a URL for webhooks."""
+    body: bytes = field(repr=False)
+    sent_at: datetime
+
+
+class AttemptState(StrEnum):
+    """What became of an attempt: `sent` (a provider has it), `delivered` (the endpoint has it), or neither."""
+
+    SENT = "sent"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+class Reason(StrEnum):
+    """Why an attempt ended as it did. A closed set: it is stored, counted, and read by operators and partners."""
+
+    ACCEPTED = "accepted"
+    HTTP_STATUS = "http_status"
+    REDIRECT_REFUSED = "redirect_refused"
+    RESPONSE_TOO_LARGE = "response_too_large"
+    RESPONSE_MALFORMED = "response_malformed"
+    TIMEOUT = "timeout"
+    CONNECT_FAILED = "connect_failed"
+    TLS_FAILED = "tls_failed"
+    DISCONNECTED = "disconnected"
+    NAME_FAILED = "dns_failed"
+    ADDRESS_REFUSED = "address_refused"
+    TARGET_REFUSED = "target_refused"
+    ENDPOINT_BUSY = "endpoint_busy"
+    CHANNEL_UNAVAILABLE = "channel_unavailable"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """What became of one attempt."""
+
+    state: AttemptState
+    reason: Reason
+    detail: str | None
+    """A few words for an operator ("HTTP 503"); never a secret, an address or anything that the other side wrote."""
+    status_code: int | None
+    """Also set if the answer broke off after its status had come."""
+    retry_after_seconds: float | None
+    elapsed_seconds: float
+    provider_id: str | None = None
+    """The provider's own name for the message, where there is a provider."""
+
+
+class Channel(Protocol):
+    """One way to reach a contact point."""
+
+    name: str
+
+    async def send(self, page: Outgoing) -> SendResult:
+        """Try once. Never raises, except for being cancelled; ends within the channel's time limit."""
+
+    async def prepare(self, contact_point_id: UUID, target: str) -> None:
+        """Do ahead of time what a first attempt would otherwise wait for. Never raises, and may do nothing."""
+
+    async def close(self) -> None:
+        """Release everything. Attempts under way end as failed."""
+
+
+def build_channels(
+    *,
+    clock: Clock,
+    egress_policy: EgressPolicy,
+    signing_keys: Sequence[SigningKey],
+    version: str,
+    extra_roots_pem: bytes | None = None,
+) -> dict[str, Channel]:
+    """All channels of this installation by the name that contact points use for them.
+
+    `extra_roots_pem` holds certificate authorities that partners' endpoints use and the system does not know.
+    """
+    # Here and not above, because every channel imports the protocol from this file.
+    from services.escalation.channels.webhook import WebhookChannel  # noqa: PLC0415
+
+    channels: list[Channel] = [
+        WebhookChannel(
+            clock=clock,
+            resolver=Resolver(egress_policy, monotonic=clock.monotonic),
+            signing_keys=signing_keys,
+            version=version,
+            extra_roots_pem=extra_roots_pem,
+        )
+    ]
+    return {channel.name: channel for channel in channels}

@@ -1,0 +1,387 @@
+"""Pages to partners' systems: one signed POST to an address that the guard has chosen.
+
+The cast: a `WebhookChannel`, which keeps one HTTP client per contact point (an endpoint), pinned to one resolved
+address while TLS verifies against the name; `WebhookLimits`; and `_failure_of`, which turns what the client raises into
+a reason that is true.
+
+The promise: an attempt ends within `total_seconds`, whatever the other side does; it follows no redirect, uses no proxy
+from the environment, unpacks nothing and reads at most `response_bytes_max`; endpoints share no connection and wait for
+no place of each other. Only a complete 2xx answer counts as delivered. Everything else is tried again under the same
+`webhook-id`, also when the endpoint may have had the page: two pages are a nuisance, a missing one is a catastrophe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.exceptions import (
+    BuilderError,
+    ClientClosedError,
+    DecodeError,
+    PyreqwestError,
+    RequestError,
+    RequestPanicError,
+    RequestTimeoutError,
+)
+from pyreqwest.request import RequestBuilder
+
+from services.escalation.channels import AttemptState, Outgoing, Reason, SendResult
+from services.escalation.retry import parse_retry_after
+from shared import webhooks
+from shared.clock import Clock
+from shared.egress import Address, CheckedUrl, EgressRefused, RefusalReason, Resolver, check_url
+from shared.webhooks import SigningKey
+
+log = structlog.get_logger(__name__)
+
+ADDRESSES_PER_ATTEMPT_MAX = 2
+"""A name with an unreachable first address gets a second chance at once, because nothing was sent on the first."""
+BUILD_THREADS_MAX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookLimits:
+    """What an endpoint may cost us. Tests pass smaller ones; production keeps these."""
+
+    total_seconds: float = 5.0
+    """For everything: name, connection, request, and reading the answer to its end."""
+    connect_seconds: float = 2.0
+    response_bytes_max: int = 65_536
+    in_flight_max: int = 64
+    """Attempts at one endpoint at the same time. Further ones wait for a place within their own five seconds."""
+    clients_max: int = 2_000
+    """Clients kept warm; the one unused for longest goes first, and never one in use."""
+    idle_seconds: float = 55.0
+    """Connections are kept for less than the 60 s after which common servers drop theirs."""
+
+
+@dataclass(slots=True)
+class _Connection:
+    """A client that can reach exactly one address."""
+
+    address: Address
+    client: Client
+
+
+@dataclass(slots=True)
+class _Endpoint:
+    """What is kept about one contact point."""
+
+    target: str = field(repr=False)
+    url: CheckedUrl
+    room: asyncio.Semaphore
+    users: int = 0
+    connection: _Connection | None = None
+    building: dict[Address, asyncio.Task[_Connection]] = field(default_factory=dict)
+    failed: set[Address] = field(default_factory=set)
+    """Addresses that could not be connected to since one last could."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far an attempt got, for the result of one that is cut off."""
+
+    admitted: bool = False
+    status_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    reason: Reason
+    detail: str | None = None
+    retry_after_seconds: float | None = None
+
+
+class WebhookChannel:
+    """Standard Webhooks with Ed25519 signatures over HTTP/1.1."""
+
+    name = "webhook"
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        resolver: Resolver,
+        signing_keys: Sequence[SigningKey],
+        version: str,
+        limits: WebhookLimits | None = None,
+        extra_roots_pem: bytes | None = None,
+    ) -> None:
+        self._clock = clock
+        self._resolver = resolver
+        self._signing_keys = tuple(signing_keys)
+        self._user_agent = f"RedPhone/{version}"
+        self._limits = limits or WebhookLimits()
+        self._extra_roots_pem = extra_roots_pem
+        if extra_roots_pem is not None:
+            # A certificate that cannot be read must fail the start and not the first page.
+            ClientBuilder().add_root_certificate_pem(extra_roots_pem)
+        self._endpoints: OrderedDict[UUID, _Endpoint] = OrderedDict()
+        self._builders = ThreadPoolExecutor(BUILD_THREADS_MAX, thread_name_prefix="webhook-client")
+        self._closed = False
+
+    async def send(self, page: Outgoing) -> SendResult:
+        """POST the page once. Returns within `total_seconds`; never raises except for being cancelled."""
+        started = self._clock.monotonic()
+        progress = _Progress()
+        try:
+            async with asyncio.timeout(self._limits.total_seconds) as total:
+                outcome = await self._attempt(page, progress, total)
+        except TimeoutError:
+            reason = Reason.TIMEOUT if progress.admitted else Reason.ENDPOINT_BUSY
+            outcome = _Outcome(reason, f"no complete answer within {self._limits.total_seconds:g} s")
+        except Exception as error:  # noqa: BLE001 - the delivery loop relies on a result for every page
+            log.error(  # noqa: TRY400 - a traceback could show the URL, which may hold a secret
+                "webhook.send_failed",
+                contact_point_id=str(page.contact_point_id),
+                page_id=str(page.page_id),
+                error=type(error).__name__,
+            )
+            outcome = _Outcome(Reason.INTERNAL, type(error).__name__)
+        return SendResult(
+            state=AttemptState.DELIVERED if outcome.reason is Reason.ACCEPTED else AttemptState.FAILED,
+            reason=outcome.reason,
+            detail=outcome.detail,
+            status_code=progress.status_code,
+            retry_after_seconds=outcome.retry_after_seconds,
+            elapsed_seconds=self._clock.monotonic() - started,
+        )
+
+    async def prepare(self, contact_point_id: UUID, target: str) -> None:
+        """Resolve the name and build the client, so that a page finds both ready. Sends nothing.
+
+        What fails here is left to the first attempt, which reports it.
+        """
+        try:
+            async with asyncio.timeout(self._limits.total_seconds):
+                await self._connect(self._endpoint(contact_point_id, target))
+        except (EgressRefused, TimeoutError):
+            return
+        except Exception as error:  # noqa: BLE001 - preparing is a convenience and must not stop its caller
+            log.warning("webhook.prepare_failed", contact_point_id=str(contact_point_id), error=type(error).__name__)
+
+    def is_busy(self, contact_point_id: UUID) -> bool:
+        """Whether a further attempt at this endpoint would have to wait for one that is under way."""
+        endpoint = self._endpoints.get(contact_point_id)
+        return endpoint is not None and endpoint.room.locked()
+
+    async def close(self) -> None:
+        """Close all connections. Attempts under way end as failed with `channel_unavailable`."""
+        self._closed = True
+        endpoints = list(self._endpoints.values())
+        self._endpoints.clear()
+        for endpoint in endpoints:
+            for task in endpoint.building.values():
+                task.cancel()
+            if endpoint.connection is not None:
+                await endpoint.connection.client.close()
+        self._resolver.close()
+        self._builders.shutdown(wait=False, cancel_futures=True)
+
+    async def _attempt(self, page: Outgoing, progress: _Progress, total: asyncio.Timeout) -> _Outcome:
+        if self._closed:
+            return _Outcome(Reason.CHANNEL_UNAVAILABLE, "the channel is closed")
+        try:
+            endpoint = self._endpoint(page.contact_point_id, page.target)
+        except EgressRefused as refusal:
+            return _refused(refusal)
+        endpoint.users += 1
+        try:
+            async with endpoint.room:
+                progress.admitted = True
+                return await self._post_to_some_address(endpoint, page, progress, total)
+        finally:
+            endpoint.users -= 1
+
+    async def _post_to_some_address(
+        self, endpoint: _Endpoint, page: Outgoing, progress: _Progress, total: asyncio.Timeout
+    ) -> _Outcome:
+        signed = webhooks.headers(self._signing_keys, str(page.page_id), page.sent_at, page.body)
+        outcome = _Outcome(Reason.INTERNAL)
+        tried: set[Address] = set()
+        for _ in range(ADDRESSES_PER_ATTEMPT_MAX):
+            try:
+                connection = await self._connect(endpoint)
+            except EgressRefused as refusal:
+                return _refused(refusal)
+            if connection.address in tried:
+                break
+            tried.add(connection.address)
+            request = connection.client.post(endpoint.url.url).headers(signed).body_bytes(page.body)
+            outcome = await self._post(request, progress, total)
+            if outcome.reason is not Reason.CONNECT_FAILED:
+                endpoint.failed.clear()
+                break
+            endpoint.failed.add(connection.address)
+        return outcome
+
+    async def _post(self, request: RequestBuilder, progress: _Progress, total: asyncio.Timeout) -> _Outcome:
+        deadline = total.when()
+        assert deadline is not None
+        # The client goes on with a request whose awaiting task was cancelled; its own limit makes it let go as well.
+        remaining_seconds = max(deadline - asyncio.get_running_loop().time(), 0.001)
+        try:
+            async with request.timeout(timedelta(seconds=remaining_seconds)).build_streamed() as response:
+                progress.status_code = status_code = response.status
+                if not 200 <= status_code < 300:
+                    # The status has decided. What else the endpoint says is not read, which costs a connection.
+                    retry_after = parse_retry_after(response.get_header("retry-after"), now=self._clock.now())
+                    reason = Reason.REDIRECT_REFUSED if 300 <= status_code < 400 else Reason.HTTP_STATUS
+                    return _Outcome(reason, f"HTTP {status_code}", retry_after)
+                received = 0
+                while (chunk := await response.body_reader.read_chunk()) is not None:
+                    received += len(chunk)
+                    if received > self._limits.response_bytes_max:
+                        # A page of this size is no receiver's receipt but most likely a web page that says 200 to all.
+                        limit = self._limits.response_bytes_max
+                        return _Outcome(Reason.RESPONSE_TOO_LARGE, f"more than {limit} bytes")
+                return _Outcome(Reason.ACCEPTED, f"HTTP {status_code}")
+        except PyreqwestError as error:
+            return _failure_of(error)
+
+    def _endpoint(self, contact_point_id: UUID, target: str) -> _Endpoint:
+        """The endpoint of a contact point; a new one if its URL has been changed. Raises `EgressRefused`."""
+        endpoint = self._endpoints.get(contact_point_id)
+        if endpoint is not None and endpoint.target == target:
+            self._endpoints.move_to_end(contact_point_id)
+            return endpoint
+        url = check_url(target, self._resolver.policy)
+        endpoint = _Endpoint(target=target, url=url, room=asyncio.Semaphore(self._limits.in_flight_max))
+        self._endpoints[contact_point_id] = endpoint
+        self._endpoints.move_to_end(contact_point_id)
+        if len(self._endpoints) > self._limits.clients_max:
+            unused = (key for key, other in self._endpoints.items() if not other.users and other is not endpoint)
+            if (oldest := next(unused, None)) is not None:
+                del self._endpoints[oldest]
+        return endpoint
+
+    async def _connect(self, endpoint: _Endpoint) -> _Connection:
+        """The client for an address that the guard allows now: the warm one as long as its address still is one.
+
+        Addresses that could not be reached are left out until all of them could not.
+        """
+        addresses = await self._resolver.resolve(endpoint.url)
+        candidates = [address for address in addresses if address not in endpoint.failed]
+        if not candidates:
+            endpoint.failed.clear()
+            candidates = list(addresses)
+        if endpoint.connection is not None and endpoint.connection.address in candidates:
+            return endpoint.connection
+        address = candidates[0]
+        building = endpoint.building.get(address)
+        if building is None:
+            building = asyncio.create_task(self._build(endpoint, address), name="build webhook client")
+            endpoint.building[address] = building
+            building.add_done_callback(lambda task: _built(endpoint, address, task))
+        return await asyncio.shield(building)
+
+    async def _build(self, endpoint: _Endpoint, address: Address) -> _Connection:
+        # Building loads the certificate authorities, some milliseconds each: never on the event loop.
+        client = await asyncio.get_running_loop().run_in_executor(
+            self._builders, self._build_client, endpoint.url, address
+        )
+        # The client before this one is only let go, so that what is under way on it may end.
+        endpoint.connection = _Connection(address, client)
+        return endpoint.connection
+
+    def _build_client(self, url: CheckedUrl, address: Address) -> Client:
+        builder = (
+            ClientBuilder()
+            .no_proxy()
+            .follow_redirects(False)
+            .referer(False)
+            .gzip(False)
+            .brotli(False)
+            .zstd(False)
+            .deflate(False)
+            .http1_only()
+            .http1_lower_case_headers()
+            .https_only(url.scheme == "https")
+            .min_tls_version("TLSv1.2")
+            .user_agent(self._user_agent)
+            .default_headers({"content-type": "application/json"})
+            .connect_timeout(timedelta(seconds=self._limits.connect_seconds))
+            .timeout(timedelta(seconds=self._limits.total_seconds))
+            .pool_idle_timeout(timedelta(seconds=self._limits.idle_seconds))
+        )
+        if url.address is None:
+            builder = builder.resolve(url.host, str(address), url.port)
+        if self._extra_roots_pem is not None:
+            builder = builder.add_root_certificate_pem(self._extra_roots_pem)
+        return builder.build()
+
+
+def _built(endpoint: _Endpoint, address: Address, task: asyncio.Task[_Connection]) -> None:
+    endpoint.building.pop(address, None)
+    if not task.cancelled():
+        # Read so that a failure nobody waits for any more is not reported as an unhandled error.
+        task.exception()
+
+
+def _refused(refusal: EgressRefused) -> _Outcome:
+    match refusal.reason:
+        case RefusalReason.ADDRESS_REFUSED | RefusalReason.TOO_MANY_ADDRESSES:
+            reason = Reason.ADDRESS_REFUSED
+        case RefusalReason.NAME_UNKNOWN | RefusalReason.NAME_SERVICE_TIMEOUT:
+            reason = Reason.NAME_FAILED
+        case _:
+            reason = Reason.TARGET_REFUSED
+    return _Outcome(reason, refusal.detail)
+
+
+_TLS_DETAILS = (
+    ("notvalidforname", "the certificate is for another name"),
+    ("not valid for name", "the certificate is for another name"),
+    ("expired", "the certificate has expired"),
+    ("notvalidyet", "the certificate is not valid yet"),
+    ("not valid yet", "the certificate is not valid yet"),
+    ("unknownissuer", "the certificate's authority is not known"),
+    ("unknown issuer", "the certificate's authority is not known"),
+    ("certificate", "the certificate is not accepted"),
+)
+_TLS_WORDS = ("certificate", "tls", "handshake", "alert", "corrupt message")
+
+
+def _failure_of(error: PyreqwestError) -> _Outcome:
+    """What an error of the client means. Its class misleads, its causes do not.
+
+    A request that was never answered raises `ConnectTimeoutError` and an endpoint that hangs up after it has read the
+    page raises `ConnectError`, just as one that could not be connected to; only the chain of causes tells them apart.
+    The texts are used to choose words of our own and never passed on, since they repeat the URL.
+    """
+    if isinstance(error, ClientClosedError):
+        return _Outcome(Reason.CHANNEL_UNAVAILABLE, "the channel was closed")
+    if isinstance(error, BuilderError | RequestPanicError) or not isinstance(error, RequestError):
+        return _Outcome(Reason.INTERNAL, type(error).__name__)
+    # The first cause names the URL, which its owner chooses.
+    causes = [cause["message"].lower() for cause in error.details["causes"] or []]
+    causes = [cause for cause in causes if not cause.startswith("error sending request for url")]
+    if "client error (connect)" in causes:
+        return _failure_to_connect(error, causes)
+    if isinstance(error, RequestTimeoutError):
+        return _Outcome(Reason.TIMEOUT, "no complete answer in time")
+    if isinstance(error, DecodeError):
+        return _Outcome(Reason.RESPONSE_MALFORMED, "the answer is not HTTP")
+    return _Outcome(Reason.DISCONNECTED, "the connection broke off before the answer was complete")
+
+
+def _failure_to_connect(error: RequestError, causes: list[str]) -> _Outcome:
+    if isinstance(error, RequestTimeoutError):
+        return _Outcome(Reason.CONNECT_FAILED, "no connection in time")
+    if "dns error" in causes:
+        return _Outcome(Reason.NAME_FAILED, "the host name could not be resolved")
+    text = " ".join(causes)
+    for word, detail in _TLS_DETAILS:
+        if word in text:
+            return _Outcome(Reason.TLS_FAILED, detail)
+    if any(word in text for word in _TLS_WORDS):
+        return _Outcome(Reason.TLS_FAILED, "no secure connection could be agreed")
+    return _Outcome(Reason.CONNECT_FAILED, "connection refused" if "connection refused" in text else "no connection")
