@@ -1,8 +1,8 @@
 """Time: one injected clock, aware and in UTC.
 
 The process clock takes the database's time at start and every minute and advances by the boot-time clock in between, so
-that a wall clock that jumps fires nothing early. Differences below two seconds are slewed; greater ones are kept away and
-reported as an alarm while the old count goes on.
+that a wall clock that jumps fires nothing early. Differences below two seconds are slewed; greater ones are kept away
+and reported as an alarm while the old count goes on.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that moves only when told to, for tests, simulation and previews. `sleep` returns at once after a yield."""
+    """A clock that moves only when told to, for tests and simulation. `sleep` yields once and returns."""
 
     def __init__(self, start: datetime) -> None:
         self._now = start

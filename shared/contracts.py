@@ -1,11 +1,11 @@
 """Every event of Red Phone, declared once, with the value types that they share.
 
-The cast: `alerting` says what is said, `roster` who answers, `escalation` whether they were reached. A declaration here is
-the whole truth about a message: owner, name, version, key, meaning, fields, and who may read it on the feed. Only optional
-additions keep a version; snapshots of the JSON Schemas hold that.
+The cast: `alerting` says what is said, `roster` who answers, `escalation` whether they were reached. A declaration
+here is the whole truth about a message: owner, name, version, key, meaning, fields, and who may read it on the feed.
+Only optional additions keep a version; snapshots of the JSON Schemas hold that.
 
-Instants are aware and in UTC. Durations are whole seconds and say so in their names. Partner codes are ISO 3166-1 alpha-2,
-`EU`, or `XR` for the secretariat.
+Instants are aware and in UTC. Durations are whole seconds and say so in their names. Partner codes are ISO 3166-1
+alpha-2, `EU`, or `XR` for the secretariat.
 """
 
 from __future__ import annotations
@@ -253,7 +253,8 @@ class Actor(Value):
 class Area(Value):
     """A place: description, CAP polygons and circles, and geocodes.
 
-    `polygons` are rings of [longitude, latitude], closed, as in GeoJSON; `circles` are (longitude, latitude, radius_km).
+    `polygons` are rings of [longitude, latitude], closed, as in GeoJSON; `circles` are (longitude, latitude,
+    radius_km).
     """
 
     description: str
@@ -330,7 +331,8 @@ DEFAULT_DEADLINES: dict[Precedence, Deadlines] = {
         position_within_seconds=48 * 3600,
     ),
 }
-"""Used where the network says nothing. Message-precedence handling times are FLASH 10 min, IMMEDIATE 30 min, PRIORITY 3 h
+"""Used where the network says nothing. Message-precedence handling times are FLASH 10 min, IMMEDIATE 30 min, PRIORITY
+3 h
 and ROUTINE; the other columns are this network's own choice and are configuration."""
 
 
@@ -361,7 +363,9 @@ class PlannedOffice(Value):
     id: UUID
     name: str
     switchboard: str | None = None
-    embassies: tuple[tuple[str, str], ...] = Field(default=(), description="Pairs of partner code and telephone number.")
+    embassies: tuple[tuple[str, str], ...] = Field(
+        default=(), description="Pairs of partner code and telephone number."
+    )
     points: tuple[PlannedPoint, ...] = ()
 
 
@@ -459,8 +463,8 @@ class PositionStance(StrEnum):
 class AlertReleased(Event):
     """An alert, or an Update of one, is released: every addressed partner owes an answer from now on.
 
-    Published again, with more recipients, when some are added later; `unique (alert_id, partner)` at escalation makes that
-    harmless. `root_alert_id` is the first message of the chain, `corrects` the one that this Update supersedes.
+    Published again, with more recipients, when some are added later; `unique (alert_id, partner)` at escalation makes
+    that harmless. `root_alert_id` is the first message of the chain, `corrects` the one that this Update supersedes.
     """
 
     alert_id: UUID
@@ -501,7 +505,9 @@ class AlertReleased(Event):
 
 @event(owner="alerting", version=1, key="alert_id")
 class AlertEnded(Event):
-    """The alert is over: cancelled (recalled), closed (stood down) or expired. It may overtake its own `AlertReleased`."""
+    """The alert is over: cancelled (recalled), closed (stood down) or expired. It may overtake its own
+    `AlertReleased`.
+    """
 
     alert_id: UUID
     root_alert_id: UUID
@@ -546,8 +552,8 @@ class PartnerChanged(Event):
 class DutyPlanPublished(Event):
     """A partner's computed shifts, people, levels and the network's deadlines. Escalation works from the newest one.
 
-    `plan_version` counts up per partner; a lower one is ignored. After `valid_until` the plan still names the last known
-    people, and is treated as expired.
+    `plan_version` counts up per partner; a lower one is ignored. After `valid_until` the plan still names the last
+    known people, and is treated as expired.
     """
 
     partner: Code
@@ -642,7 +648,7 @@ class LevelRaised(_AboutOneEscalation):
 
 @event(owner="escalation", version=1, key="alert_id")
 class PartnerAcknowledged(_AboutOneEscalation):
-    """A named, authorised human of the partner has received and understood the alert. It stops this escalation alone."""
+    """A named, authorised human of the partner has received and understood the alert: this escalation stops."""
 
     acknowledged_at: datetime
     acknowledged_by: Actor
@@ -690,7 +696,8 @@ class PositionTaken(_AboutOneEscalation):
 class PartnerUnreached(_AboutOneEscalation):
     """All levels are spent and nobody answered. Raiser and secretariat open takeover escalations of their own on this.
 
-    Carries what those need, whatever node they run on: the office's numbers, the alert's urgency, and whom to call first.
+    Carries what those need, whatever node they run on: the office's numbers, the alert's urgency, and whom to call
+    first.
     """
 
     root_alert_id: UUID

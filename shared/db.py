@@ -1,8 +1,8 @@
 """PostgreSQL: pools with short tempers, and transactions whose commit is plain to see.
 
-`Database.transaction()` yields a SQLAlchemy connection inside a transaction: leaving the block commits, an exception rolls
-back. Trouble with the server becomes `Unavailable`; a commit whose answer is lost is *unknown*, and callers try again with
-the same idempotency key. Time is always a parameter: `now()` in SQL is not used.
+`Database.transaction()` yields a SQLAlchemy connection inside a transaction: leaving the block commits, an exception
+rolls back. Trouble with the server becomes `Unavailable`; a commit whose answer is lost is *unknown*, and callers try
+again with the same idempotency key. Time is always a parameter: `now()` in SQL is not used.
 
 Every service has intake connections of its own (requests, acknowledgements) beside those for background work, so that a
 busy background never keeps a person waiting.

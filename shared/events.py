@@ -36,8 +36,8 @@ class Event(Value):
     """Base of every event. Subclasses are declared with `@event` in `shared.contracts` and nowhere else."""
 
     owner: ClassVar[str]
-    name: ClassVar[str]
-    version: ClassVar[int]
+    event_name: ClassVar[str]
+    event_version: ClassVar[int]
     key_field: ClassVar[str]
     type: ClassVar[str]
 
@@ -71,9 +71,9 @@ def event(*, owner: str, version: int, key: str) -> Callable[[type[E]], type[E]]
     """Declares an event: who owns it, the version of its shape, and the field that keys its subject."""
 
     def declare(cls: type[E]) -> type[E]:
-        cls.owner, cls.version, cls.key_field = owner, version, key
-        cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
-        cls.type = f"redphone.{owner}.{cls.name}.v{version}"
+        cls.owner, cls.event_version, cls.key_field = owner, version, key
+        cls.event_name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+        cls.type = f"redphone.{owner}.{cls.event_name}.v{version}"
         if key not in cls.model_fields:
             message = f"{cls.__name__} has no field {key!r} to key its subject"
             raise TypeError(message)
@@ -90,8 +90,8 @@ def event(*, owner: str, version: int, key: str) -> Callable[[type[E]], type[E]]
 class Message(Generic[E_co]):
     """An event with its envelope, as a handler receives it.
 
-    `id` is the outbox row's id: the same on the bus and on the feed, so the inbox drops the second copy. `correlation_id`
-    is the message or request that began the chain, `causation_id` the one right before.
+    `id` is the outbox row's id: the same on the bus and on the feed, so the inbox drops the second copy.
+    `correlation_id` is the message or request that began the chain, `causation_id` the one right before.
     """
 
     id: MessageId
@@ -115,9 +115,7 @@ class Cause:
     @classmethod
     def of(cls, message: Message[Any]) -> Cause:
         """The cause of what a handler writes because of `message`."""
-        return cls(
-            correlation_id=message.correlation_id, causation_id=message.id, trace_parent=message.trace_parent
-        )
+        return cls(correlation_id=message.correlation_id, causation_id=message.id, trace_parent=message.trace_parent)
 
 
 def headers_of(message: Message[Any]) -> dict[str, str]:

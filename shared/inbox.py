@@ -1,7 +1,7 @@
 """The inbox: each consumer handles each message once, however often and by whichever road it arrives.
 
-`accept` and the handler's effects commit together. Dead letters live here, too: messages that can never be handled become
-a row, and an operator is told.
+`accept` and the handler's effects commit together. Dead letters live here, too: messages that can never be handled
+become a row, and an operator is told.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Logging: structlog, JSON lines on standard output, pretty on a terminal.
 
-Event names are `noun.past_verb`. ERROR means that a person must act now; a retry is a WARNING; nothing to do is silent. No
-contact detail, token, secret or message text is ever logged: `_redact` is the last fence, not the first.
+Event names are `noun.past_verb`. ERROR means that a person must act now; a retry is a WARNING; nothing to do is
+silent. No contact detail, token, secret or message text is ever logged: `_redact` is the last fence, not the first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,19 @@ from typing import Any
 import structlog
 
 _NEVER_LOGGED = frozenset(
-    {"address", "authorization", "body", "client_secret", "description", "headline", "instruction", "secret", "target", "token", "url"}
+    {
+        "address",
+        "authorization",
+        "body",
+        "client_secret",
+        "description",
+        "headline",
+        "instruction",
+        "secret",
+        "target",
+        "token",
+        "url",
+    }
 )
 
 

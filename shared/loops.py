@@ -1,7 +1,8 @@
 """Background loops: each takes no input, is woken early, and runs periodically anyway.
 
-A loop reads what to do from the database alone, so the path after a crash is the everyday path. `run_once` returns how much
-it did; a full batch runs again at once. An exception is logged and answered by a growing pause: a loop never ends by itself.
+A loop reads what to do from the database alone, so the path after a crash is the everyday path. `run_once` returns how
+much it did; a full batch runs again at once. An exception is logged and answered by a growing pause: a loop never ends
+by itself.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ class Loop:
                 raise
             except Exception as error:
                 self.failures += 1
-                log.warning("loop.failed", loop=self.name, failures=self.failures, error=type(error).__name__, exc_info=True)
+                log.warning(
+                    "loop.failed", loop=self.name, failures=self.failures, error=type(error).__name__, exc_info=True
+                )
                 await self._pause(min(FAILURE_PAUSE_SECONDS_MAX, 0.1 * 2 ** min(self.failures, 6)))
                 continue
             self.passes += 1

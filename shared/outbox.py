@@ -1,8 +1,9 @@
 """The outbox: the only door to the bus, and the numbered journal that the feed serves.
 
 `append` writes events in the caller's transaction. After the commit the caller hands the same messages to
-`Relay.publish`, which tries at once; the relay loop publishes whatever that missed. Rows are never deleted on publishing.
-A crash in between publishes twice: the message id is the broker's key for duplicates, and the inbox removes the rest.
+`Relay.publish`, which tries at once; the relay loop publishes whatever that missed. Rows are never deleted on
+publishing. A crash in between publishes twice: the message id is the broker's key for duplicates, and the inbox
+removes the rest.
 
 The sequencer gives *committed* rows their position, one writer at a time, so a reader that asks for "after position n"
 never skips a row whose transaction committed late.
@@ -170,7 +171,11 @@ class Relay:
                         select(outbox)
                         .where(outbox.c.published_at.is_(None))
                         .where(outbox.c.occurred_at <= now - timedelta(seconds=RELAY_GRACE_SECONDS))
-                        .where(outbox.c.id.not_in(self._in_hand | self._confirmed) if self._in_hand | self._confirmed else text("true"))
+                        .where(
+                            outbox.c.id.not_in(self._in_hand | self._confirmed)
+                            if self._in_hand | self._confirmed
+                            else text("true")
+                        )
                         .order_by(outbox.c.id)
                         .limit(RELAY_BATCH)
                         .with_for_update(skip_locked=True)
@@ -197,9 +202,7 @@ async def _mark(tx: Transaction, ids: set[MessageId], now: datetime) -> None:
     await tx.execute(
         update(outbox).where(outbox.c.id == bindparam("row_id")).values(published_at=now),
         [{"row_id": row_id} for row_id in sorted(ids)],
-    ) if len(ids) == 1 else await tx.execute(
-        update(outbox).where(outbox.c.id.in_(ids)).values(published_at=now)
-    )
+    ) if len(ids) == 1 else await tx.execute(update(outbox).where(outbox.c.id.in_(ids)).values(published_at=now))
 
 
 async def unpublished(tx: Transaction, *, older_than: datetime) -> int:
@@ -264,9 +267,7 @@ async def number_rows(tx: Transaction, table: str) -> int:
     return int(numbered.rowcount)
 
 
-async def feed_page(
-    tx: Transaction, *, after: int, limit: int, viewer: str | None
-) -> list[tuple[int, Message[Event]]]:
+async def feed_page(tx: Transaction, *, after: int, limit: int, viewer: str | None) -> list[tuple[int, Message[Event]]]:
     """Up to `limit` numbered messages after a position, for one partner, or for services (`viewer` None: all)."""
     query = select(outbox).where(outbox.c.position > after).order_by(outbox.c.position).limit(limit)
     if viewer is not None:

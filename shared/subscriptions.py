@@ -150,7 +150,7 @@ def filter_of(event: type[Event]) -> str:
 
 def durable_of(service: str, event: type[Event]) -> str:
     """Name of the durable consumer of one kind of work; without dots, which NATS does not allow in names."""
-    return f"{service}-{event.name}-v{event.version}"
+    return f"{service}-{event.event_name}-v{event.event_version}"
 
 
 class Failures:

@@ -1,0 +1,180 @@
+"""Whom to page: a duty plan, read at a moment.
+
+A plan can be missing, expired or unreadable. Then the last known people and the duty office are paged, and the gap is
+named, so that raiser and secretariat are told. People and contact points always come from the newest plan at the
+moment a level is reached; only levels and waits are fixed when an escalation opens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from shared.contracts import (
+    ChannelName,
+    DutyPlanPublished,
+    Gap,
+    LevelTarget,
+    PlannedContact,
+    PlannedEndpoint,
+    PlannedLevel,
+    PlannedOffice,
+    PlannedPoint,
+)
+
+ALL_CHANNELS: frozenset[ChannelName] = frozenset(ChannelName)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One contact point that a page goes to. `told` names an office, role or endpoint, never a person."""
+
+    contact_point_id: UUID
+    channel: ChannelName
+    sealed_address: str
+    told: str
+    contact_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """What is known of one partner: its newest readable plan, and office and endpoints as the partner published them.
+
+    `readable` is False when the newest plan could not be read, so that `plan` is an older one or None. `channels` are
+    those that this installation can send through; a point on another channel cannot ring and is not counted as a way
+    to reach.
+    """
+
+    plan: DutyPlanPublished | None = None
+    readable: bool = True
+    office: PlannedOffice | None = None
+    endpoints: tuple[PlannedEndpoint, ...] = ()
+    channels: frozenset[ChannelName] = ALL_CHANNELS
+
+    def gap(self, now: datetime) -> Gap | None:
+        """What is wrong with the plan itself at this moment, or None."""
+        if not self.readable:
+            return Gap.DUTY_PLAN_UNREADABLE
+        if self.plan is None:
+            return Gap.NO_DUTY_PLAN
+        return Gap.DUTY_PLAN_EXPIRED if now >= self.plan.valid_until else None
+
+    def levels(self) -> tuple[PlannedLevel, ...]:
+        """The partner's escalation policy; empty without a plan."""
+        return self.plan.levels if self.plan is not None else ()
+
+    def at_level(self, level: PlannedLevel, now: datetime) -> tuple[tuple[Target, ...], Gap | None]:
+        """The contact points to page at a level, without repeats, and why there are none if there are none."""
+        found: dict[UUID, Target] = {}
+        somebody = False
+        for target in level.targets:
+            for contact in self._contacts(target, now):
+                somebody = True
+                found.update(self._points_of(contact))
+            if target.kind == "office":
+                office = self._known_office()
+                somebody = somebody or office is not None
+                found.update(self._office_points(office))
+        if found:
+            return tuple(found.values()), None
+        return (), Gap.NO_REACHABLE_POINT if somebody else Gap.EMPTY_LEVEL
+
+    def office_targets(self) -> tuple[Target, ...]:
+        """The duty office's own contact points."""
+        return tuple(self._office_points(self._known_office()).values())
+
+    def endpoint_targets(self) -> tuple[Target, ...]:
+        """The partner's own systems."""
+        endpoints = self.plan.endpoints if self.plan is not None else self.endpoints
+        if ChannelName.WEBHOOK not in self.channels:
+            return ()
+        return tuple(
+            Target(
+                contact_point_id=endpoint.id,
+                channel=ChannelName.WEBHOOK,
+                sealed_address=endpoint.sealed_url,
+                told=f"endpoint {endpoint.description}".strip(),
+            )
+            for endpoint in endpoints
+        )
+
+    def contact(self, contact_id: UUID) -> PlannedContact | None:
+        """A person of this partner's plan, or None."""
+        if self.plan is None:
+            return None
+        return next((contact for contact in self.plan.contacts if contact.id == contact_id), None)
+
+    def contact_of_subject(self, subject: str) -> PlannedContact | None:
+        """The person whose credential has this subject, or None."""
+        if self.plan is None:
+            return None
+        return next((contact for contact in self.plan.contacts if subject in contact.subjects), None)
+
+    def is_on_duty(self, contact_id: UUID, now: datetime) -> bool:
+        """Whether this person holds any rota at this moment."""
+        if self.plan is None:
+            return False
+        return any(
+            shift.contact_id == contact_id and shift.start_at <= now < shift.end_at
+            for rota in self.plan.rotas
+            for shift in rota.shifts
+        )
+
+    def known_office(self) -> PlannedOffice | None:
+        """The duty office: its newest published form."""
+        return self._known_office()
+
+    def _known_office(self) -> PlannedOffice | None:
+        if self.plan is not None and self.plan.office is not None:
+            return self.plan.office
+        return self.office
+
+    def _contacts(self, target: LevelTarget, now: datetime) -> Iterable[PlannedContact]:
+        if self.plan is None or target.kind == "office":
+            return
+        if target.kind == "contact":
+            contact = self.contact(target.id)
+        else:
+            holder = self._holder_of(target.id, now)
+            contact = self.contact(holder) if holder is not None else None
+        if contact is not None:
+            yield contact
+
+    def _holder_of(self, rota_id: UUID, now: datetime) -> UUID | None:
+        """Who holds the rota now; after the plan has expired, who held it last: the last known person is better than
+        none.
+        """
+        assert self.plan is not None
+        rota = next((rota for rota in self.plan.rotas if rota.id == rota_id), None)
+        if rota is None or not rota.shifts:
+            return None
+        for shift in rota.shifts:
+            if shift.start_at <= now < shift.end_at:
+                return shift.contact_id
+        if now >= self.plan.valid_until:
+            return max(rota.shifts, key=lambda shift: shift.end_at).contact_id
+        return None
+
+    def _points_of(self, contact: PlannedContact) -> dict[UUID, Target]:
+        return self._targets(contact.points, told=contact.title or "contact", contact_id=contact.id)
+
+    def _office_points(self, office: PlannedOffice | None) -> dict[UUID, Target]:
+        if office is None:
+            return {}
+        return self._targets(office.points, told=office.name, contact_id=None)
+
+    def _targets(self, points: tuple[PlannedPoint, ...], *, told: str, contact_id: UUID | None) -> dict[UUID, Target]:
+        usable = [point for point in points if point.channel in self.channels]
+        usable.sort(key=lambda point: not point.verified)
+        return {
+            point.id: Target(
+                contact_point_id=point.id,
+                channel=point.channel,
+                sealed_address=point.sealed_address,
+                told=told,
+                contact_id=contact_id,
+            )
+            for point in usable
+        }

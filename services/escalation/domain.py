@@ -1,0 +1,410 @@
+"""One partner's obligation to answer one alert, and what happens to it next.
+
+`decide(escalation, input, now)` is pure: it returns the new state, the events, and the pages that follow from it, or
+raises `Rejected`. Nothing here reads a clock, a database or the network. The shell (`handlers`, `timers`) loads the
+row under a lock, asks, and saves everything in one transaction.
+
+    pending → notified → acknowledged → considering → committed | declined | noted
+                  ↘ unreached (all levels spent)          ended (the alert ended first)
+
+The clock runs from release. Level 1 is paged at release, level 2 at the acknowledge-by time, each further level one
+interval later; the last level repeats every interval until `unreached`. A level that nobody can be paged at is skipped
+at once. After an outage the overdue levels are paged together, and nobody becomes unreached sooner than one interval
+after the first page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import singledispatch
+
+from services.escalation.directory import Directory
+from services.escalation.levels import level_pages, next_level, raise_due_levels, raise_one, unreached_event
+from services.escalation.model import (
+    NOTE_CHARACTERS_MAX,
+    TAKEOVER_ASK_AGAIN_SECONDS,
+    UNANSWERED,
+    DueReason,
+    Escalation,
+    Outcome,
+    PlannedPage,
+    Position,
+    about,
+    asking_type,
+    planned,
+    with_due,
+)
+from shared.contracts import (
+    POSITION_ANSWER_WITHIN_MAX,
+    Actor,
+    ChannelName,
+    EndReason,
+    EscalationKind,
+    EscalationState,
+    LevelRaised,
+    LevelReason,
+    PartnerAcknowledged,
+    PartnerNotified,
+    PartnerTakenOver,
+    PositionStance,
+    PositionTaken,
+)
+from shared.errors import Conflict, Invalid
+
+# --- inputs -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DueTimeReached:
+    """The row's due time has come."""
+
+    directory: Directory
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PageAccepted:
+    """A channel accepted a page of this escalation."""
+
+    channel: ChannelName
+    told: str
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """A named human has it. `asserted_by_system` is the subject of the system that named them, if one did."""
+
+    by: Actor
+    via: str = "api"
+    asserted_by_system: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakePosition:
+    """The partner answers. `directory` is needed to page the next person at once after "wrong person"."""
+
+    stance: PositionStance
+    by: Actor
+    directory: Directory
+    answer_by_at: datetime | None = None
+    note: str | None = None
+    offer: str | None = None
+    estimated_arrival_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """A human of raiser or secretariat takes an unreached partner over."""
+
+    by: Actor
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseLevel:
+    """The secretariat raises a level now."""
+
+    by: Actor
+    directory: Directory
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The alert ended, was superseded, or (takeover) the partner answered."""
+
+    reason: EndReason
+    at: datetime
+
+
+Input = DueTimeReached | PageAccepted | Acknowledge | TakePosition | TakeOver | RaiseLevel | End
+
+
+# --- deciding ---------------------------------------------------------------------------------------------------------
+
+
+def decide(escalation: Escalation, command: Input, now: datetime) -> Outcome:
+    """What `command` does to `escalation` at `now`. Raises `Rejected` if the state does not allow it."""
+    return _decide(command, escalation, now)
+
+
+@singledispatch
+def _decide(command: object, escalation: Escalation, now: datetime) -> Outcome:  # noqa: ARG001
+    message = f"no rule for {type(command).__name__}"
+    raise TypeError(message)
+
+
+@_decide.register
+def _(command: DueTimeReached, escalation: Escalation, now: datetime) -> Outcome:
+    if escalation.due_at is None or escalation.due_at > now or escalation.state is EscalationState.ENDED:
+        return Outcome(escalation)
+    if now >= escalation.expires_at:
+        return decide(escalation, End(reason=EndReason.EXPIRED, at=now), now)
+    if escalation.kind is EscalationKind.TAKEOVER:
+        return _takeover_due(escalation, command.directory, now)
+    if escalation.state in UNANSWERED:
+        return _unanswered_due(escalation, command, now)
+    if escalation.state in (EscalationState.ACKNOWLEDGED, EscalationState.CONSIDERING):
+        return _position_due(escalation, command.directory, now)
+    return Outcome(with_due(escalation, escalation.expires_at, DueReason.EXPIRY))
+
+
+def _unanswered_due(escalation: Escalation, command: DueTimeReached, now: datetime) -> Outcome:
+    assert escalation.unreached_at is not None
+    if escalation.due_reason is DueReason.NEXT_LEVEL:
+        return raise_due_levels(
+            escalation, command.directory, asking_type(escalation), LevelReason.DEADLINE_PASSED, now
+        )
+    wait_until = _grace_until(escalation, now)
+    if wait_until is not None:
+        postponed = replace(escalation, unreached_postponed=escalation.first_attempt_at is None)
+        return Outcome(with_due(postponed, wait_until, DueReason.UNREACHED))
+    unreached = replace(
+        with_due(escalation, escalation.expires_at, DueReason.EXPIRY),
+        state=EscalationState.UNREACHED,
+    )
+    return Outcome(unreached, events=(unreached_event(unreached, command.directory, command.attempts, now),))
+
+
+def _grace_until(escalation: Escalation, now: datetime) -> datetime | None:
+    """Until when `unreached` must wait, because the first page left less than one interval ago; None: no longer."""
+    interval = timedelta(seconds=escalation.interval_seconds)
+    if escalation.first_attempt_at is not None:
+        wait_until = escalation.first_attempt_at + interval
+        return wait_until if wait_until > now else None
+    # Pages exist and none has been tried yet: the sender was down. It gets one interval, once.
+    return now + interval if escalation.paged and not escalation.unreached_postponed else None
+
+
+def _position_due(escalation: Escalation, directory: Directory, now: datetime) -> Outcome:
+    """A first position, or the answer promised by a time, is missing: first a reminder, then level after level."""
+    interval = timedelta(seconds=escalation.interval_seconds)
+    reminders = escalation.position_reminders
+    levels = range(1, max(escalation.level, 1) + 1)
+    if reminders == 0:
+        pages = level_pages(escalation, directory, levels, "level.raised", now)
+        reason = LevelReason.POSITION_REMINDER
+        return _position_step(
+            escalation, level=escalation.level, reason=reason, pages=pages, due_at=now + interval, now=now
+        )
+    reason = LevelReason.POSITION_MISSED
+    number, targets, _skipped = next_level(escalation, directory, escalation.level, now)
+    if number > escalation.level:
+        pages = planned(targets, "level.raised", level=number, asks=False)
+        return _position_step(escalation, level=number, reason=reason, pages=pages, due_at=now + interval, now=now)
+    # Everybody has been told, and the raiser sees the miss: the alert's own expiry is the end of asking.
+    outcome = _position_step(
+        escalation, level=escalation.level, reason=reason, pages=(), due_at=escalation.expires_at, now=now
+    )
+    return replace(outcome, escalation=replace(outcome.escalation, due_reason=DueReason.EXPIRY))
+
+
+def _position_step(
+    escalation: Escalation,
+    *,
+    level: int,
+    reason: LevelReason,
+    pages: tuple[PlannedPage, ...],
+    due_at: datetime,
+    now: datetime,
+) -> Outcome:
+    stepped = replace(
+        with_due(escalation, due_at, DueReason.POSITION),
+        level=max(level, escalation.level),
+        position_reminders=escalation.position_reminders + 1,
+    )
+    event = LevelRaised(
+        **about(stepped),
+        level=stepped.level,
+        reason=reason,
+        raised_at=now,
+        next_due_at=stepped.due_at,
+        told=tuple(dict.fromkeys(page.target.told for page in pages)),
+    )
+    return Outcome(stepped, events=(event,), pages=pages)
+
+
+def _takeover_due(escalation: Escalation, directory: Directory, now: datetime) -> Outcome:
+    """Nobody has taken the partner over, or the time to ask again has come."""
+    asked_again = escalation
+    reason = LevelReason.DEADLINE_PASSED
+    if escalation.due_reason is DueReason.ASK_AGAIN:
+        asked_again = replace(escalation, state=EscalationState.NOTIFIED, level=0, due_at=now)
+        reason = LevelReason.TAKEOVER_REPEATED
+    return raise_due_levels(asked_again, directory, "partner.unreached", reason, now)
+
+
+@_decide.register
+def _(command: PageAccepted, escalation: Escalation, now: datetime) -> Outcome:
+    if escalation.notified_at is not None or escalation.state is EscalationState.ENDED:
+        return Outcome(escalation)
+    notified = replace(
+        escalation,
+        notified_at=now,
+        state=EscalationState.NOTIFIED if escalation.state is EscalationState.PENDING else escalation.state,
+    )
+    event = PartnerNotified(
+        **about(notified), notified_at=now, channel=command.channel, told=command.told, level=command.level
+    )
+    return Outcome(notified, events=(event,))
+
+
+@_decide.register
+def _(command: Acknowledge, escalation: Escalation, now: datetime) -> Outcome:
+    if escalation.kind is EscalationKind.INFORMATION:
+        raise Conflict("this partner was only informed: no answer is owed", code="nothing_to_acknowledge")
+    if escalation.kind is EscalationKind.TAKEOVER:
+        raise Conflict("a takeover is taken over, not acknowledged: use the takeover call", code="use_takeover")
+    if escalation.acknowledged_at is not None:
+        return Outcome(escalation)
+    late = escalation.acknowledge_by_at is not None and now > escalation.acknowledge_by_at
+    acknowledged = replace(
+        escalation,
+        acknowledged_at=now,
+        acknowledged_by=command.by,
+        asserted_by_system=command.asserted_by_system,
+        acknowledged_via=command.via,
+        late=late or escalation.state is EscalationState.UNREACHED,
+    )
+    if escalation.state is not EscalationState.ENDED:
+        # A position that is owed gets a time of its own; no deadline from before the acknowledgement lives on.
+        position_by_at = max(escalation.position_by_at or now, now + timedelta(seconds=escalation.interval_seconds))
+        acknowledged = replace(
+            with_due(acknowledged, min(position_by_at, escalation.expires_at), DueReason.POSITION),
+            state=EscalationState.ACKNOWLEDGED,
+            position_by_at=position_by_at,
+            position_reminders=0,
+        )
+    event = PartnerAcknowledged(
+        **about(acknowledged),
+        acknowledged_at=now,
+        acknowledged_by=command.by,
+        asserted_by_system=command.asserted_by_system,
+        via=command.via,
+        late=acknowledged.late,
+        seconds_from_release=(now - escalation.clock_started_at).total_seconds(),
+    )
+    return Outcome(acknowledged, events=(event,), stops_pages=True)
+
+
+@_decide.register
+def _(command: TakePosition, escalation: Escalation, now: datetime) -> Outcome:
+    _check_position(command, escalation, now)
+    position = Position(
+        stance=command.stance,
+        taken_at=now,
+        taken_by=command.by,
+        answer_by_at=command.answer_by_at,
+        note=command.note,
+        offer=command.offer,
+        estimated_arrival_at=command.estimated_arrival_at,
+    )
+    event = PositionTaken(
+        **about(escalation),
+        stance=command.stance,
+        taken_at=now,
+        taken_by=command.by,
+        answer_by_at=command.answer_by_at,
+        note=command.note,
+        offer=command.offer,
+        estimated_arrival_at=command.estimated_arrival_at,
+    )
+    if command.stance is PositionStance.WRONG_PERSON:
+        return _wrong_person(escalation, command, event, now)
+    # Whoever answers the question has received it.
+    received = decide(escalation, Acknowledge(by=command.by), now)
+    answered = replace(
+        received.escalation,
+        state=EscalationState(command.stance.value),
+        position=position,
+        position_reminders=0,
+    )
+    if command.stance is PositionStance.CONSIDERING:
+        assert command.answer_by_at is not None
+        answered = with_due(answered, min(command.answer_by_at, answered.expires_at), DueReason.POSITION)
+    else:
+        answered = with_due(answered, answered.expires_at, DueReason.EXPIRY)
+    return Outcome(answered, events=(*received.events, event), stops_pages=received.stops_pages)
+
+
+def _check_position(command: TakePosition, escalation: Escalation, now: datetime) -> None:
+    if escalation.kind is not EscalationKind.ANSWER:
+        raise Conflict("this escalation asks for no position", code="no_position_asked")
+    if escalation.state is EscalationState.ENDED:
+        raise Conflict("the alert has ended: there is nothing left to answer", code="escalation_ended")
+    for field, value in (("note", command.note), ("offer", command.offer)):
+        if value is not None and len(value) > NOTE_CHARACTERS_MAX:
+            raise Invalid(f"at most {NOTE_CHARACTERS_MAX} characters", code="too_long", field=field)
+    if command.stance is PositionStance.CONSIDERING:
+        if command.answer_by_at is None:
+            raise Invalid("`considering` needs the time by which you will answer", code="required", field="answer_by")
+        if not now < command.answer_by_at <= now + POSITION_ANSWER_WITHIN_MAX:
+            raise Invalid("a time from now to at most 30 days ahead", code="out_of_range", field="answer_by")
+    elif command.answer_by_at is not None:
+        raise Invalid("only `considering` has a time to answer by", code="not_allowed", field="answer_by")
+
+
+def _wrong_person(escalation: Escalation, command: TakePosition, event: PositionTaken, now: datetime) -> Outcome:
+    """The next one is paged at once, under a new deadline: what was answered before does not count as an answer."""
+    interval = timedelta(seconds=escalation.interval_seconds)
+    reopened = replace(
+        escalation,
+        state=EscalationState.NOTIFIED,
+        acknowledged_at=None,
+        acknowledged_by=None,
+        asserted_by_system=None,
+        acknowledged_via=None,
+        late=False,
+        position=None,
+        position_reminders=0,
+        acknowledge_by_at=now + interval,
+        unreached_at=max(escalation.unreached_at or now, now + 2 * interval),
+    )
+    raised = raise_one(reopened, command.directory, LevelReason.WRONG_PERSON, now)
+    return Outcome(raised.escalation, events=(event, *raised.events), pages=raised.pages, stops_pages=True)
+
+
+@_decide.register
+def _(command: RaiseLevel, escalation: Escalation, now: datetime) -> Outcome:
+    if escalation.kind is not EscalationKind.ANSWER or escalation.state not in UNANSWERED:
+        raise Conflict(
+            f"only an unanswered escalation can be raised; this one is {escalation.state}", code="not_waiting"
+        )
+    return raise_one(escalation, command.directory, LevelReason.RAISED_BY_HAND, now, by=command.by)
+
+
+@_decide.register
+def _(command: TakeOver, escalation: Escalation, now: datetime) -> Outcome:
+    ask_again_at = now + timedelta(seconds=TAKEOVER_ASK_AGAIN_SECONDS)
+    if escalation.kind is EscalationKind.TAKEOVER:
+        if escalation.state is EscalationState.ENDED:
+            raise Conflict("this takeover is over", code="escalation_ended")
+        taken = replace(
+            with_due(escalation, min(ask_again_at, escalation.expires_at), DueReason.ASK_AGAIN),
+            state=EscalationState.ACKNOWLEDGED,
+            taken_over_by=command.by,
+            taken_over_at=now,
+        )
+        return Outcome(taken, stops_pages=True)
+    if escalation.state is not EscalationState.UNREACHED:
+        raise Conflict(
+            f"only an unreached partner can be taken over; this one is {escalation.state}", code="not_unreached"
+        )
+    taken = replace(escalation, taken_over_by=command.by, taken_over_at=now)
+    event = PartnerTakenOver(**about(taken), taken_over_at=now, taken_over_by=command.by, ask_again_at=ask_again_at)
+    return Outcome(taken, events=(event,))
+
+
+@_decide.register
+def _(command: End, escalation: Escalation, now: datetime) -> Outcome:  # noqa: ARG001 - the alert says when it ended
+    if escalation.state is EscalationState.ENDED:
+        return Outcome(escalation)
+    ended = replace(
+        escalation,
+        state=EscalationState.ENDED,
+        ended_at=command.at,
+        end_reason=command.reason,
+        due_at=None,
+        due_reason=None,
+    )
+    return Outcome(ended, stops_pages=True, sends_ending=command.reason is not EndReason.SUPERSEDED)
