@@ -21,6 +21,8 @@ from datetime import timedelta
 from uuid import UUID
 
 import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import (
     BuilderError,
@@ -101,7 +103,10 @@ class _Outcome:
 
 
 class WebhookChannel:
-    """Standard Webhooks with Ed25519 signatures over HTTP/1.1."""
+    """Standard Webhooks with Ed25519 signatures over HTTP/1.1.
+
+    `extra_roots_pem` are certificate authorities to trust beside the system's; unreadable ones raise `ValueError`.
+    """
 
     name = "webhook"
 
@@ -120,10 +125,9 @@ class WebhookChannel:
         self._signing_keys = tuple(signing_keys)
         self._user_agent = f"RedPhone/{version}"
         self._limits = limits or WebhookLimits()
-        self._extra_roots_pem = extra_roots_pem
-        if extra_roots_pem is not None:
-            # A certificate that cannot be read must fail the start and not the first page.
-            ClientBuilder().add_root_certificate_pem(extra_roots_pem)
+        # Read here, because a certificate that cannot be read must fail the start and not the first page.
+        roots = x509.load_pem_x509_certificates(extra_roots_pem) if extra_roots_pem is not None else []
+        self._extra_roots = [root.public_bytes(Encoding.DER) for root in roots]
         self._endpoints: OrderedDict[UUID, _Endpoint] = OrderedDict()
         self._builders = ThreadPoolExecutor(BUILD_THREADS_MAX, thread_name_prefix="webhook-client")
         self._closed = False
@@ -228,8 +232,10 @@ class WebhookChannel:
         assert deadline is not None
         # The client goes on with a request whose awaiting task was cancelled; its own limit makes it let go as well.
         remaining_seconds = max(deadline - asyncio.get_running_loop().time(), 0.001)
+        request = request.timeout(timedelta(seconds=remaining_seconds))
         try:
-            async with request.timeout(timedelta(seconds=remaining_seconds)).build_streamed() as response:
+            # Without a buffer the status is known as soon as it has come; otherwise the client first fills the buffer.
+            async with request.streamed_read_buffer_limit(0).build_streamed() as response:
                 progress.status_code = status_code = response.status
                 if not 200 <= status_code < 300:
                     # The status has decided. What else the endpoint says is not read, which costs a connection.
@@ -314,8 +320,8 @@ class WebhookChannel:
         )
         if url.address is None:
             builder = builder.resolve(url.host, str(address), url.port)
-        if self._extra_roots_pem is not None:
-            builder = builder.add_root_certificate_pem(self._extra_roots_pem)
+        for root in self._extra_roots:
+            builder = builder.add_root_certificate_der(root)
         return builder.build()
 
 
@@ -368,7 +374,7 @@ def _failure_of(error: PyreqwestError) -> _Outcome:
         return _failure_to_connect(error, causes)
     if isinstance(error, RequestTimeoutError):
         return _Outcome(Reason.TIMEOUT, "no complete answer in time")
-    if isinstance(error, DecodeError):
+    if isinstance(error, DecodeError) and "error reading a body from connection" not in causes:
         return _Outcome(Reason.RESPONSE_MALFORMED, "the answer is not HTTP")
     return _Outcome(Reason.DISCONNECTED, "the connection broke off before the answer was complete")
 
