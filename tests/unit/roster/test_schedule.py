@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.roster import schedule
+from services.roster import domain, schedule
 from services.roster.schedule import Frequency, Gap, Layer, LayerId, Override, OverrideId, Rota, Rotation, Shift
 from shared.errors import Invalid
 from shared.ids import ContactId, RotaId
@@ -162,7 +162,7 @@ def rota_and_window(draw: st.DrawFn) -> tuple[Rota, datetime, datetime]:
 def test_every_minute_agrees_with_the_slow_clock(drawn: tuple[Rota, datetime, datetime]) -> None:
     """At every minute of any window of any zone the same contact is on call as a walk over a wall clock finds."""
     subject, from_at, to_at = drawn
-    assert schedule.find_faults(subject) == []
+    assert list(domain.rota_faults(subject)) == []
     result = schedule.shifts(subject, from_at, to_at)
     found: list[ContactId | None] = []
     instant = from_at
@@ -346,46 +346,6 @@ def test_on_call_at_the_ends_of_time_is_refused(instant: datetime) -> None:
     """The first and the last instant that exist are refused as out of range, never a crash."""
     with pytest.raises(Invalid):
         schedule.on_call(rota(layer(A)), instant)
-
-
-def test_each_fault_names_its_field() -> None:
-    """Every mistake of a rota is found at once, each under its own field."""
-    bad_layer = Layer(
-        LayerId(UUID(int=1)), " ", Rotation(Frequency.DAILY, 0), (), date(1900, 1, 1), time(8, 0, 1), date(1899, 1, 1)
-    )
-    backwards = override(A, at(2026, 1, 2), at(2026, 1, 1))
-    naive = override(A, datetime(2026, 1, 2), at(2026, 1, 1))  # noqa: DTZ001 - the naive instant is what is refused
-    endless = override(A, at(2026, 1, 1), at(2028, 1, 1))
-    early = override(A, at(1960, 1, 1), at(1961, 1, 1))
-    faulty = Rota(ROTA, "", "Europe/Atlantis", (bad_layer, bad_layer), (backwards, naive, endless, early))
-    fields = [fault.field for fault in schedule.find_faults(faulty)]
-    assert fields[:3] == ["time_zone", "name", "layers"]
-    assert [field.removeprefix("layers[0].") for field in fields if field.startswith("layers[0]")] == [
-        "name",
-        "every",
-        "participants",
-        "starts_on",
-        "hand_over_time",
-        "ends_on",
-    ]
-    assert fields[-4:] == [
-        "overrides[0].end_at",
-        "overrides[1].start_at",
-        "overrides[2].end_at",
-        "overrides[3].start_at",
-    ]
-
-
-def test_limits_hold() -> None:
-    """The limits of layers, participants, overrides and letters are allowed, and one more of each is refused."""
-    one = override(A, at(2026, 1, 1), at(2026, 1, 2))
-    layers = tuple(layer(*[A] * schedule.PARTICIPANTS_MAX, number=n) for n in range(schedule.LAYERS_MAX + 1))
-    full = Rota(ROTA, "n" * schedule.NAME_CHARACTERS_MAX, "UTC", layers[:-1], (one,) * schedule.OVERRIDES_MAX)
-    assert schedule.find_faults(full) == []
-    over = Rota(ROTA, full.name + "n", "UTC", layers, (one,) * (schedule.OVERRIDES_MAX + 1))
-    assert [fault.field for fault in schedule.find_faults(over)] == ["name", "layers", "overrides"]
-    crowded = rota(layer(*[A] * (schedule.PARTICIPANTS_MAX + 1)))
-    assert [fault.field for fault in schedule.find_faults(crowded)] == ["layers[0].participants"]
 
 
 def test_fourteen_days_take_less_than_a_millisecond() -> None:

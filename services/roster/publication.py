@@ -1,0 +1,178 @@
+"""What roster publishes of one partner: the duty plan, the partner's own data, and its credentials.
+
+The cast: `PartnerState` goes in, events go out. The promise: pure, whole and small enough. Each event carries
+everything that its consumers need and replaces the one before it, and the largest state that the rules allow still
+fits into a message. Addresses leave only through `seal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from services.roster import schedule
+from services.roster.domain import Contact, ContactPoint, Credential, DutyOffice, Endpoint, PartnerState
+from services.roster.schedule import Rota
+from shared.contracts import (
+    DEFAULT_DEADLINES,
+    CredentialKind,
+    CredentialsPublished,
+    Deadlines,
+    DutyPlanPublished,
+    LevelTarget,
+    PartnerChanged,
+    PlannedContact,
+    PlannedEndpoint,
+    PlannedLevel,
+    PlannedOffice,
+    PlannedPoint,
+    PlannedRota,
+    PlannedShift,
+    Precedence,
+    PublishedCredential,
+)
+
+PLAN_DAYS = 14
+PLAN_LEAD = timedelta(hours=1)
+"""A plan begins this long before it is computed, so that it answers for a release that was on its way."""
+
+Seal = Callable[[str], str]
+"""Encrypts an address so that escalation alone can read it."""
+
+
+def duty_plan(
+    state: PartnerState,
+    deadlines: Mapping[Precedence, Deadlines],
+    *,
+    plan_version: int,
+    now: datetime,
+    seal: Seal,
+    days: int = PLAN_DAYS,
+) -> DutyPlanPublished:
+    """The plan of one partner for the coming `days`: every rota's shifts, people, office, endpoints, levels, deadlines.
+
+    A precedence that the network says nothing about has its default deadlines.
+    """
+    from_at, to_at = now - PLAN_LEAD, now + timedelta(days=days)
+    return DutyPlanPublished(
+        partner=state.partner.code,
+        plan_version=plan_version,
+        computed_at=now,
+        valid_from=from_at,
+        valid_until=to_at,
+        time_zone=state.partner.time_zone,
+        levels=tuple(
+            PlannedLevel(
+                targets=tuple(LevelTarget(kind=target.kind.value, id=target.id) for target in level.targets),
+                wait_seconds=level.wait_seconds,
+            )
+            for level in state.policy.levels
+        ),
+        rotas=tuple(_planned_rota(rota, from_at, to_at) for rota in state.rotas),
+        contacts=tuple(_planned_contact(contact, state.credentials, seal) for contact in state.contacts),
+        office=_planned_office(state.offices, seal),
+        endpoints=_planned_endpoints(state.endpoints, seal),
+        deadlines={**DEFAULT_DEADLINES, **deadlines},
+    )
+
+
+def partner_changed(state: PartnerState, *, version: int, seal: Seal) -> PartnerChanged:
+    """The partner's own data, office and endpoints, whole."""
+    partner = state.partner
+    return PartnerChanged(
+        partner=partner.code,
+        version=version,
+        name=partner.name,
+        standing=partner.standing,
+        time_zone=partner.time_zone,
+        languages=partner.languages,
+        active=partner.active,
+        office=_planned_office(state.offices, seal),
+        endpoints=_planned_endpoints(state.endpoints, seal),
+    )
+
+
+def credentials_published(state: PartnerState, *, version: int) -> CredentialsPublished:
+    """All credentials of the partner, revoked ones included, so that a revocation arrives."""
+    return CredentialsPublished(
+        partner=state.partner.code,
+        version=version,
+        credentials=tuple(
+            PublishedCredential(
+                client_id=credential.client_id,
+                kind=credential.kind,
+                subject=credential.subject,
+                name=credential.name,
+                partner=state.partner.code,
+                roles=credential.roles,
+                contact_id=credential.contact_id,
+                secret_sha256=credential.secret_sha256,
+                revoked_at=credential.revoked_at,
+                version=credential.version,
+            )
+            for credential in state.credentials
+        ),
+    )
+
+
+def _planned_rota(rota: Rota, from_at: datetime, to_at: datetime) -> PlannedRota:
+    shifts = schedule.shifts(rota, from_at, to_at)
+    return PlannedRota(
+        id=rota.id,
+        name=rota.name,
+        shifts=tuple(PlannedShift(contact_id=s.contact_id, start_at=s.start_at, end_at=s.end_at) for s in shifts),
+    )
+
+
+def _planned_contact(contact: Contact, credentials: Sequence[Credential], seal: Seal) -> PlannedContact:
+    return PlannedContact(
+        id=contact.id,
+        name=contact.name,
+        title=contact.title,
+        languages=contact.languages,
+        points=_planned_points(contact.points, seal),
+        subjects=tuple(
+            sorted(
+                {
+                    credential.subject
+                    for credential in credentials
+                    if credential.contact_id == contact.id
+                    and credential.kind is CredentialKind.PERSON
+                    and credential.revoked_at is None
+                }
+            )
+        ),
+    )
+
+
+def _planned_office(offices: Sequence[DutyOffice], seal: Seal) -> PlannedOffice | None:
+    if not offices:
+        return None
+    office = offices[0]
+    return PlannedOffice(
+        id=office.id,
+        name=office.name,
+        switchboard=office.switchboard,
+        embassies=office.embassies,
+        points=_planned_points(office.points, seal),
+    )
+
+
+def _planned_points(points: Sequence[ContactPoint], seal: Seal) -> tuple[PlannedPoint, ...]:
+    return tuple(
+        PlannedPoint(
+            id=point.id,
+            channel=point.channel,
+            sealed_address=seal(point.address),
+            verified=point.verified_at is not None,
+            label=point.label,
+        )
+        for point in points
+    )
+
+
+def _planned_endpoints(endpoints: Sequence[Endpoint], seal: Seal) -> tuple[PlannedEndpoint, ...]:
+    return tuple(
+        PlannedEndpoint(id=endpoint.id, sealed_url=seal(endpoint.url), description=endpoint.description)
+        for endpoint in endpoints
+    )
