@@ -83,7 +83,7 @@ class Nats(Server):
 
     async def is_ready(self) -> bool:
         """Whether our own server (not one that took its port) says that it is healthy, JetStream included."""
-        return self._server_name in await self._ask("/varz") and '"ok"' in await self._ask("/healthz")
+        return self._server_name in await self.ask("/varz") and '"ok"' in await self.ask("/healthz")
 
     def explain(self, log_tail: str) -> str | None:
         """One sentence from the log. A port that was taken since the last run is replaced before anybody knows it."""
@@ -133,16 +133,17 @@ class Nats(Server):
         with open_private(self._configuration) as file:
             file.write(("\n".join(lines) + "\n").encode())
 
-    async def _ask(self, path: str) -> str:
-        """The monitor's answer, or nothing while there is none."""
+    async def ask(self, path: str) -> str:
+        """The body of the monitor endpoint's answer, or nothing while there is none."""
         port = self._remembered.get("nats_monitor_port")
         try:
             async with asyncio.timeout(PROBE_SECONDS_MAX):
                 reader, writer = await asyncio.open_connection(HOST, port)
                 try:
                     writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
-                    return (await reader.read()).decode(errors="replace")
+                    return (await reader.read()).decode(errors="replace").partition("\r\n\r\n")[2]
                 finally:
                     writer.close()
+                    await writer.wait_closed()
         except (OSError, TimeoutError):
             return ""

@@ -95,7 +95,7 @@ class Postgres(Server):
             "max_connections": str(CONNECTIONS_MAX),
             "shared_buffers": "128MB",
             "max_wal_size": "1GB",
-            "synchronous_commit": "on" if self._fsync else "off",
+            "synchronous_commit": "on",  # without fsync, too: what was committed then still survives a kill -9
             "fsync": "on" if self._fsync else "off",
             "full_page_writes": "on" if self._fsync else "off",
             "timezone": "UTC",
@@ -110,9 +110,10 @@ class Postgres(Server):
         """Make the data directory if it is missing, and the socket directory."""
         await self._ensure_data()
         self._ensure_socket_directory()
-        # We hold the directory's lock and have ended leftovers, so a pid in this file can only be somebody else's by
-        # now.
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        # We hold the directory's lock and have ended leftovers, so a process that these files name is a stranger by
+        # now, or a zombie that nobody collects. PostgreSQL would take either for a living server and refuse to start.
+        for stale in (self._data / "postmaster.pid", self._socket_directory / f"{SOCKET_NAME}.lock"):
+            stale.unlink(missing_ok=True)
 
     async def complete(self) -> None:
         """Make the roles and databases that are missing."""
