@@ -17,11 +17,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 import orjson
@@ -34,9 +35,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Column, DateTime, Index, Integer, Table, Text, Uuid, delete, select
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
+from shared.clock import Clock
 from shared.contracts import Actor, CredentialKind, CredentialsPublished, Role
 from shared.db import Transaction, shared_metadata
 from shared.errors import ContractViolation, Forbidden, RedPhoneError
+from shared.ids import Ids
 from shared.keys import CannotOpen, KeyRing, KeysUnusable, key_id, seal, unseal
 from shared.webhooks import SigningKey
 
@@ -44,10 +47,12 @@ __all__ = [
     "INSTALLATION",
     "CannotOpen",
     "Claims",
+    "IdentityDeps",
     "KeyRing",
     "KeysUnusable",
     "Principal",
     "PrincipalKind",
+    "Transactions",
     "Unauthenticated",
     "administrator",
     "authenticate",
@@ -171,6 +176,33 @@ def administrator(name: str) -> Principal:
         kind=PrincipalKind.ADMINISTRATOR,
         name=name,
     )
+
+
+class Transactions(Protocol):
+    """The part of a database that identity needs."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction that commits when its block ends."""
+
+
+class IdentityDeps(Protocol):
+    """What a service gives to have its callers known: the fields of its own `Deps`."""
+
+    @property
+    def keyring(self) -> KeyRing:
+        """The installation's keys."""
+
+    @property
+    def clock(self) -> Clock:
+        """The process clock."""
+
+    @property
+    def ids(self) -> Ids:
+        """Makes ids."""
+
+    @property
+    def intake(self) -> Transactions:
+        """Connections that background work never takes."""
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------

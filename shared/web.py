@@ -1,0 +1,489 @@
+"""HTTP habits that all services share: one gate in front, one way to say who calls, one set of common routes.
+
+The cast: the `Gate` (limits, correlation id, security headers, one log line per request, bugs become a 500), the
+dependency that `authenticated` makes (a `Principal` or a 401), `common_router` (tokens, keys, health, metrics, problem
+pages), and `build_app`, which puts routers together into one application with one OpenAPI document.
+
+The promise: nothing is answered 2xx here; handlers commit first and answer then. Whoever belongs to somebody else's
+object gets the 404 of a missing one; that is the services' part, `Forbidden` is only for what the caller may know of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Security
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Histogram, generate_latest
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from shared import problems
+from shared.clock import Clock
+from shared.events import Cause
+from shared.ids import Ids
+from shared.log import get_logger
+from shared.problems import CORRELATION_ID, HttpProblem, Problem, problem_response, problem_responses
+from shared.security import IdentityDeps, Principal, Unauthenticated, check_current, still_stands, verify_token
+from shared.tokens import token_router
+
+log = get_logger(__name__)
+
+BODY_BYTES_MAX = 1_000_000
+HEADER_BYTES_MAX = 16_384
+QUERY_BYTES_MAX = 4_096
+PATH_BYTES_MAX = 1_024
+READY_SECONDS_MAX = 2.0
+
+PRINCIPAL = "redphone.principal"
+"""Where authentication leaves the caller in the ASGI scope, for the log line."""
+
+_QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+_TRACE_PARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+"""Sent with every answer that does not set them itself."""
+
+_STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=63072000; includeSubDomains")
+
+REQUEST_SECONDS = Histogram(
+    "redphone_request_seconds",
+    "Time from the request's headers to the end of the answer.",
+    ("service", "method", "route", "status"),
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+)
+
+
+# --- the gate ---------------------------------------------------------------------------------------------------------
+
+
+class Gate:
+    """The outermost layer, as plain ASGI: what passes it is of bearable size, has an id, and leaves one log line."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        service: str,
+        clock: Clock,
+        ids: Ids,
+        body_bytes_max: int = BODY_BYTES_MAX,
+        strict_transport: bool = False,
+    ) -> None:
+        self.app = app
+        self.service = service
+        self.clock = clock
+        self.ids = ids
+        self.body_bytes_max = body_bytes_max
+        self.added = (*_SECURITY_HEADERS, *((_STRICT_TRANSPORT,) if strict_transport else ()))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request; anything but HTTP passes through."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = self.clock.monotonic()
+        headers = dict(scope["headers"])
+        correlation_id = _uuid_or_none(headers.get(b"x-request-id", b"")) or self.ids.new()
+        scope[CORRELATION_ID] = correlation_id
+        answer = _Answer(send, (*self.added, (b"x-request-id", str(correlation_id).encode())))
+        with bound_contextvars(service=self.service, correlation_id=str(correlation_id)):
+            try:
+                refusal = self._refusal(scope, headers)
+                if refusal is None:
+                    await self.app(scope, self._counted(receive), answer.send)
+                else:
+                    await refusal(scope, receive, answer.send)
+            except ClientDisconnect:
+                log.debug("request.abandoned")
+            except Exception as error:
+                log.exception("request.crashed", method=scope["method"], error=type(error).__name__)
+                if answer.status is not None:
+                    # Half an answer is out: only a broken connection can tell the client so.
+                    raise
+                crash = problem_response(
+                    "internal", problems.PROBLEMS["internal"].remedy, instance=f"urn:uuid:{correlation_id}"
+                )
+                await crash(scope, receive, answer.send)
+            self._report(scope, answer.status, self.clock.monotonic() - started)
+
+    def _refusal(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Response | None:
+        """The answer to a request that is too large to look at, or None."""
+        instance = f"urn:uuid:{scope[CORRELATION_ID]}"
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES_MAX:
+            return problem_response(
+                "headers_too_large", f"headers may have {HEADER_BYTES_MAX} bytes in all", instance=instance
+            )
+        if len(scope["query_string"]) > QUERY_BYTES_MAX or len(scope["path"]) > PATH_BYTES_MAX:
+            limits = f"a path may have {PATH_BYTES_MAX} bytes and a query {QUERY_BYTES_MAX}"
+            return problem_response("address_too_long", limits, instance=instance)
+        declared = headers.get(b"content-length", b"0")
+        if not declared.isdigit() or int(declared[:20]) > self.body_bytes_max:
+            return problem_response("body_too_large", self._body_sentence(), instance=instance)
+        return None
+
+    def _counted(self, receive: Receive) -> Receive:
+        """`receive` that stops a body which grows beyond the limit, whatever its headers said."""
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            if message["type"] == "http.request":
+                received += len(message.get("body", b""))
+                if received > self.body_bytes_max:
+                    # The framework passes on this exception alone while it reads a body.
+                    raise HTTPException(413, self._body_sentence())
+            return message
+
+        return counted
+
+    def _body_sentence(self) -> str:
+        return f"a body may have at most {self.body_bytes_max} bytes"
+
+    def _report(self, scope: Scope, status: int | None, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        shown = str(status or 499)  # 499: the client went before there was an answer
+        REQUEST_SECONDS.labels(self.service, scope["method"], route, shown).observe(seconds)
+        if route in _QUIET_PATHS:
+            return
+        facts: dict[str, Any] = {
+            name: str(value)
+            for name, value in scope.get("path_params", {}).items()
+            if isinstance(value, UUID) or _uuid_or_none(str(value).encode()) is not None
+        }
+        principal = scope.get(PRINCIPAL)
+        if isinstance(principal, Principal):
+            facts |= {"client_id": principal.client_id, "partner": principal.partner}
+        log.info(
+            "request.handled",
+            method=scope["method"],
+            route=route,
+            status=int(shown),
+            milliseconds=round(seconds * 1000, 2),
+            **facts,
+        )
+
+
+class _Answer:
+    """The way out: adds the headers that are missing and remembers the status."""
+
+    def __init__(self, send: Send, added: Sequence[tuple[bytes, bytes]]) -> None:
+        self._send = send
+        self._added = added
+        self.status: int | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            present = {name.lower() for name, _ in message["headers"]}
+            message["headers"] = [*message["headers"], *(pair for pair in self._added if pair[0] not in present)]
+        await self._send(message)
+
+
+def _uuid_or_none(text: bytes) -> UUID | None:
+    if len(text) != 36:
+        return None
+    try:
+        return UUID(text.decode("ascii"))
+    except ValueError:
+        return None
+
+
+def cause_of(request: Request, principal: Principal) -> Cause:
+    """The cause of what a handler writes for this request: its correlation id, the caller, and a trace if one came."""
+    trace_parent = request.headers.get("traceparent", "")
+    return Cause(
+        correlation_id=request.scope[CORRELATION_ID],
+        subject=principal.subject,
+        partner=principal.partner,
+        trace_parent=trace_parent if _TRACE_PARENT.fullmatch(trace_parent) else None,
+    )
+
+
+# --- who calls --------------------------------------------------------------------------------------------------------
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="token",
+    bearerFormat="JWT",
+    description="A token from `POST /v1/tokens`, valid for 15 minutes.",
+)
+
+
+def authenticated(deps: IdentityDeps) -> Callable[..., Awaitable[Principal]]:
+    """The dependency that gives a handler its caller: the token's signature first, then the credential's row.
+
+    Raises `Unauthenticated` (401), never 403: what a role may do is for the handler, which knows what may be known.
+    """
+
+    async def current_principal(
+        request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+    ) -> Principal:
+        if bearer is None:
+            raise Unauthenticated("this call needs a token: Authorization: Bearer …", code="token_missing")
+        claims = verify_token(deps.keyring, bearer.credentials, now=deps.clock.now())
+        async with deps.intake.transaction() as tx:
+            principal = await check_current(tx, claims)
+        request.scope[PRINCIPAL] = principal
+        return principal
+
+    return current_principal
+
+
+def still_allowed(deps: IdentityDeps, principal: Principal) -> Callable[[], Awaitable[bool]]:
+    """For streams: asks whether the credential behind an open stream still stands."""
+
+    async def ask() -> bool:
+        async with deps.intake.transaction() as tx:
+            return await still_stands(tx, principal)
+
+    return ask
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def _only_text(value: object) -> object:
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str) or "T" not in value.upper():
+        raise ValueError("must be a date and time with its offset, for example 2021-08-15T06:00:00Z")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("must say its offset from UTC: end with Z, for example 2021-08-15T06:00:00Z")
+    return value.astimezone(UTC)
+
+
+def render_instant(value: datetime) -> str:
+    """RFC 3339 in UTC with `Z`, the only form of an instant in our JSON."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+UtcDateTime = Annotated[
+    datetime,
+    BeforeValidator(_only_text),
+    AfterValidator(_in_utc),
+    PlainSerializer(render_instant, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2021-08-15T06:00:00Z"]}),
+]
+"""An instant in requests and answers: refuses what has no offset, and numbers; always answers in UTC with `Z`."""
+
+
+def etag_of(version: int) -> str:
+    """The ETag of an object whose row counts its versions."""
+    return f'"{version}"'
+
+
+class IfMatch:
+    """The `If-Match` header of an edit: which version the caller has seen."""
+
+    def __init__(self, header: str | None) -> None:
+        self.header = header
+
+    def require(self, version: int) -> None:
+        """Raises 428 if the caller did not say what they had seen, 412 if it is not this version."""
+        if self.header is None:
+            raise HttpProblem("this edit needs If-Match with the ETag you have read", code="precondition_required")
+        self.allow(version)
+
+    def allow(self, version: int) -> None:
+        """Raises 412 if the caller said what they had seen and it is not this version; no header allows everything."""
+        if self.header is None or self.header.strip() == "*":
+            return
+        # A weak tag never matches here (RFC 9110, section 13.1.1), so no prefix is taken off.
+        if etag_of(version) not in {tag.strip() for tag in self.header.split(",")}:
+            raise HttpProblem(f"the present ETag is {etag_of(version)}", code="precondition_failed")
+
+
+async def _if_match(
+    header: Annotated[
+        str | None,
+        Header(alias="If-Match", description="The ETag that you have read. Somebody else's edit is kept so."),
+    ] = None,
+) -> IfMatch:
+    return IfMatch(header)
+
+
+IfMatchHeader = Annotated[IfMatch, Depends(_if_match)]
+"""A parameter of this type gives the handler the caller's `If-Match`."""
+
+
+# --- common routes ----------------------------------------------------------------------------------------------------
+
+ReadinessCheck = Callable[[], Awaitable[str | None]]
+"""Returns None when all is well, and otherwise one sentence about what is not."""
+
+
+def common_router(deps: IdentityDeps, *, checks: Mapping[str, ReadinessCheck]) -> APIRouter:
+    """What every process answers, once, however many services it hosts."""
+    router = APIRouter(tags=["common"])
+    router.include_router(token_router(deps))
+
+    @router.get("/.well-known/redphone-keys", summary="Public keys of tokens, webhooks and feed")
+    async def public_keys() -> JSONResponse:
+        """A JSON Web Key Set for tokens; beside it, the keys that sign webhooks (`whpk_…`) and feed entries.
+
+        During a change of keys each list holds two or more: the first signs, all are valid.
+        """
+        return JSONResponse(deps.keyring.public_keys(), headers={"Cache-Control": "public, max-age=300"})
+
+    @router.get("/healthz", summary="Whether the process is alive")
+    async def is_alive() -> dict[str, str]:
+        """Answers as long as the event loop turns; asks nothing of anybody."""
+        return {"status": "alive"}
+
+    @router.get("/readyz", summary="Whether the process can do its work")
+    async def is_ready() -> JSONResponse:
+        """200 if all named checks pass, otherwise 503; every check says what it found."""
+        found = dict(zip(checks, await asyncio.gather(*(_ask(check) for check in checks.values())), strict=True))
+        ready = all(trouble is None for trouble in found.values())
+        body = {
+            "ready": ready,
+            "checks": {name: {"ok": trouble is None, "detail": trouble} for name, trouble in found.items()},
+        }
+        return JSONResponse(body, status_code=200 if ready else 503)
+
+    @router.get("/metrics", summary="Figures for Prometheus", include_in_schema=False)
+    async def metrics() -> Response:
+        """The process's counters in Prometheus' text form."""
+        return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    @router.get("/problems", summary="All kinds of problems")
+    async def all_problems() -> dict[str, Any]:
+        """Every code that a refusal may have, with its status, its title, and what to do."""
+        return {"problems": [problems.page_of(code) for code in problems.PROBLEMS]}
+
+    @router.get("/problems/{code}", summary="One kind of problem", responses=problem_responses("not_found"))
+    async def one_problem(code: str) -> dict[str, Any]:
+        """What a problem's `type` leads to: what the code means and what to do about it."""
+        page = problems.page_of(code)
+        if page is None:
+            raise HttpProblem("there is no problem with this code", code="not_found")
+        return page
+
+    return router
+
+
+async def _ask(check: ReadinessCheck) -> str | None:
+    try:
+        async with asyncio.timeout(READY_SECONDS_MAX):
+            return await check()
+    except TimeoutError:
+        return f"no answer within {READY_SECONDS_MAX:g} s"
+    except Exception as error:
+        log.warning("readiness.failed", error=type(error).__name__, exc_info=True)
+        return f"the check failed: {type(error).__name__}"
+
+
+# --- the application --------------------------------------------------------------------------------------------------
+
+
+def build_app(
+    title: str,
+    routers: Sequence[APIRouter],
+    *,
+    service: str,
+    clock: Clock,
+    ids: Ids,
+    public_url: str | None = None,
+    description: str = "",
+    version: str = "1",
+    tags: Sequence[Mapping[str, str]] = (),
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
+    body_bytes_max: int = BODY_BYTES_MAX,
+) -> FastAPI:
+    """One application of all the routers, with the gate in front and problems for every refusal.
+
+    Interactive pages are left out: they load programs from elsewhere, and `/openapi.json` is what tools read.
+    """
+    app = FastAPI(
+        title=title,
+        description=description,
+        version=version,
+        openapi_tags=[dict(tag) for tag in tags] or None,
+        servers=[{"url": public_url}] if public_url else None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        separate_input_output_schemas=False,
+        generate_unique_id_function=_operation_id,
+        lifespan=lifespan,
+    )
+    for router in routers:
+        app.include_router(router)
+    problems.install(app)
+    app.add_middleware(
+        Gate,
+        service=service,
+        clock=clock,
+        ids=ids,
+        body_bytes_max=body_bytes_max,
+        strict_transport=bool(public_url and public_url.startswith("https://")),
+    )
+    # FastAPI's documented way to enrich the document.
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return f"{route.tags[0]}_{route.name}" if route.tags else route.name
+
+
+_EVERYWHERE = {"401": "token_missing", "503": "unavailable"}
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The document with our problems in place of the framework's errors; made once."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            openapi_version="3.1.0",
+            description=app.description,
+            routes=app.routes,
+            tags=app.openapi_tags,
+            servers=app.servers,
+            separate_input_output_schemas=app.separate_input_output_schemas,
+        )
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        model = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= {**model.pop("$defs", {}), "Problem": model}
+        for path in document["paths"].values():
+            for operation in path.values():
+                _describe_refusals(operation)
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _describe_refusals(operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    if "application/json" in responses.get("422", {}).get("content", {}):
+        responses["422"] = problem_responses("invalid")[422]
+    if "security" in operation:
+        for status, code in _EVERYWHERE.items():
+            responses.setdefault(status, problem_responses(code)[int(status)])
+    operation["responses"] = dict(sorted(responses.items()))
