@@ -305,7 +305,7 @@ async def test_the_log_holds_no_data(servers: LocalServers, tmp_path: Path) -> N
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to give up root")
 async def test_root_runs_postgres_as_somebody_else_in_a_closed_directory(servers: LocalServers, tmp_path: Path) -> None:
-    """Started by root below a directory that only root may enter, PostgreSQL runs without root and nothing is opened."""
+    """Started by root below a directory that only root may enter, PostgreSQL runs without root; nothing is opened."""
     tmp_path.chmod(0o700)
     urls = await servers.start()
     assert psutil.Process(servers.postgres.pid).uids().effective != 0
