@@ -39,6 +39,7 @@ class Exchange:
 
     receiver: Receiver
     request: Received
+    reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     async def write(self, raw: bytes) -> None:
@@ -46,9 +47,10 @@ class Exchange:
         self.writer.write(raw)
         await self.writer.drain()
 
-    async def until_released(self) -> None:
-        """Wait until the test lets go or the receiver stops."""
-        await self.receiver.released.wait()
+    async def until_client_leaves(self) -> None:
+        """Wait until the other side closes the connection, or the receiver stops."""
+        while await self.reader.read(4096):
+            pass
 
 
 Behaviour = Callable[[Exchange], Awaitable[bool]]
@@ -71,7 +73,7 @@ ok = status(200, body=b'{"received":true}')
 
 async def hang(exchange: Exchange) -> bool:
     """Read the request and never answer."""
-    await exchange.until_released()
+    await exchange.until_client_leaves()
     return False
 
 
@@ -206,7 +208,7 @@ class Receiver:
                 request = await self._read(reader)
                 self.requests.append(request)
                 await self._count()
-                if not await self.behaviour(Exchange(self, request, writer)):
+                if not await self.behaviour(Exchange(self, request, reader, writer)):
                     break
         except (OSError, asyncio.IncompleteReadError):
             pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import threading
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -182,9 +183,16 @@ async def test_five_seconds_are_for_everything(outside: Outside, behaviour: Beha
         elapsed = asyncio.get_running_loop().time() - started
         assert len(receiver.requests) == 1
         # The client must let go of the connection too, not only the caller of its answer.
-        await receiver.wait_for(lambda it: it.connections_open == 0 or behaviour is behaviours.hang)
+        await receiver.wait_for(lambda it: it.connections_open == 0)
     assert (result.state, result.reason, result.status_code) == (AttemptState.FAILED, Reason.TIMEOUT, status_code)
     assert TOTAL_SECONDS * 0.9 <= elapsed < TOTAL_SECONDS * 3
+
+
+async def test_an_endpoint_that_is_never_served_times_out(outside: Outside) -> None:
+    """A process that hangs while its kernel goes on accepting connections costs the total limit."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        result = await outside.channel(QUICK).send(page(f"http://127.0.0.1:{deaf.getsockname()[1]}/"))
+    assert (result.state, result.reason) == (AttemptState.FAILED, Reason.TIMEOUT)
 
 
 def test_the_limits_of_production() -> None:
