@@ -77,6 +77,7 @@ class Database:
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
             hide_parameters=True,
+            isolation_level="AUTOCOMMIT",  # `transaction` begins and commits on the driver's own connection
             connect_args={
                 "timeout": CONNECT_TIMEOUT_SECONDS,
                 "command_timeout": COMMAND_TIMEOUT_SECONDS,
@@ -92,15 +93,20 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """A transaction: commits when the block ends, rolls back on an exception. Raises `Unavailable` for trouble."""
-        with_trouble = _trouble
+        """A transaction: commits when the block ends, rolls back on an exception. Raises `Unavailable` for trouble.
+
+        The driver's own transaction spans the block, so that statements through SQLAlchemy and statements on the
+        driver's connection (`raw`) are in it alike.
+        """
         try:
-            async with self._engine.begin() as connection:
-                yield connection
+            async with self._engine.connect() as connection:
+                driver = await raw(connection)
+                async with driver.transaction():
+                    yield connection
         except PoolTimeoutError as error:
             raise Unavailable("all database connections are busy; try again", code="database_busy") from error
         except (DBAPIError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            if (trouble := with_trouble(error)) is not None:
+            if (trouble := _trouble(error)) is not None:
                 raise trouble from error
             raise
 
@@ -121,16 +127,10 @@ class Database:
 
 
 async def raw(tx: Transaction) -> asyncpg.Connection[Any]:
-    """The driver's own connection inside the same transaction, for the two measured hot statements."""
+    """The driver's own connection inside the same transaction, for hot statements and batches."""
     connection = (await tx.get_raw_connection()).driver_connection
     assert isinstance(connection, asyncpg.Connection)
     return connection
-
-
-async def begin_raw(tx: Transaction) -> asyncpg.Connection[Any]:
-    """Like `raw`, after making sure that the transaction has begun at the server: SQLAlchemy begins lazily."""
-    await tx.execute(text("SELECT 1"))
-    return await raw(tx)
 
 
 def _trouble(error: BaseException) -> Unavailable | None:
