@@ -1,7 +1,8 @@
-"""The bus: committed events go out, and each subscription's messages come in. The only importer of nats.
+"""The bus: committed events go out, and each subscription's messages come in. Beside `shared.broker` the only importer
+of nats.
 
 The cast: a `Bus` publishes and consumes; `NatsBus` does so on JetStream; `_Pull` is one subscription's loop;
-`ensure_streams` is the deploy step; `check_server` says what is wrong with a server.
+what the broker must hold is in `shared.broker`.
 
 The promise: nothing here is the truth. Publishing returns what the broker has confirmed and never raises for broker
 trouble; whatever is missing is *unknown* and is published again with the same id. Every message ends in one of the
@@ -15,23 +16,30 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-import httpx
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js import JetStreamContext, api
+from nats.js import api
 from nats.js.errors import NotFoundError
 
-import shared.contracts as _declares_the_events  # noqa: F401 - fills the registry that names the streams
+from shared.broker import (
+    STREAM_BYTES_MAX,
+    SigningClient,
+    check_server,
+    discard,
+    ensure_consumer,
+    ensure_stream,
+    ensure_streams,
+    streams,
+)
 from shared.clock import Clock
-from shared.events import REGISTRY, Event, Message, headers_of
+from shared.events import Message, headers_of
 from shared.ids import MessageId
 from shared.log import get_logger
 from shared.loops import Loop
-from shared.nkeys import public_key, sign
 from shared.subscriptions import (
     DeadLetter,
     DeadLetterReason,
@@ -40,8 +48,6 @@ from shared.subscriptions import (
     Failures,
     Subscription,
     attend,
-    durable_of,
-    filter_of,
     stream_of,
 )
 
@@ -63,11 +69,9 @@ HEARTBEAT_SECONDS = 1.0
 SILENCE_SECONDS_MAX = 2.5
 """Without message, status or heartbeat for so long, a pull request is lost and is made anew."""
 
-ACK_WAIT_SECONDS = 10.0
 STALE_SECONDS = 8.0
 """A message that has waited here for so long is left to the broker, which is about to deliver it again."""
 
-ACK_PENDING_MAX = 1000
 ACK_SECONDS_MAX = 2.0
 PUBLISH_AT_ONCE_MAX = 256
 """Publications on their way at the same time; the rest of a batch waits for a free place."""
@@ -81,23 +85,15 @@ START_SECONDS_MAX = 1.0
 
 PROBE_SECONDS = 1.0
 ANSWER_AGE_SECONDS_MAX = 3.0
-"""JetStream must have answered within this time for the bus to be healthy."""
+"""Within this time JetStream must have answered, and publishing must not have failed, for the bus to be healthy."""
 
 DISCONNECTED_SECONDS_MAX = 10.0
 """A client that has not reconnected by then is replaced by a fresh one, and the operators are told."""
 
 RETRY_SECONDS = 0.5
 STOP_SECONDS_MAX = 5.0
-CLOSE_SECONDS_MAX = 3.0
 HAND_BACK_SECONDS = 0.1
 """Delay of a nak at stop: short, since another process shall take the message, but never zero."""
-
-STREAM_BYTES_MAX = 1 << 30
-STREAM_AGE_SECONDS_MAX = 3 * 24 * 3600.0
-"""The stream is not the truth: whoever is away for longer catches up from the feed."""
-
-DUPLICATE_WINDOW_SECONDS = 600.0
-FULL_RATIO_ALARM = 0.8
 
 
 class Bus(Protocol):
@@ -105,7 +101,7 @@ class Bus(Protocol):
 
     @property
     def healthy(self) -> bool:
-        """Connected, JetStream answered within the last seconds, and neither publishing nor pulling is in trouble."""
+        """Connected, JetStream answered within the last three seconds, and what was published since was confirmed."""
 
     async def publish(self, messages: Sequence[Message[Any]], *, timeout_seconds: float) -> set[MessageId]:
         """Publishes side by side; returns the ids that the broker has confirmed. Never raises for broker trouble.
@@ -122,15 +118,6 @@ class Bus(Protocol):
 
     async def stop(self) -> None:
         """Takes no more messages, lets the handlers finish for five seconds, gives the rest back, and closes."""
-
-
-class _Client(Client):
-    """Signs in with a key from `shared.nkeys`, so that no second implementation of Ed25519 is needed."""
-
-    def _setup_nkeys_seed_connect(self) -> None:
-        seed = self._nkeys_seed_str or ""
-        self._public_nkey = public_key(seed)
-        self._signature_cb = lambda nonce: sign(seed, nonce)
 
 
 class NatsBus:
@@ -155,11 +142,12 @@ class NatsBus:
         self._nkey_seed = nkey_seed
         self._manage_streams = manage_streams
         self._stream_bytes_max = stream_bytes_max
-        self._client: _Client | None = None
+        self._client: SigningClient | None = None
         self._connected = asyncio.Event()
         self._down_since: float | None = None
         self._down_reported = False
         self._answered_at = float("-inf")
+        self._unconfirmed_at = float("-inf")
         self._troubles: dict[str, str] = {}
         self._pulls: list[_Pull] = []
         self._publishing: set[asyncio.Task[None]] = set()
@@ -170,8 +158,13 @@ class NatsBus:
     @property
     def healthy(self) -> bool:
         """As `Bus` says."""
-        age = asyncio.get_running_loop().time() - self._answered_at
-        return self._usable is not None and age <= ANSWER_AGE_SECONDS_MAX and not self._troubles
+        present = asyncio.get_running_loop().time()
+        return (
+            self._usable is not None
+            and present - self._answered_at <= ANSWER_AGE_SECONDS_MAX
+            and present - self._unconfirmed_at > ANSWER_AGE_SECONDS_MAX
+            and not self._troubles
+        )
 
     async def start(self) -> None:
         """As `Bus` says."""
@@ -190,7 +183,7 @@ class NatsBus:
         await self._watch.stop()
         await asyncio.gather(*(pull.stop() for pull in self._pulls))
         if self._client is not None:
-            await _discard(self._client, flush=self._usable is not None)
+            await discard(self._client, flush=self._usable is not None)
         self._client = None
         self._connected.clear()
 
@@ -234,9 +227,9 @@ class NatsBus:
             task.cancel()
         if len(confirmed) == len(messages):
             self.answered()
-            self.recovered("publish")
+            self._unconfirmed_at = float("-inf")
         else:
-            self.in_trouble("publish", ", ".join(sorted(errors)) or "TimeoutError")
+            self._unconfirmed_at = asyncio.get_running_loop().time()
             log.warning(
                 "bus.publish_unconfirmed", unconfirmed=len(messages) - len(confirmed), late=len(late), errors=errors
             )
@@ -270,7 +263,7 @@ class NatsBus:
     async def stream_missing(self, stream: str, client: Client) -> None:
         """Creates it where that is our task; otherwise only the deploy step may, and a person has to run it."""
         if self._manage_streams:
-            await _ensure_stream(client.jetstream(), stream, replicas=1, bytes_max=self._stream_bytes_max)
+            await ensure_stream(client.jetstream(), stream, replicas=1, bytes_max=self._stream_bytes_max)
             log.warning("bus.stream_created", stream=stream)
         elif f"stream {stream}" not in self._troubles:
             log.error("bus.stream_missing", stream=stream, service=self._service)
@@ -279,13 +272,15 @@ class NatsBus:
     # --- connection ---------------------------------------------------------------------------------------------------
 
     @property
-    def _usable(self) -> _Client | None:
+    def _usable(self) -> SigningClient | None:
         return self._client if self._client is not None and self._client.is_connected else None
 
     async def _watch_once(self) -> int:
         """Keeps one client, replaces it when it is closed or stuck, and asks JetStream whether it is there."""
         present = asyncio.get_running_loop().time()
         if (client := self._usable) is not None:
+            self._down_since = None
+            self._connected.set()
             await self._probe(client)
             return 0
         self._down_since = present if self._down_since is None else self._down_since
@@ -295,15 +290,15 @@ class NatsBus:
             log.error("bus.unreachable", service=self._service, seconds=round(down_seconds))
         if self._client is None or self._client.is_closed or down_seconds > DISCONNECTED_SECONDS_MAX:
             if self._client is not None:
-                await _discard(self._client, flush=False)
+                await discard(self._client, flush=False)
             self._client = await self._connect()
             if self._client is not None:
                 await self._on_connected()
                 await self._probe(self._client)
         return 0
 
-    async def _connect(self) -> _Client | None:
-        client = _Client()
+    async def _connect(self) -> SigningClient | None:
+        client = SigningClient()
         attempt = asyncio.create_task(client.connect(**self._options()))
         # The library tries for ever, and within an attempt may swallow a cancellation: so it gets a task of its own.
         try:
@@ -314,10 +309,10 @@ class NatsBus:
                 await self._on_error(error if isinstance(error, Exception) else RuntimeError(str(error)))
         except asyncio.CancelledError:
             attempt.cancel()
-            await _discard(client, flush=False)
+            await discard(client, flush=False)
             raise
         attempt.cancel()
-        await _discard(client, flush=False)
+        await discard(client, flush=False)
         return None
 
     def _options(self) -> dict[str, Any]:
@@ -370,7 +365,7 @@ class NatsBus:
         """Asks for the stream that we publish to: its leader must be there, or nothing that we publish is kept."""
         stream = stream_of(self._service)
         try:
-            if stream in _streams():
+            if stream in streams():
                 await client.jetstream(timeout=PROBE_SECONDS).stream_info(stream)
             else:
                 await client.jetstream(timeout=PROBE_SECONDS).account_info()
@@ -453,7 +448,7 @@ class _Pull:
 
     async def _pull_from(self, client: Client) -> None:
         """Pulls with one inbox until a request is void; the next inbox receives nothing of older requests."""
-        await _ensure_consumer(client.jetstream(), self._subscription.service, self._subscription.event)
+        await ensure_consumer(client.jetstream(), self._subscription.service, self._subscription.event)
         self._bus.recovered(f"stream {self._stream}")
         inbox = client.new_inbox()
 
@@ -505,7 +500,11 @@ class _Pull:
             self._bus.recovered(self._subscription.durable)
 
     async def _begin(self, arrived_at: float, message: Msg) -> None:
-        await self._places.acquire()
+        try:
+            await self._places.acquire()
+        except asyncio.CancelledError:
+            self._arrived.put_nowait((arrived_at, message))  # for stop() to give back
+            raise
         if asyncio.get_running_loop().time() - arrived_at > STALE_SECONDS:
             self._places.release()
             return
@@ -538,122 +537,6 @@ class _Pull:
             log.warning("message.ack_unconfirmed", consumer=self._subscription.durable, error=_name(error))
 
 
-# --- the deploy step --------------------------------------------------------------------------------------------------
-
-
-async def ensure_streams(
-    servers: Sequence[str],
-    consumes: Mapping[str, Sequence[type[Event]]],
-    *,
-    replicas: int = 1,
-    stream_bytes_max: int = STREAM_BYTES_MAX,
-    nkey_seed: str | None = None,
-    timeout_seconds: float = 10.0,
-) -> None:
-    """Creates the streams of all owners and the durable consumers of all services, and updates those that differ.
-
-    Any number of times gives the same result. Raises `TimeoutError` if no server answers in time. In production with
-    three replicas; a stream that exists is never emptied or deleted.
-    """
-    options: dict[str, Any] = {"nkeys_seed_str": nkey_seed} if nkey_seed is not None else {}
-
-    async def on_error(error: Exception) -> None:
-        log.warning("bus.deploy_failed", error=f"{type(error).__name__}: {error}")
-
-    client = _Client()
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            await client.connect(
-                list(servers), name="redphone-deploy", inbox_prefix="_INBOX_deploy", error_cb=on_error, **options
-            )
-            jetstream = client.jetstream(timeout=timeout_seconds)
-            for stream in _streams():
-                await _ensure_stream(jetstream, stream, replicas=replicas, bytes_max=stream_bytes_max)
-            for service, events in consumes.items():
-                for event in events:
-                    await _ensure_consumer(jetstream, service, event)
-    finally:
-        await _discard(client, flush=False)
-
-
-async def _ensure_stream(jetstream: JetStreamContext, stream: str, *, replicas: int, bytes_max: int) -> None:
-    wanted = api.StreamConfig(
-        name=stream,
-        subjects=[f"redphone.{stream.lower()}.>"],
-        retention=api.RetentionPolicy.LIMITS,
-        storage=api.StorageType.FILE,
-        discard=api.DiscardPolicy.NEW,
-        max_bytes=bytes_max,
-        max_age=STREAM_AGE_SECONDS_MAX,
-        duplicate_window=DUPLICATE_WINDOW_SECONDS,
-        num_replicas=replicas,
-    )
-    try:
-        present = (await jetstream.stream_info(stream)).config
-    except NotFoundError:
-        await jetstream.add_stream(wanted)
-        return
-    compared = ("subjects", "retention", "discard", "max_bytes", "max_age", "duplicate_window", "num_replicas")
-    if any(getattr(present, field) != getattr(wanted, field) for field in compared):
-        await jetstream.update_stream(wanted)
-
-
-async def _ensure_consumer(jetstream: JetStreamContext, service: str, event: type[Event]) -> None:
-    """Creates the durable consumer, or sets it right; one that is right already stays as it is."""
-    durable = durable_of(service, event)
-    await jetstream.add_consumer(
-        stream_of(event.owner),
-        api.ConsumerConfig(
-            name=durable,
-            durable_name=durable,
-            filter_subject=filter_of(event),
-            deliver_policy=api.DeliverPolicy.ALL,
-            ack_policy=api.AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT_SECONDS,
-            max_deliver=-1,
-            max_ack_pending=ACK_PENDING_MAX,
-        ),
-    )
-
-
-async def check_server(monitor_url: str) -> list[str]:
-    """What is wrong with the server whose monitoring endpoint this is, in words for an operator; empty if nothing is.
-
-    A server that does not sync every write loses confirmed messages when the power fails, with three replicas too.
-    """
-    try:
-        async with httpx.AsyncClient(base_url=monitor_url, timeout=2.0, trust_env=False) as http:
-            server = (await http.get("/varz")).raise_for_status().json()
-            jetstream = (await http.get("/jsz", params={"streams": "true", "config": "true"})).raise_for_status().json()
-    except (httpx.HTTPError, ValueError) as error:
-        return [f"the NATS server's monitoring endpoint does not answer ({type(error).__name__})"]
-    settings = server.get("jetstream", {}).get("config")
-    if not settings:
-        return ["JetStream is off on this NATS server"]
-    alarms = []
-    if not settings.get("sync_always"):
-        alarms.append("this NATS server does not run with `sync_interval: always`: confirmed messages can be lost")
-    details = {
-        stream["name"]: stream
-        for account in jetstream.get("account_details", [])
-        for stream in account.get("stream_detail", [])
-    }
-    for stream in _streams():
-        if stream not in details:
-            alarms.append(f"the stream {stream} is missing: run the deploy step")
-            continue
-        config, state = details[stream].get("config", {}), details[stream].get("state", {})
-        if config.get("max_bytes", -1) > 0 and state.get("bytes", 0) > FULL_RATIO_ALARM * config["max_bytes"]:
-            alarms.append(f"the stream {stream} is more than {FULL_RATIO_ALARM:.0%} full")
-        if server.get("cluster", {}).get("name") and config.get("num_replicas", 1) < 3:
-            alarms.append(f"the stream {stream} has fewer than three replicas")
-    return alarms
-
-
-def _streams() -> list[str]:
-    return sorted({stream_of(event.owner) for event in REGISTRY.values()})
-
-
 def _status(message: Msg) -> str:
     """Status code of a control message; empty for an event, which always has a reply subject to ack on."""
     return "" if message.reply.startswith("$JS.ACK.") else (message.headers or {}).get("Status", "unknown")
@@ -662,18 +545,3 @@ def _status(message: Msg) -> str:
 def _name(error: Exception) -> str:
     code = getattr(error, "err_code", None)
     return f"{type(error).__name__} {code}" if code else type(error).__name__
-
-
-async def _discard(client: Client, *, flush: bool) -> None:
-    """Closes a client that is not needed any more, whatever state it is in; may not hang and may not raise."""
-
-    async def close() -> None:
-        with suppress(Exception):
-            if flush:
-                await client.flush(timeout=1)
-        with suppress(Exception):
-            await client.close()
-
-    closing = asyncio.create_task(close())
-    await asyncio.wait({closing}, timeout=CLOSE_SECONDS_MAX)
-    closing.cancel()
