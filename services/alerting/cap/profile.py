@@ -59,8 +59,7 @@ def country(code: str) -> Country | None:
     """The country of an ISO 3166-1 code of two or three capital letters, or None."""
     if not code.isascii() or not code.isupper() or len(code) not in (2, 3):
         return None
-    by_code = {2: pycountry.countries.get(alpha_2=code), 3: pycountry.countries.get(alpha_3=code)}
-    found = by_code[len(code)]
+    found = pycountry.countries.get(alpha_2=code) if len(code) == 2 else pycountry.countries.get(alpha_3=code)
     return None if found is None else Country(found.alpha_2, found.alpha_3)
 
 
