@@ -304,6 +304,7 @@ class Resolver:
         stale_seconds_max: float = STALE_SECONDS_MAX,
         timeout_seconds: float = LOOKUP_TIMEOUT_SECONDS,
         stale_patience_seconds: float = STALE_PATIENCE_SECONDS,
+        hosts_remembered_max: int = HOSTS_REMEMBERED_MAX,
         look_up: Callable[[str], Sequence[str]] = look_up,
     ) -> None:
         self.policy = policy
@@ -312,6 +313,7 @@ class Resolver:
         self._stale_seconds_max = stale_seconds_max
         self._timeout_seconds = timeout_seconds
         self._stale_patience_seconds = stale_patience_seconds
+        self._hosts_remembered_max = hosts_remembered_max
         self._look_up = look_up
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
         self._questions: dict[str, asyncio.Task[_Answer]] = {}
@@ -389,6 +391,6 @@ class Resolver:
         answer = _Answer(addresses, now + self._fresh_seconds, now + self._stale_seconds_max)
         self._answers[host] = answer
         self._answers.move_to_end(host)
-        while len(self._answers) > HOSTS_REMEMBERED_MAX:
+        while len(self._answers) > self._hosts_remembered_max:
             self._answers.popitem(last=False)
         return answer

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from shared.egress import (
     ADDRESSES_MAX,
-    HOSTS_REMEMBERED_MAX,
     URL_LENGTH_MAX,
     EgressPolicy,
     EgressRefused,
@@ -456,16 +455,14 @@ async def test_an_address_is_not_looked_up_but_still_guarded(make_resolver: Make
     assert names.questions == []
 
 
-async def test_remembered_names_have_a_limit(make_resolver: MakeResolver, names: NameService) -> None:
-    """The memory of answers does not grow without end; the oldest is forgotten first."""
-    resolver = make_resolver()
-    hosts = [f"h{number}.example" for number in range(HOSTS_REMEMBERED_MAX + 1)]
-    names.table.update({host: [PUBLIC_IPV4] for host in hosts})
-    for host in hosts:
+async def test_remembered_names_have_a_limit(names: NameService, time: Time) -> None:
+    """The memory of answers does not grow without end; the name unused for longest is forgotten first."""
+    resolver = Resolver(PRODUCTION, monotonic=time, look_up=names, hosts_remembered_max=2)
+    names.table.update({f"{letter}.example": [PUBLIC_IPV4] for letter in "abc"})
+    for host in ("a.example", "b.example", "a.example", "c.example", "a.example", "b.example"):
         await resolve(resolver, host)
-    assert len(resolver._answers) == HOSTS_REMEMBERED_MAX
-    await resolve(resolver, hosts[0])
-    assert names.questions.count(hosts[0]) == 2
+    resolver.close()
+    assert names.questions == ["a.example", "b.example", "c.example", "b.example"]
 
 
 async def test_the_system_resolver_finds_this_machine() -> None:
