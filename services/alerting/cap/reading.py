@@ -327,7 +327,8 @@ def _info(block: _Block) -> CapInfo:
 
 def _language(block: _Block) -> str:
     """The standard's default is en-US, also for an empty element."""
-    language = block.optional("language") or "en-US"
+    written = next((text for _, text in block.texts("language")), "")
+    language = written.strip() if written else "en-US"
     if not _LANGUAGE.fullmatch(language):
         detail = f"{quoted(language)} is not a language code such as en, fr-CA or es."
         block.findings.add(f"{block.path}/language", detail, "wrong_language")

@@ -109,6 +109,7 @@ def test_text_that_xml_cannot_hold_is_refused_when_rendered() -> None:
     assert caught.value.code == "cap_invalid"
 
 
+SENT = "2021-08-15T11:00:00-00:00"
 MISTAKES = [
     ("<sender>redphone@canada.example</sender>", "", "alert/sender", "missing"),
     ("<status>Actual</status>", "<status> Actual</status>", "alert/status", "not_in_list"),
@@ -134,8 +135,8 @@ MISTAKES = [
     ("2021-08-15T15:30:00+04:30", "2021-08-15T11:00:00+14:30", "alert/sent", "wrong_time"),
     ("2021-08-15T15:30:00+04:30", "0001-01-01T00:00:00+14:00", "alert/sent", "wrong_time"),
     ("<incidents>", "<references>a,b</references><incidents>", "alert/references", "wrong_reference"),
-    ("<incidents>", "<references>a,b,2021-08-15T11:00:00Z</references><incidents>", "alert/references", "wrong_reference"),
-    ("<incidents>", "<references>a,b,2021-08-15T11:00:00-00:00,d</references><incidents>", "alert/references", "wrong_reference"),
+    ("<incidents>", "<references>a,b,2021Z</references><incidents>", "alert/references", "wrong_reference"),
+    ("<incidents>", f"<references>a,b,{SENT},d</references><incidents>", "alert/references", "wrong_reference"),
     ("<incidents>", "<note>n</note><note>n</note><incidents>", "alert/note", "too_many"),
     ("<language>en-CA</language>", "<language>english language</language>", "alert/info[1]/language", "wrong_language"),
     ("<category>Rescue</category>", "<category>rescue</category>", "alert/info[1]/category[2]", "not_in_list"),
@@ -200,7 +201,7 @@ def test_the_list_of_mistakes_is_bounded() -> None:
     assert len(refusal(document).errors) == ERRORS_MAX
 
 
-@pytest.mark.parametrize("language", ["<language/>", "<language> </language>", ""])
+@pytest.mark.parametrize("language", ["<language/>", "<language></language>", ""])
 def test_a_language_that_is_not_given_is_american_english(language: str) -> None:
     """The standard's default holds for an absent and for an empty element."""
     document = edited(KABUL, "<language>en-CA</language>", language)
@@ -330,11 +331,12 @@ def test_hostile_xml_is_refused_quickly(name: str) -> None:
     assert [mistake.code for mistake in error.errors] == [code]
 
 
+AREA = "<area><areaDesc>a</areaDesc></area>"
 CROWDED = {
     "polygons": (many("<polygon>0,0 0,1 1,1 0,0</polygon>", SHAPES_MAX), "alert/info[1]/area[1]"),
     "polygons by the thousand": (many("<polygon>0,0 0,1 1,1 0,0</polygon>", 5000), "alert/info[1]/area[1]/polygon"),
     "corners": (many(f"<polygon>0,0 {'0,1 ' * POINTS_MAX} 0,0</polygon>", 1), "alert/info[1]/area[1]"),
-    "areas": (edited(KABUL, "<area>", "<area><areaDesc>a</areaDesc></area>" * AREAS_MAX + "<area>"), "alert/info[1]/area"),
+    "areas": (edited(KABUL, "<area>", AREA * AREAS_MAX + "<area>"), "alert/info[1]/area"),
     "info blocks": (edited(KABUL, "<info>", "<info/>" * INFO_MAX + "<info>"), "alert/info"),
 }  # fmt: skip
 
@@ -353,7 +355,8 @@ def test_more_than_a_message_needs_is_refused_quickly(name: str) -> None:
 def test_the_limits_themselves_are_allowed() -> None:
     """A document of exactly the greatest size, and an element at exactly the greatest depth, are read."""
     room = safe_xml.DOCUMENT_BYTES_MAX - len(KABUL)
-    assert cap.parse(edited(KABUL, "Kabul airport", "Kabul airport" + "A" * room))
+    largest = cap.parse(edited(KABUL, "Kabul airport", "Kabul airport" + "A" * room))
+    assert len(largest.info[0].areas[0].description) > room
     assert places(refusal(KABUL + b" " * (room + 1)).errors) == [("document", "too_large")]
 
     deep = b"<a>" * safe_xml.DEPTH_MAX + b"</a>" * safe_xml.DEPTH_MAX
@@ -379,13 +382,14 @@ def test_markup_inside_a_character_section_is_plain_text() -> None:
 # --- our profile ------------------------------------------------------------------------------------------------------
 
 FLASH = "<value>FLASH</value>"
+UNEXPECTED = "unexpected_references"
 OUTSIDE = [
     ("urn:redphone:cap:profile:1.0", "urn:redphone:cap:profile:9.0", 1, "alert/code", "wrong_profile"),
     ("<scope>Private", "<scope>Public", 1, "alert/scope", "not_in_list"),
     ("US GB AU NZ", "US ops@gb.example", 1, "alert/addresses", "wrong_partner"),
     ("US GB AU NZ", "US GB US", 1, "alert/addresses", "repeated"),
     ("US GB AU NZ", "US EU", 1, "alert/info[1]/parameter[4]/value", "repeated"),
-    ("<incidents>", "<references>a,b,2021-08-15T09:00:00-00:00</references><incidents>", 1, "alert/references", "unexpected_references"),
+    ("<incidents>", f"<references>a,b,{SENT}</references><incidents>", 1, "alert/references", UNEXPECTED),
     ("<status>Actual", "<status>Exercise", 1, "alert/note", "missing"),
     ("<expires>2021-08-17T00:00:00-00:00</expires>", "", 1, "alert/info[1]/expires", "missing"),
     ("<expires>2021-08-17", "<expires>2021-08-15", 1, "alert/info[1]/expires", "wrong_time"),
