@@ -1,0 +1,18 @@
+"""alerting — what is said: crises, alerts, their release, their audience, and the timeline of what came back.
+
+The cast
+    domain      the life of an alert and of its crisis, and who may do what, purely
+    content     what an alert says: composing it, its defaults and its limits, purely
+    cap         OASIS CAP 1.2 in and out, purely
+    visibility  who may read what, purely
+    handlers    what HTTP asks and what the bus tells; ends with SUBSCRIPTIONS
+    expiry      ends alerts whose time has passed
+    confirming  watches that every released alert has opened its escalations, and says it again until it has
+    store       the rows: crises, alerts, timeline, partners, reference counters
+    views       alerts, crises and timeline as a viewer may see them
+    api         the HTTP face, with the stream
+
+The promise: alert, outbox row and record are one transaction, and 202 is answered after its commit. A crash after that
+loses nothing: the relay finds the row. What was released never changes, and whoever it reached is reached by its
+correction and by its end.
+"""
