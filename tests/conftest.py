@@ -1,10 +1,14 @@
-"""What every test may ask for: the real servers of this session."""
+"""What every test may ask for: the real servers of this session. What every test must keep: no unannounced ERROR."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator, MutableMapping
+from typing import Any
 
+import pytest
 import pytest_asyncio
+import structlog
 
 from tests.support.cluster import Cluster
 
@@ -16,3 +20,34 @@ async def cluster() -> AsyncIterator[Cluster]:
     await servers.start()
     yield servers
     await servers.stop()
+
+
+@pytest.fixture(autouse=True)
+def only_announced_errors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test on a log line at ERROR (a person must act now) unless `logs_error` announces it."""
+    announced = {event for marker in request.node.iter_markers("logs_error") for event in marker.args}
+    unannounced: list[str] = []
+
+    def note(event: str) -> None:
+        if event not in announced:
+            unannounced.append(event)
+
+    def note_structured(_logger: object, method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if method in {"error", "exception", "critical"}:
+            note(str(entry.get("event")))
+        return entry
+
+    class Noting(logging.Handler):
+        """Sees what libraries log, for example asyncio of a task whose exception nobody took."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            note(record.getMessage())
+
+    handler = Noting(logging.ERROR)
+    logging.getLogger().addHandler(handler)
+    processors = structlog.get_config()["processors"]
+    structlog.configure(processors=[note_structured, *processors])
+    yield
+    structlog.configure(processors=processors)
+    logging.getLogger().removeHandler(handler)
+    assert unannounced == [], "logged at ERROR; if that is right here, announce it: @pytest.mark.logs_error(<event>)"
