@@ -237,7 +237,7 @@ async def keep_running(server: Server, *, pause_seconds_max: float = 5.0) -> Non
             await server.start()
         except LocalServerError as error:
             failures += 1
-            log.error("server.not_restarted", server=server.name, failures=failures, reason=str(error))  # noqa: TRY400
+            log.error("server.not_restarted", server=server.name, failures=failures, reason=str(error))
             await _pause(min(pause_seconds_max, 0.25 * 2**failures))
         else:
             failures = 0
