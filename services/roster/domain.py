@@ -243,8 +243,8 @@ def office_faults(office: DutyOffice) -> Iterator[FieldError]:
     for country, number in office.embassies[: EMBASSIES_MAX + 1]:
         if country not in _countries():
             yield FieldError("embassies", f"names {_shown(country)}, which is no country; use ISO 3166-1 alpha-2")
-        if not _E164.fullmatch(number):
-            yield FieldError("embassies", f"has no telephone number for {_shown(country)}; use E.164, +12025550123")
+        elif not _E164.fullmatch(number):
+            yield FieldError(f"embassies.{country}", "is no telephone number; use E.164 such as +12025550123")
     yield from _point_count_faults(office.points)
 
 

@@ -1,0 +1,475 @@
+"""The network file: the one that is shipped, hostile ones, and what the messages say."""
+
+from __future__ import annotations
+
+import time as stopwatch
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.roster import domain, network, publication, schedule
+from services.roster.domain import Endpoint, PartnerState
+from services.roster.network import Kind, NetworkFile, NetworkFileError, parse
+from services.roster.schedule import Frequency
+from shared.contracts import DEFAULT_DEADLINES, ChannelName, CredentialKind, Deadlines, Precedence, Role, Standing
+
+SHIPPED = Path(__file__).parents[3] / "network" / "rdn.toml"
+FIXED_DAY = datetime(2026, 6, 1, tzinfo=UTC)
+ZONES = {
+    "US": "America/New_York",
+    "AU": "Australia/Sydney",
+    "CA": "America/Toronto",
+    "ES": "Europe/Madrid",
+    "IT": "Europe/Rome",
+    "NZ": "Pacific/Auckland",
+    "GB": "Europe/London",
+    "EU": "Europe/Brussels",
+    "DE": "Europe/Berlin",
+    "BR": "America/Sao_Paulo",
+    "XR": "Etc/UTC",
+}
+CANADA = """
+[partners.CA]
+name = "Canada"
+standing = "member"
+time_zone = "America/Toronto"
+
+[partners.CA.offices.main]
+name = "Watch"
+
+[partners.CA.contacts.duty-1]
+name = "Ann Example"
+points.sms = { channel = "sms", address = "+16135550101" }
+
+[partners.CA.rotas.duty]
+name = "Duty"
+
+[[partners.CA.rotas.duty.layers]]
+rotation = "weekly"
+every = 2
+participants = ["duty-1"]
+starts_on = "2026-01-05"
+hand_over_time = "08:30"
+
+[[partners.CA.levels]]
+targets = ["rota:duty"]
+
+[partners.CA.endpoints.main]
+url = "https://redphone.ca.example/webhook"
+
+[partners.CA.credentials.ca-duty]
+kind = "person"
+contact = "duty-1"
+roles = ["duty_officer"]
+"""
+
+
+@pytest.fixture(scope="module")
+def shipped() -> NetworkFile:
+    """The network file of the repository."""
+    return parse(SHIPPED.read_text(encoding="utf-8"), "network/rdn.toml")
+
+
+def problems(text: str) -> list[tuple[int, str, str]]:
+    """Line, key and message of each mistake in a text, none if it is a good network file."""
+    try:
+        parse(text, "network.toml")
+    except NetworkFileError as error:
+        return [(problem.line, problem.key, problem.message) for problem in error.problems]
+    return []
+
+
+def line_of(text: str, fragment: str) -> int:
+    """The line on which a fragment stands first."""
+    return text[: text.index(fragment)].count("\n") + 1
+
+
+# --- the shipped file -------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_file_holds_the_real_network(shipped: NetworkFile) -> None:
+    """Ten partners and the secretariat, with their standings and time zones, and deadlines for each precedence."""
+    states = {state.partner.code: state for state in shipped.states()}
+    assert {code: state.partner.time_zone for code, state in states.items()} == ZONES
+    by_standing = {
+        standing: {code for code, state in states.items() if state.partner.standing is standing}
+        for standing in Standing
+    }
+    assert by_standing[Standing.SECRETARIAT] == {"XR"}
+    assert by_standing[Standing.PARTICIPATING] == {"DE", "BR"}
+    assert len(by_standing[Standing.MEMBER]) == 8
+    assert shipped.deadlines() == DEFAULT_DEADLINES
+    assert {code: state.partner.iso3 for code, state in states.items() if code in ("GB", "EU", "XR")} == {
+        "GB": "GBR",
+        "EU": None,
+        "XR": None,
+    }
+
+
+@pytest.mark.parametrize("code", list(ZONES))
+def test_every_partner_can_answer(shipped: NetworkFile, code: str) -> None:
+    """Each partner has an office, two levels at least, an endpoint, and every credential that the work needs."""
+    state = next(state for state in shipped.states() if state.partner.code == code)
+    assert list(domain.reference_faults(state)) == []
+    assert state.offices
+    assert len(state.policy.levels) >= 2
+    assert state.endpoints
+    roles = {role for credential in state.credentials for role in credential.roles}
+    assert roles >= {Role.DUTY_OFFICER, Role.SENIOR_CONTACT, Role.ROSTER_MANAGER}
+    if code == "XR":
+        assert roles >= {Role.SECRETARIAT, Role.ADMINISTRATOR, Role.AUDITOR}
+    else:
+        releasers = {credential.subject for credential in state.credentials if Role.RELEASER in credential.roles}
+        officers = {credential.subject for credential in state.credentials if Role.DUTY_OFFICER in credential.roles}
+        assert releasers
+        assert not releasers & officers
+    assert any(credential.kind is CredentialKind.SYSTEM for credential in state.credentials)
+    for contact in state.contacts:
+        if any(contact.id in layer.participants for rota in state.rotas for layer in rota.layers):
+            assert {ChannelName.WEBHOOK, ChannelName.EMAIL, ChannelName.VOICE} <= {p.channel for p in contact.points}
+
+
+@pytest.mark.parametrize("code", list(ZONES))
+def test_every_partner_is_covered_for_a_year(shipped: NetworkFile, code: str) -> None:
+    """No rota of any partner has a minute without somebody on call in the year after a fixed date, in its own zone."""
+    state = next(state for state in shipped.states() if state.partner.code == code)
+    assert len(state.rotas) >= 2
+    for rota in state.rotas:
+        assert rota.time_zone == ZONES[code]
+        assert schedule.gaps(rota, FIXED_DAY, FIXED_DAY + timedelta(days=366)) == ()
+        for shift in schedule.shifts(rota, FIXED_DAY, FIXED_DAY + timedelta(days=366))[1:]:
+            assert shift.start_at.astimezone(ZoneInfo(rota.time_zone)).time() == rota.layers[0].hand_over_time
+
+
+def test_the_people_of_the_shipped_file_are_invented(shipped: NetworkFile) -> None:
+    """Addresses are of `.example`, telephone numbers of ranges reserved for fiction or of a country code nobody has."""
+    fictional = ("+120255501", "+161355501", "+614915", "+612555000", "+447700900", "+442079460", "+999")
+    for state in shipped.states():
+        owners: list[domain.DutyOffice | domain.Contact] = [*state.offices, *state.contacts]
+        points = [point for owner in owners for point in owner.points]
+        assert all(
+            point.address.startswith(fictional)
+            if point.channel in (ChannelName.SMS, ChannelName.VOICE)
+            else ".example" in point.address
+            for point in points
+        )
+        assert all(str(office.switchboard).startswith(fictional) for office in state.offices)
+        assert all(".example/" in endpoint.url for endpoint in state.endpoints)
+
+
+def test_the_shipped_file_makes_duty_plans(shipped: NetworkFile) -> None:
+    """Every partner of the file has a duty plan in which every level leads to somebody."""
+    for state in shipped.states():
+        plan = publication.duty_plan(
+            state, shipped.deadlines(), plan_version=1, now=FIXED_DAY, seal=lambda address: f"sealed {len(address)}"
+        )
+        rotas = {rota.id: rota for rota in plan.rotas}
+        for level in plan.levels:
+            assert all(rotas[target.id].shifts for target in level.targets if target.kind == "rota")
+        assert len(plan.levels) >= 2
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_file_says_is_what_is_read() -> None:
+    """A small file gives the partner it describes; a rota without a zone has the partner's, dates may be in quotes."""
+    (state,) = parse(CANADA, "network.toml").states()
+    (rota,) = state.rotas
+    assert rota.time_zone == "America/Toronto"
+    assert rota.layers[0].rotation == schedule.Rotation(Frequency.WEEKLY, 2)
+    assert (rota.layers[0].starts_on, rota.layers[0].hand_over_time) == (date(2026, 1, 5), time(8, 30))
+    assert rota.layers[0].participants == (state.contacts[0].id,)
+    assert state.contacts[0].points[0].address == "+16135550101"
+    assert state.policy.levels[0].targets[0].id == rota.id
+    assert state.credentials[0].name == "Ann Example"
+    assert state.credentials[0].contact_id == state.contacts[0].id
+
+
+def test_ids_are_the_same_every_time() -> None:
+    """Reading the same keys again gives the same ids, whatever else has changed; another key gives another id."""
+    first = {item.key: item.id for item in parse(CANADA, "a").items}
+    again = {item.key: item.id for item in parse(CANADA.replace("Ann Example", "Eve Example"), "b").items}
+    assert first == again
+    assert len(set(first.values())) == len(first)
+    renamed = {item.key: item.id for item in parse(CANADA.replace("duty-1", "duty-9"), "c").items}
+    assert renamed["partners.CA.contacts.duty-9"] != first["partners.CA.contacts.duty-1"]
+
+
+def test_items_stand_in_an_order_in_which_they_can_be_written(shipped: NetworkFile) -> None:
+    """Nothing refers to an item that comes after it."""
+    seen = set()
+    for item in shipped.items:
+        assert all(reference in seen for reference, _ in item.references), item.key
+        seen.add(item.id)
+    kinds = [list(Kind).index(item.kind) for item in shipped.items]
+    assert kinds == sorted(kinds)
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "message"),
+    [
+        ('name = "Canada"', "name = 3", "partners.CA.name", "text in quotes"),
+        ('name = "Canada"', "", "partners.CA.name", "is not there"),
+        ('standing = "member"', 'standing = "membr"', "partners.CA.standing", "did you mean member?"),
+        ('standing = "member"', 'standing = "secretariat"', "partners.CA.standing", "use member"),
+        ("time_zone", "timezone", "partners.CA.timezone", "did you mean time_zone?"),
+        ("America/Toronto", "America/Ottawa", "partners.CA.time_zone", "Europe/Madrid"),
+        ("[partners.CA.offices.main]", "[partners.CA.ofices.main]", "partners.CA.ofices", "did you mean offices?"),
+        ('channel = "sms"', 'channel = "smss"', "partners.CA.contacts.duty-1.points.sms.channel", "did you mean sms"),
+        ("+16135550101", "613-555", "partners.CA.contacts.duty-1.points.sms.address", "E.164"),
+        ('rotation = "weekly"', "rotation = 7", "partners.CA.rotas.duty.layers[0].rotation", "daily, weekly"),
+        ("every = 2", "every = 0", "partners.CA.rotas.duty.layers[0].every", "1 to 52"),
+        ("every = 2", "every = true", "partners.CA.rotas.duty.layers[0].every", "whole number"),
+        ("every = 2", "evry = 2", "partners.CA.rotas.duty.layers[0].evry", "did you mean every?"),
+        ('["duty-1"]', '["duty-2"]', "partners.CA.rotas.duty.layers[0].participants[0]", "did you mean duty-1?"),
+        ('["duty-1"]', "[]", "partners.CA.rotas.duty.layers[0].participants", "1 to 100"),
+        ('["duty-1"]', "[1]", "partners.CA.rotas.duty.layers[0].participants", "list of texts"),
+        ('"2026-01-05"', '"5 Jan"', "partners.CA.rotas.duty.layers[0].starts_on", "2026-01-05"),
+        ('"2026-01-05"', "2026-01-05T00:00:00Z", "partners.CA.rotas.duty.layers[0].starts_on", "a date"),
+        ('"08:30"', "08:30:15", "partners.CA.rotas.duty.layers[0].hand_over_time", "whole minutes"),
+        ("[[partners.CA.levels]]", "[partners.CA.levels]", "partners.CA.levels", "[[partners.CA.levels]]"),
+        ("rota:duty", "rota:dty", "partners.CA.levels[0].targets[0]", "did you mean duty?"),
+        ("rota:duty", "people:duty", "partners.CA.levels[0].targets[0]", "rota:<key>"),
+        ("https://redphone", "http://redphone", "partners.CA.endpoints.main.url", "https://"),
+        ('contact = "duty-1"', 'contact = "duty-7"', "partners.CA.credentials.ca-duty.contact", "did you mean duty-1"),
+        ('["duty_officer"]', '["dutyofficer"]', "partners.CA.credentials.ca-duty.roles[0]", "duty_officer?"),
+        ('["duty_officer"]', '["administrator"]', "partners.CA.credentials.ca-duty.roles", "only the secretariat"),
+        ("credentials.ca-duty", "credentials.CA-duty", "partners.CA.credentials.CA-duty", "a-z"),
+    ],
+)
+def test_a_mistake_is_reported_with_its_line_and_key(old: str, new: str, key: str, message: str) -> None:
+    """Each mistake is found under its key, on its line, and the message says what would be right."""
+    text = CANADA.replace(old, new, 1)
+    found = [(line, said) for line, at, said in problems(text) if at == key]
+    assert len(found) == 1
+    assert message in found[0][1]
+    if new:
+        assert found[0][0] == line_of(text, new)
+    else:
+        assert found[0][0] == line_of(text, "[partners.CA]")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistaken", "key", "message"),
+    [
+        ("[partners.CA.offices.main]", "[partners.CA.offices]", 'name = "Watch"', "offices.name", "a table"),
+        ('kind = "person"', 'kind = "system"', "roles = [", "credentials.ca-duty.roles", "only a person"),
+        ('kind = "person"', 'kind = "system"', 'contact = "duty-1"', "credentials.ca-duty.contact", "leave it out"),
+    ],
+)
+def test_the_line_is_that_of_the_key_which_is_wrong(old: str, new: str, mistaken: str, key: str, message: str) -> None:
+    """Where one line makes another one wrong, the line of the key that the message speaks of is given."""
+    text = CANADA.replace(old, new, 1)
+    ((line, said),) = [(line, said) for line, at, said in problems(text) if at == f"partners.CA.{key}"]
+    assert line == line_of(text, mistaken)
+    assert message in said
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    """A file with mistakes in many places reports them together, in the order of their lines, and gives nothing."""
+    text = (
+        CANADA.replace('"Canada"', '""')
+        .replace("America/Toronto", "Mars")
+        .replace("613555", "-")
+        .replace("every = 2", "every = 99")
+        .replace("rota:duty", "rota:x")
+        .replace("https", "ftp")
+        .replace('"duty_officer"', '"releaser", "boss"')
+    )
+    found = problems("surprise = 1\n" + text)
+    assert [key.removeprefix("partners.CA.") for _, key, _ in found] == [
+        "surprise",
+        "name",
+        "time_zone",
+        "contacts.duty-1.points.sms.address",
+        "rotas.duty.layers[0].every",
+        "levels[0].targets[0]",
+        "endpoints.main.url",
+        "credentials.ca-duty.roles[1]",
+    ]
+    assert [line for line, _, _ in found] == sorted(line for line, _, _ in found)
+
+
+def test_a_mistake_hides_no_other_and_causes_none() -> None:
+    """A value of a wrong type is one mistake: rules about its neighbours still speak, those about itself do not."""
+    text = "[deadlines.FLASH]\nacknowledge_within_seconds = 600\nunreached_after_seconds = '1800'\n"
+    found = problems(text + "next_level_every_seconds = 0\nposition_within_seconds = 10")
+    assert [(line, key) for line, key, _ in found] == [
+        (3, "deadlines.FLASH.unreached_after_seconds"),
+        (4, "deadlines.FLASH.next_level_every_seconds"),
+    ]
+
+
+def test_a_partner_needs_an_office_and_a_level() -> None:
+    """A partner without an office or without a level is refused, for nobody could be reached there."""
+    text = '[partners.CA]\nname = "Canada"\nstanding = "member"\ntime_zone = "America/Toronto"\n'
+    assert [key for _, key, _ in problems(text)] == ["partners.CA.levels", "partners.CA.offices"]
+
+
+def test_a_client_id_belongs_to_one_partner() -> None:
+    """The same client id under two partners is refused, and the message names the first one."""
+    twin = CANADA.replace("partners.CA", "partners.NZ").replace("America/Toronto", "Pacific/Auckland")
+    ((_, key, message),) = problems(CANADA + twin)
+    assert key == "partners.NZ.credentials.ca-duty"
+    assert "partners.CA.credentials.ca-duty" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("[partners.CA\nname = 1", 1, "no valid TOML"),
+        ("format = 1\nformat = 1\n", 2, "Cannot overwrite"),
+        ("format = 1\n\n[partners.CA]\n[partners.CA]\n", 4, "Cannot declare"),
+        ('format = "1', 1, "no valid TOML"),
+        ("format = 2", 1, "use 1"),
+        ("format = 1" + "0" * 5000, 1, "too many digits"),
+        ("x = " + "[" * 5000 + "]" * 5000, 1, "too deeply"),
+        ("partners = 3", 1, "a table"),
+        ("partners.CA = 3", 1, "a table"),
+        ("deadlines.FLASH = []", 1, "a table"),
+        ("deadlines.FLSH = {}", 1, "did you mean FLASH?"),
+        ("a = 1\x00", 1, "no valid TOML"),
+    ],
+)
+def test_a_broken_file_is_refused(text: str, line: int, message: str) -> None:
+    """Text that is no TOML, or no network file at all, is refused with its line and a reason, never with a crash."""
+    found = problems(text)
+    assert found[0][0] == line
+    assert message in found[0][2]
+
+
+def test_a_file_that_is_too_large_is_refused_unread() -> None:
+    """One character above the limit is refused at once, without being parsed."""
+    begun = stopwatch.perf_counter()
+    ((line, key, message),) = problems("#" * (network.FILE_CHARACTERS_MAX + 1))
+    assert stopwatch.perf_counter() - begun < 1
+    assert (line, key) == (1, "")
+    assert str(network.FILE_CHARACTERS_MAX) in message
+
+
+def test_more_partners_than_possible_are_refused() -> None:
+    """One partner more than the limit is refused with one mistake, not with one for each."""
+    text = "".join(f"[partners.A{n}]\n" for n in range(network.PARTNERS_MAX + 1))
+    assert problems(text) == [(1, "partners", "holds 301; at most 300 are possible")]
+
+
+def test_many_mistakes_are_counted_and_not_all_listed() -> None:
+    """A file of nothing but mistakes lists the first ones and says how many more there are."""
+    with pytest.raises(NetworkFileError) as refused:
+        parse("".join(f"k{n} = 1\n" for n in range(1500)), "network.toml")
+    assert len(refused.value.problems) == network.PROBLEMS_MAX
+    assert refused.value.omitted == 1500 - network.PROBLEMS_MAX
+    assert "1500 mistakes" in refused.value.detail
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"k{n} = 1\n" for n in range(50_000)),
+        CANADA.replace('["duty-1"]', "[" + '"duty-x", ' * 100_000 + "]"),
+        CANADA.replace('["rota:duty"]', "[" + '"rota:x", ' * 100_000 + "]"),
+        "".join(f"[partners.C{n}]\n" for n in range(20_000)),
+        CANADA.replace(
+            'name = "Watch"', 'name = "Watch"\nembassies = {' + ", ".join(f"k{n}=1" for n in range(9_000)) + "}"
+        ),
+        "[[partners.CA.levels]]\n" * 50_000,
+    ],
+    ids=["keys", "participants", "targets", "partners", "embassies", "levels"],
+)
+def test_a_file_of_mistakes_takes_no_long_time(text: str) -> None:
+    """A hostile file is refused after a bounded number of mistakes, in seconds at most."""
+    begun = stopwatch.perf_counter()
+    assert 1 <= len(problems(text)) <= network.PROBLEMS_MAX
+    assert stopwatch.perf_counter() - begun < 10
+
+
+def test_a_message_shows_foreign_text_harmlessly() -> None:
+    """Keys and values from the file appear in messages cut and escaped, so that they cannot write to a terminal."""
+    found = problems(CANADA.replace("rota:duty", "\\u001b[31m" + "x" * 500)) + problems('"\\u001b[2J" = 1')
+    assert len(found) == 2
+    for _, key, message in found:
+        assert (key + message).isprintable()
+        assert len(message) < 400
+
+
+@given(st.text(max_size=200))
+def test_no_text_crashes_the_reader(text: str) -> None:
+    """Whatever the text, it is either a network file or refused with mistakes."""
+    assert all(line >= 1 and message for line, _, message in problems(text))
+
+
+JUNK = st.recursive(
+    st.sampled_from(["1", '"x"', "true", "2026-01-05", "08:00:00", "1.5", "[]", "{}", '["duty-1"]', '"member"']),
+    lambda inner: st.builds("[{}]".format, inner) | st.builds("{{ a = {} }}".format, inner),
+    max_leaves=3,
+)
+
+
+@given(st.data())
+def test_no_value_crashes_the_reader(data: st.DataObject) -> None:
+    """Whatever value stands at any key of a good file, the file is read or refused, never a crash."""
+    lines = CANADA.split("\n")
+    places = [index for index, line in enumerate(lines) if " = " in line]
+    place = data.draw(st.sampled_from(places))
+    lines[place] = f"{lines[place].split(' = ')[0]} = {data.draw(JUNK)}"
+    assert all(1 <= line <= len(lines) and message for line, _, message in problems("\n".join(lines)))
+
+
+# --- overriding -------------------------------------------------------------------------------------------------------
+
+
+def test_a_demonstration_replaces_receivers_and_deadlines(shipped: NetworkFile) -> None:
+    """Receivers, single points, waits and deadlines can be replaced; everything else, ids included, stays."""
+    quick = Deadlines(
+        acknowledge_within_seconds=4,
+        next_level_every_seconds=2,
+        unreached_after_seconds=12,
+        position_within_seconds=60,
+    )
+    changed = shipped.with_overrides(
+        deadlines={Precedence.FLASH: quick},
+        endpoint_urls={"CA": "http://127.0.0.1:9000/ca"},
+        point_addresses={
+            "CA": "http://127.0.0.1:9000/people",
+            "partners.CA.contacts.duty-1.points.webhook": "http://127.0.0.1:9000/duty-1",
+        },
+        level_wait_seconds={"CA": [1, None, 2]},
+    )
+    assert changed.deadlines()[Precedence.FLASH] == quick
+    assert changed.deadlines()[Precedence.ROUTINE] == shipped.deadlines()[Precedence.ROUTINE]
+    assert [item.id for item in changed.items] == [item.id for item in shipped.items]
+    before, after = ({str(state.partner.code): state for state in one.states()} for one in (shipped, changed))
+    assert after["US"] == before["US"]
+    assert [endpoint.url for endpoint in after["CA"].endpoints] == ["http://127.0.0.1:9000/ca"]
+    assert [level.wait_seconds for level in after["CA"].policy.levels] == [1, None, 2]
+    addresses = {point.address for point in webhooks(after["CA"])}
+    assert addresses == {"http://127.0.0.1:9000/people", "http://127.0.0.1:9000/duty-1"}
+    assert all(isinstance(endpoint, Endpoint) for endpoint in after["CA"].endpoints)
+
+
+def webhooks(state: PartnerState) -> list[domain.ContactPoint]:
+    """All contact points of a partner that are webhooks."""
+    owners: list[domain.DutyOffice | domain.Contact] = [*state.offices, *state.contacts]
+    return [point for owner in owners for point in owner.points if point.channel is ChannelName.WEBHOOK]
+
+
+def test_deadlines_can_be_added_to_a_file_without_any() -> None:
+    """Deadlines that the file does not hold are added in front."""
+    changed = parse(CANADA, "network.toml").with_overrides(deadlines=DEFAULT_DEADLINES)
+    assert changed.deadlines() == DEFAULT_DEADLINES
+    assert changed.items[0].kind is Kind.DEADLINES
+
+
+def test_receivers_on_this_machine_can_be_read_from_a_file() -> None:
+    """A file with receivers on this machine is refused, and read with the flag for demonstrations."""
+    text = CANADA.replace("https://redphone.ca.example", "http://127.0.0.1:9000")
+    assert [key for _, key, _ in problems(text)] == ["partners.CA.endpoints.main.url"]
+    assert parse(text, "network.toml", allow_http=True).items
