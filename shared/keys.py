@@ -66,7 +66,7 @@ def _decode(text: str) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise KeyMalformed("the text is not base64url") from None
+        raise ValueError("the text is not base64url") from None
 
 
 def key_id(public: bytes) -> str:
@@ -194,7 +194,7 @@ class KeyRing:
                 sealing_keys=tuple(_sealing_key(key) for key in document["sealing_keys"]),
                 storage_keys=tuple(_storage_key(key) for key in document["storage_keys"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, KeyMalformed):
             raise KeysUnusable("the keys cannot be read: the text is damaged, or is not a key file") from None
 
     def to_text(self) -> str:
@@ -323,14 +323,14 @@ def _sealing_key(document: dict[str, str]) -> SealingKey:
         return SealingKey(public)
     private = X25519PrivateKey.from_private_bytes(_decode(document["private"]))
     if private.public_key().public_bytes_raw() != public.public_bytes_raw():
-        raise KeyMalformed("the public half of a sealing key does not belong to its private half")
+        raise ValueError("the public half of a sealing key does not belong to its private half")
     return SealingKey(public, private)
 
 
 def _storage_key(text: str) -> StorageKey:
     raw = _decode(text)
     if len(raw) != _KEY_BYTES:
-        raise KeyMalformed(f"a storage key has {_KEY_BYTES} bytes")
+        raise ValueError(f"a storage key has {_KEY_BYTES} bytes")
     return StorageKey(raw)
 
 

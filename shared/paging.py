@@ -1,4 +1,4 @@
-"""Lists by pages: opaque cursors over a key, never offsets, so that nothing is skipped or shown twice while rows arrive.
+"""Lists by pages: opaque cursors over a key, never offsets: nothing is skipped or shown twice while rows arrive.
 
 A cursor is base64url of JSON: the sort key of the last row that was given out. It is not signed, because it grants
 nothing; it is checked like any other input, and every query filters by what the caller may see.

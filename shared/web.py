@@ -14,6 +14,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -233,6 +234,8 @@ def authenticated(deps: IdentityDeps) -> Callable[..., Awaitable[Principal]]:
     """The dependency that gives a handler its caller: the token's signature first, then the credential's row.
 
     Raises `Unauthenticated` (401), never 403: what a role may do is for the handler, which knows what may be known.
+    Inside a function that builds a router, declare it as `principal: Principal = Depends(caller)`: an annotation is
+    text here and cannot name a local variable.
     """
 
     async def current_principal(
@@ -332,8 +335,16 @@ IfMatchHeader = Annotated[IfMatch, Depends(_if_match)]
 
 # --- common routes ----------------------------------------------------------------------------------------------------
 
-ReadinessCheck = Callable[[], Awaitable[str | None]]
-"""Returns None when all is well, and otherwise one sentence about what is not."""
+
+@dataclass(frozen=True, slots=True)
+class Degraded:
+    """Something is wrong that people should see, and the process does its work all the same."""
+
+    detail: str
+
+
+ReadinessCheck = Callable[[], Awaitable[str | Degraded | None]]
+"""Returns None when all is well, and otherwise one sentence about what is not; `Degraded` keeps the process ready."""
 
 
 def common_router(deps: IdentityDeps, *, checks: Mapping[str, ReadinessCheck]) -> APIRouter:
@@ -356,13 +367,13 @@ def common_router(deps: IdentityDeps, *, checks: Mapping[str, ReadinessCheck]) -
 
     @router.get("/readyz", summary="Whether the process can do its work")
     async def is_ready() -> JSONResponse:
-        """200 if all named checks pass, otherwise 503; every check says what it found."""
+        """200 if all named checks pass, otherwise 503; every check says what it found.
+
+        A check may be degraded: what it names needs a person, and the process does its work all the same.
+        """
         found = dict(zip(checks, await asyncio.gather(*(_ask(check) for check in checks.values())), strict=True))
-        ready = all(trouble is None for trouble in found.values())
-        body = {
-            "ready": ready,
-            "checks": {name: {"ok": trouble is None, "detail": trouble} for name, trouble in found.items()},
-        }
+        ready = not any(isinstance(trouble, str) for trouble in found.values())
+        body = {"ready": ready, "checks": {name: _finding(trouble) for name, trouble in found.items()}}
         return JSONResponse(body, status_code=200 if ready else 503)
 
     @router.get("/metrics", summary="Figures for Prometheus", include_in_schema=False)
@@ -386,7 +397,13 @@ def common_router(deps: IdentityDeps, *, checks: Mapping[str, ReadinessCheck]) -
     return router
 
 
-async def _ask(check: ReadinessCheck) -> str | None:
+def _finding(trouble: str | Degraded | None) -> dict[str, Any]:
+    if isinstance(trouble, Degraded):
+        return {"ok": True, "degraded": True, "detail": trouble.detail}
+    return {"ok": trouble is None, "detail": trouble}
+
+
+async def _ask(check: ReadinessCheck) -> str | Degraded | None:
     try:
         async with asyncio.timeout(READY_SECONDS_MAX):
             return await check()

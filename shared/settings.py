@@ -1,0 +1,208 @@
+"""Configuration: environment variables that begin with `REDPHONE_`, read once at start and never again.
+
+`load` gives frozen settings or raises `SettingsWrong`, which names every mistake at once, each in one sentence: the
+variable, what is wrong, and what would be right. A variable that nothing reads is a mistake as well, because a
+misspelt one is otherwise silent. No sentence repeats a value: some of them are secrets.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from shared.contracts import ChannelName
+from shared.errors import RedPhoneError
+from shared.keys import KEY_FILE_NAME, KeyRing
+
+PREFIX = "REDPHONE_"
+SERVICES = ("alerting", "roster", "escalation")
+PORT_DEFAULT = 8000
+DATA_DIR_DEFAULT = Path(".redphone")
+
+CLIENT_VARIABLES = ("REDPHONE_URL", "REDPHONE_CLIENT_ID", "REDPHONE_CLIENT_SECRET", "REDPHONE_TOKEN")
+"""What the command line reads for itself; a server started from the same shell has nothing to say about them."""
+
+ServiceName = Literal["alerting", "roster", "escalation"]
+Network = IPv4Network | IPv6Network
+
+
+class SettingsWrong(RedPhoneError):
+    """The configuration has mistakes; `mistakes` holds one sentence for each."""
+
+    code = "settings_wrong"
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+def _parts(value: object) -> object:
+    """The parts of a list as people write it in one variable: separated by commas or spaces."""
+    return [part for part in value.replace(",", " ").split() if part] if isinstance(value, str) else value
+
+
+def _url(*schemes: str, path_allowed: bool = True) -> AfterValidator:
+    def check(value: SecretStr | str) -> SecretStr | str:
+        parts = urlsplit(value.get_secret_value() if isinstance(value, SecretStr) else value)
+        if parts.scheme not in schemes:
+            raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        if not path_allowed and (parts.path not in ("", "/") or parts.query or parts.fragment or not parts.netloc):
+            raise ValueError("must be scheme, host and port only, for example https://redphone.example")
+        return value
+
+    return AfterValidator(check)
+
+
+def _partner_codes(value: frozenset[str]) -> frozenset[str]:
+    for code in value:
+        if len(code) != 2 or not code.isascii() or not code.isupper():
+            raise ValueError("must be partner codes of two capital letters, for example CA,NL")
+    return value
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return frozenset(ip_network(part) for part in value.replace(",", " ").split())
+    except ValueError:
+        raise ValueError("must be networks like 10.1.0.0/16 or fd00::/8, separated by commas") from None
+
+
+DatabaseUrl = Annotated[SecretStr, _url("postgresql", "postgres", "postgresql+asyncpg")]
+NatsUrl = Annotated[SecretStr, _url("nats", "tls")]
+ServiceUrl = Annotated[str, _url("http", "https", path_allowed=False)]
+
+
+class Settings(BaseSettings):
+    """Everything that a deployment decides. The names of the variables are these, in capitals, after `REDPHONE_`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    data_dir: Path = Field(default=DATA_DIR_DEFAULT, description="Where embedded servers and the key file live.")
+    database_url: DatabaseUrl | None = Field(
+        default=None, description="PostgreSQL to use in place of the embedded one; each service has a database there."
+    )
+    alerting_database_url: DatabaseUrl | None = Field(default=None, description="Alerting's own database.")
+    roster_database_url: DatabaseUrl | None = Field(default=None, description="Roster's own database.")
+    escalation_database_url: DatabaseUrl | None = Field(default=None, description="Escalation's own database.")
+    alerting_owner_database_url: DatabaseUrl | None = Field(default=None, description="The same for migrations.")
+    roster_owner_database_url: DatabaseUrl | None = Field(default=None, description="The same for migrations.")
+    escalation_owner_database_url: DatabaseUrl | None = Field(default=None, description="The same for migrations.")
+    nats_url: NatsUrl | None = Field(default=None, description="NATS to use in place of the embedded one.")
+    public_url: ServiceUrl | None = Field(
+        default=None, description="How people and partners reach this installation; stands in links and documents."
+    )
+    host: str = Field(default="127.0.0.1", min_length=1, description="The address to listen on.")
+    port: int = Field(default=PORT_DEFAULT, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
+    keys_file: Path | None = Field(
+        default=None, description="The installation's keys; by default in the data directory."
+    )
+    keys: SecretStr | None = Field(default=None, description="The keys themselves as JSON, in place of a file.")
+    partners: Annotated[frozenset[str], NoDecode, BeforeValidator(_parts), AfterValidator(_partner_codes)] = Field(
+        default=frozenset(), description="The partners that this escalation serves; none named means all."
+    )
+    feed_alerting_url: ServiceUrl | None = Field(default=None, description="Where alerting's feed is pulled from.")
+    feed_roster_url: ServiceUrl | None = Field(default=None, description="Where roster's feed is pulled from.")
+    feed_escalation_url: ServiceUrl | None = Field(default=None, description="Where escalation's feed is pulled from.")
+    development: bool = Field(default=False, description="Allows http and loopback webhooks. Never in production.")
+    extra_networks: Annotated[frozenset[Network], NoDecode, BeforeValidator(_networks)] = Field(
+        default=frozenset(), description="Networks of one's own that webhooks may reach although they are not public."
+    )
+    channels: Annotated[frozenset[ChannelName], NoDecode, BeforeValidator(_parts)] = Field(
+        default=frozenset(ChannelName), description="The channels that may send; those without a sender stay unused."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_json: bool | None = Field(default=None, description="JSON lines; by default wherever there is no terminal.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - given by the library
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` hands over: the environment is read there, in one place."""
+        return (init_settings,)
+
+    def database_url_of(self, service: ServiceName) -> str | None:
+        """The service's own database if one is named; None leaves it to `database_url` or the embedded server."""
+        url: SecretStr | None = getattr(self, f"{service}_database_url")
+        return url.get_secret_value() if url is not None else None
+
+    def feed_url_of(self, service: ServiceName) -> str | None:
+        """Where the service's feed is pulled from; None where it runs in this very process."""
+        url: str | None = getattr(self, f"feed_{service}_url")
+        return url.rstrip("/") if url is not None else None
+
+    def serves(self, partner: str) -> bool:
+        """Whether this escalation is responsible for the partner."""
+        return not self.partners or partner in self.partners
+
+    @property
+    def keys_path(self) -> Path:
+        """The key file."""
+        return self.keys_file if self.keys_file is not None else self.data_dir / KEY_FILE_NAME
+
+    def keyring(self) -> KeyRing:
+        """The keys: from the variable, from the named file, or from the data directory, where they are made if missing.
+
+        Raises `KeysUnusable`. A file that was named by the deployment is never made up.
+        """
+        if self.keys is not None:
+            return KeyRing.parse(self.keys.get_secret_value())
+        return KeyRing.load(self.keys_path) if self.keys_file is not None else KeyRing.load_or_generate(self.keys_path)
+
+
+VARIABLES = tuple(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)
+
+
+def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """The settings of an environment (the process's own if None); `overrides` are the command line's and win.
+
+    Raises `SettingsWrong` with every mistake.
+    """
+    given = {
+        name.upper(): value
+        for name, value in (os.environ if environment is None else environment).items()
+        if name.upper().startswith(PREFIX)
+    }
+    mistakes = [_unknown(name) for name in sorted(given) if name not in VARIABLES + CLIENT_VARIABLES]
+    fields: dict[str, Any] = {
+        name.removeprefix(PREFIX).lower(): value for name, value in given.items() if name in VARIABLES and value.strip()
+    }
+    fields |= {name: value for name, value in overrides.items() if value is not None}
+    if "log_level" in fields:
+        fields["log_level"] = str(fields["log_level"]).upper()
+    try:
+        settings = Settings(**fields)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False)
+        mistakes += [f"{PREFIX}{str(m['loc'][0]).upper()} {_sentence(m['msg'])}" for m in found]
+        raise SettingsWrong(list(dict.fromkeys(mistakes))) from None
+    if settings.keys is not None and settings.keys_file is not None:
+        mistakes.append(f"{PREFIX}KEYS and {PREFIX}KEYS_FILE are both set; keep one of them")
+    if mistakes:
+        raise SettingsWrong(mistakes)
+    return settings
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, VARIABLES, n=1, cutoff=0.75)
+    hint = f"; did you mean {near[0]}?" if near else "; the README lists those that there are"
+    return f"{name} is not a setting of Red Phone{hint}"
+
+
+def _sentence(message: str) -> str:
+    text = message.removeprefix("Value error, ").removeprefix("Input ")
+    return text.replace("should be", "must be")

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import stat
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from shared.contracts import ChannelName
+from shared.keys import KeyRing, KeysUnusable
+from shared.settings import SettingsWrong, load
+
+
+def mistakes(environment: dict[str, str]) -> list[str]:
+    """The sentences with which an environment is refused."""
+    with pytest.raises(SettingsWrong) as refusal:
+        load(environment)
+    return refusal.value.mistakes
+
+
+def test_nothing_set_is_a_whole_system_on_this_machine() -> None:
+    """Without any variable: loopback only, every partner, every channel, embedded servers, production rules."""
+    settings = load({})
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.database_url_of("roster") is None
+    assert settings.nats_url is None
+    assert settings.serves("CA")
+    assert settings.channels == frozenset(ChannelName)
+    assert not settings.development
+    assert not settings.extra_networks
+
+
+def test_reads_what_people_write() -> None:
+    """Lists are separated by commas or spaces, names may be in lower case, and empty variables count as not set."""
+    settings = load(
+        {
+            "REDPHONE_PARTNERS": "CA, NL",
+            "REDPHONE_EXTRA_NETWORKS": "10.1.0.0/16 fd00::/8",
+            "REDPHONE_CHANNELS": "webhook,sms",
+            "REDPHONE_DEVELOPMENT": "1",
+            "REDPHONE_LOG_LEVEL": "debug",
+            "REDPHONE_ROSTER_DATABASE_URL": "postgresql://roster@db/roster",
+            "REDPHONE_FEED_ROSTER_URL": "https://roster.example/",
+            "REDPHONE_NATS_URL": "",
+            "redphone_port": "0",
+            "HOME": "/nowhere",
+        }
+    )
+    assert (settings.serves("NL"), settings.serves("DE")) == (True, False)
+    assert settings.extra_networks == {ip_network("10.1.0.0/16"), ip_network("fd00::/8")}
+    assert settings.channels == {ChannelName.WEBHOOK, ChannelName.SMS}
+    assert settings.development
+    assert settings.log_level == "DEBUG"
+    assert settings.database_url_of("roster") == "postgresql://roster@db/roster"
+    assert settings.feed_url_of("roster") == "https://roster.example"
+    assert settings.feed_url_of("alerting") is None
+    assert settings.nats_url is None
+    assert settings.port == 0
+
+
+def test_command_line_wins() -> None:
+    """An option of the command line replaces the variable; an option that was not given does not."""
+    assert load({"REDPHONE_PORT": "1"}, port=2, host=None).port == 2
+
+
+def test_client_variables_may_stand_beside() -> None:
+    """What the command line's client reads is no mistake for a server that starts in the same shell."""
+    assert load({"REDPHONE_URL": "http://127.0.0.1:8000", "REDPHONE_CLIENT_SECRET": "rps_x"}).port == 8000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("REDPHONE_PORT", "70000", "must be less than or equal to 65535"),
+        ("REDPHONE_PORT", "http", "valid integer"),
+        ("REDPHONE_DATABASE_URL", "mysql://user:secret@db/x", "must begin with postgresql://"),
+        ("REDPHONE_NATS_URL", "http://secret", "must begin with nats://"),
+        ("REDPHONE_PUBLIC_URL", "https://secret.example/path", "scheme, host and port only"),
+        ("REDPHONE_PUBLIC_URL", "secret.example", "must begin with http://"),
+        ("REDPHONE_PARTNERS", "CA,canada-secret", "two capital letters"),
+        ("REDPHONE_EXTRA_NETWORKS", "10.0.0.1/8", "must be networks like"),
+        ("REDPHONE_CHANNELS", "webhook,fax-secret", "must be 'webhook'"),
+        ("REDPHONE_DEVELOPMENT", "secret", "must be a valid boolean"),
+        ("REDPHONE_LOG_LEVEL", "secret", "must be 'DEBUG'"),
+    ],
+)
+def test_each_mistake_is_one_sentence(name: str, value: str, sentence: str) -> None:
+    """A mistake names its variable and what would be right, and does not repeat the value."""
+    (found,) = mistakes({name: value})
+    assert found.startswith(f"{name} ")
+    assert sentence in found
+    assert "secret" not in found
+
+
+def test_misspelt_variables_are_reported() -> None:
+    """A variable that nothing reads is a mistake; where one is near, it is named."""
+    near, far = mistakes({"REDPHONE_DATABSE_URL": "x", "REDPHONE_WHATEVER": "x"})
+    assert near == "REDPHONE_DATABSE_URL is not a setting of Red Phone; did you mean REDPHONE_DATABASE_URL?"
+    assert far.startswith("REDPHONE_WHATEVER is not a setting")
+
+
+def test_all_mistakes_come_at_once() -> None:
+    """Three mistakes are three sentences, so that nobody has to start three times."""
+    assert len(mistakes({"REDPHONE_PORT": "x", "REDPHONE_PARTNERS": "x", "REDPHONE_PROT": "1"})) == 3
+
+
+def test_secrets_are_not_shown() -> None:
+    """Neither keys nor passwords in addresses appear when settings are printed."""
+    shown = repr(load({"REDPHONE_KEYS": "hidden-1", "REDPHONE_DATABASE_URL": "postgresql://u:hidden-2@db/x"}))
+    assert "hidden" not in shown
+
+
+def test_keys_come_from_one_place(tmp_path: Path) -> None:
+    """Keys are read from the variable or the named file, never from both; a named file is never made up."""
+    ring = KeyRing.generate()
+    ring.save(tmp_path / "named.json")
+    named = {"REDPHONE_KEYS_FILE": str(tmp_path / "named.json")}
+    given = {"REDPHONE_KEYS": ring.to_text()}
+    assert load(named).keyring().to_text() == load(given).keyring().to_text() == ring.to_text()
+    assert mistakes(named | given) == ["REDPHONE_KEYS and REDPHONE_KEYS_FILE are both set; keep one of them"]
+    with pytest.raises(KeysUnusable):
+        load({"REDPHONE_KEYS_FILE": str(tmp_path / "missing.json")}).keyring()
+
+
+def test_keys_are_made_in_the_data_directory(tmp_path: Path) -> None:
+    """With neither, the first start makes `keys.json` in the data directory, closed to others; the second reads it."""
+    settings = load({"REDPHONE_DATA_DIR": str(tmp_path / "data")})
+    first = settings.keyring()
+    assert settings.keyring().to_text() == first.to_text()
+    assert stat.S_IMODE((tmp_path / "data" / "keys.json").stat().st_mode) == 0o600
