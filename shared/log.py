@@ -62,4 +62,4 @@ def configure(*, level: str = "INFO", json_lines: bool | None = None) -> None:
 
 def get_logger(name: str) -> Any:
     """A structured logger; bind service, alert_id, page_id and the like to it."""
-    return structlog.get_logger(logger=name)
+    return structlog.get_logger(logger_name=name)
