@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -205,6 +206,12 @@ class IdentityDeps(Protocol):
         """Connections that background work never takes."""
 
 
+def _known_roles(names: Iterable[str]) -> frozenset[Role]:
+    """The roles that this version knows. One that a newer version has written gives nothing here and breaks nothing."""
+    known = {role.value for role in Role}
+    return frozenset(Role(name) for name in names if name in known)
+
+
 # --- tokens -----------------------------------------------------------------------------------------------------------
 
 
@@ -227,12 +234,12 @@ class Claims(BaseModel):
     jti: str
 
     def principal(self) -> Principal:
-        """The caller as the token describes them; raises `ValueError` for roles or kinds that we do not know."""
+        """The caller as the token describes them; raises `ValueError` for a kind that we do not know."""
         return Principal(
             subject=self.sub,
             client_id=self.client_id,
             partner=self.partner,
-            roles=frozenset(Role(role) for role in self.roles),
+            roles=_known_roles(self.roles),
             kind=PrincipalKind(self.kind),
             name=self.name,
             contact_id=UUID(self.contact_id) if self.contact_id else None,
@@ -427,7 +434,7 @@ def _principal_of(row: Any) -> Principal:
         subject=row.subject,
         client_id=row.client_id,
         partner=row.partner,
-        roles=frozenset(Role(role) for role in row.roles),
+        roles=_known_roles(row.roles),
         kind=PrincipalKind(row.kind),
         name=row.name,
         contact_id=row.contact_id,

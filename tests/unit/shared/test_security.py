@@ -170,7 +170,7 @@ def _signed_by_us(claims: object, header: dict[str, object] | None = None) -> st
     "change",
     [
         {"iss": "elsewhere"},
-        {"roles": ["king"]},
+        {"roles": "administrator"},
         {"kind": "robot"},
         {"partner": "canada"},
         {"exp": "tomorrow"},
@@ -187,6 +187,12 @@ def test_refuses_claims_that_we_never_write(change: dict[str, object]) -> None:
     assert verify_token(RING, _signed_by_us(claims), now=NOW).principal() == OFFICER
     with pytest.raises(Unauthenticated):
         verify_token(RING, _signed_by_us(claims | change), now=NOW)
+
+
+def test_role_of_a_newer_version_gives_nothing() -> None:
+    """A role that this version does not know is left out; the others count."""
+    claims = claims_of(token()) | {"roles": ["releaser", "minister"]}
+    assert verify_token(RING, _signed_by_us(claims), now=NOW).principal().roles == {Role.RELEASER}
 
 
 def test_refuses_other_kinds_of_signed_text() -> None:
