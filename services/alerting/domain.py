@@ -166,7 +166,7 @@ def draft(
     proposal: Proposal,
     *,
     alert_id: AlertId,
-    crisis: Crisis,
+    crisis_id: CrisisId,
     reference: str,
     by: Caller,
     partners: Partners,
@@ -178,12 +178,11 @@ def draft(
     content = said.compose(proposal)
     said.check(content, raiser=by.partner, partners=partners)
     said.expiry_at_release(content, released_at=now)
-    check_crisis_open(crisis)
     return Alert(
         id=alert_id,
         root_id=alert_id,
         reference=reference,
-        crisis_id=crisis.id,
+        crisis_id=crisis_id,
         raiser=by.partner,
         msg_type=MsgType.ALERT,
         content=content,
@@ -193,16 +192,20 @@ def draft(
     )
 
 
-def edit(alert: Alert, proposal: Proposal, *, by: Caller, partners: Partners, predecessor: Alert | None) -> Alert:
+def edit(
+    alert: Alert, proposal: Proposal, *, by: Caller, partners: Partners, now: datetime, predecessor: Alert | None = None
+) -> Alert:
     """The draft with other words. Whoever edits becomes an author, and so can no longer be the second person."""
-    may_draft(by)
+    (may_draft if predecessor is None else may_update)(by)
     _must_be_draft(alert, "edited")
     content = said.compose(proposal, base=alert.content)
     if predecessor is not None:
+        _names_everyone(proposal, predecessor)
         content = _reaching_everyone(content, predecessor)
         _keeps_its_chain(content, predecessor)
     trusted = frozenset() if predecessor is None else predecessor.addressed
     said.check(content, raiser=alert.raiser, partners=partners, trusted=trusted)
+    said.expiry_at_release(content, released_at=now)
     authors = alert.authors if any(_same_person(a, by.actor) for a in alert.authors) else (*alert.authors, by.actor)
     return replace(alert, content=content, authors=authors, version=alert.version + 1)
 
@@ -270,10 +273,15 @@ def release(
             "yourself with self_release_reason, which is reviewed"
         )
         raise Forbidden(detail, code="second_person_needed")
+    confirm_precedence(alert, precedence)
+    return _released(alert, by=by, partners=partners, predecessor=predecessor, reason=None, now=now)
+
+
+def confirm_precedence(alert: Alert, precedence: Precedence) -> None:
+    """Raises `Conflict` unless the releaser repeats the draft's precedence: it decides how fast people are woken."""
     if precedence is not alert.content.precedence:
         detail = f"the draft says {alert.content.precedence}, the release says {precedence}; read the draft again"
         raise Conflict(detail, code="precedence_not_confirmed", field="precedence")
-    return _released(alert, by=by, partners=partners, predecessor=predecessor, reason=None, now=now)
 
 
 def self_release(
@@ -418,13 +426,14 @@ def open_crisis(
     )
 
 
-def crisis_of_alert(content: Content, *, crisis_id: CrisisId, reference: str, by: Caller, now: datetime) -> Crisis:
+def crisis_of_alert(alert: Alert, *, by: Caller, now: datetime) -> Crisis:
     """The crisis that an alert opens when it names none: called by its headline, unless handling keeps that inside."""
-    name = f"Crisis of {reference}" if content.tlp.link_only else content.info[0].headline[:CRISIS_NAME_CHARACTERS_MAX]
+    content = alert.content
+    headline = content.info[0].headline
     return Crisis(
-        id=crisis_id,
-        owner=by.partner,
-        name=name,
+        id=alert.crisis_id,
+        owner=alert.raiser,
+        name=f"Crisis of {alert.reference}" if content.tlp.link_only else headline[:CRISIS_NAME_CHARACTERS_MAX],
         countries=content.countries,
         tlp=content.tlp,
         state=CrisisState.WATCH,
@@ -447,8 +456,8 @@ def move_crisis(crisis: Crisis, state: CrisisState, *, by: Caller, now: datetime
     return replace(crisis, state=state, changed_at=now, version=crisis.version + 1)
 
 
-def check_crisis_open(crisis: Crisis) -> None:
-    """Raises `Conflict` for a crisis that takes no new alert."""
+def may_join(crisis: Crisis) -> None:
+    """Raises `Conflict` for a crisis that takes no more alerts."""
     if crisis.state is CrisisState.CLOSED:
         raise Conflict("this crisis is closed; open a new one", code="crisis_closed", field="crisis_id")
 

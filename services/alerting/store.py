@@ -170,6 +170,7 @@ class Entry:
 _KEPT = {"id", "request_sha256", "said_again_at", "times_said_again"}
 _CHANGED = [column.name for column in alerts.columns if column.name not in _KEPT]
 
+# `record` alone would mean PostgreSQL's own type of that name, so the table is named with its schema.
 _WRITE = f"""
 WITH new_crises AS (
     INSERT INTO crises SELECT * FROM jsonb_populate_recordset(NULL::crises, $1::jsonb)
@@ -183,7 +184,7 @@ WITH new_crises AS (
 ), new_outbox AS (
     INSERT INTO outbox SELECT * FROM jsonb_populate_recordset(NULL::outbox, $5::jsonb)
 ), new_record AS (
-    INSERT INTO record SELECT * FROM jsonb_populate_recordset(NULL::record, $6::jsonb)
+    INSERT INTO record SELECT * FROM jsonb_populate_recordset(NULL::public.record, $6::jsonb)
 )
 UPDATE idempotency_keys SET status = $10, headers = $11::jsonb, body = $12
 WHERE client_id = $7 AND route = $8 AND key = $9

@@ -1,7 +1,7 @@
 """Alerts, crises and timeline rows as JSON, as far as the viewer may read them.
 
-The cast: the models that the documentation shows, and one function for each kind of thing. What a viewer may not read is
-absent or null, and `withheld` says so. Instants end in `Z`, areas are GeoJSON.
+The cast: the models that the documentation shows, and one function for each kind of thing. What a viewer may not read
+is absent or null, and `withheld` says so. Instants end in `Z`, areas are GeoJSON.
 """
 
 from __future__ import annotations
