@@ -6,10 +6,12 @@ become a row, and an operator is told.
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Column, DateTime, Integer, Table, Text, Uuid, select, update
+from sqlalchemy import Column, DateTime, Index, Integer, Table, Text, Uuid, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from shared.db import Transaction, shared_metadata
@@ -21,7 +23,14 @@ inbox = Table(
     Column("consumer", Text, primary_key=True),
     Column("message_id", Uuid, primary_key=True),
     Column("accepted_at", DateTime(timezone=True), nullable=False),
+    Index("ix_inbox_accepted_at", "accepted_at"),
 )
+
+KEPT_DAYS = 14
+"""How long the inbox remembers a message: longer than any road may take to bring its second copy."""
+
+CLEANED_AT_ONCE_MAX = 1000
+ALARMS_AT_ONCE_MAX = 200
 
 dead_letters = Table(
     "dead_letters",
@@ -38,6 +47,8 @@ dead_letters = Table(
     Column("deliveries", Integer, nullable=False),
     Column("buried_at", DateTime(timezone=True), nullable=False),
     Column("alarmed_at", DateTime(timezone=True)),
+    Index("ix_dead_letters_unalarmed", "id", postgresql_where=text("alarmed_at IS NULL")),
+    Index("ix_dead_letters_message_id", "message_id"),
 )
 
 
@@ -60,6 +71,7 @@ async def raise_alarms(tx: Transaction, now: datetime) -> list[Any]:
         await tx.execute(
             select(dead_letters.c.id, dead_letters.c.consumer, dead_letters.c.type, dead_letters.c.reason)
             .where(dead_letters.c.alarmed_at.is_(None))
+            .limit(ALARMS_AT_ONCE_MAX)
             .with_for_update(skip_locked=True)
         )
     ).all()
@@ -68,3 +80,38 @@ async def raise_alarms(tx: Transaction, now: datetime) -> list[Any]:
             update(dead_letters).where(dead_letters.c.id.in_([row.id for row in fresh])).values(alarmed_at=now)
         )
     return list(fresh)
+
+
+async def ended(tx: Transaction, pairs: Collection[tuple[str, UUID]]) -> set[tuple[str, UUID]]:
+    """Which of these pairs of consumer and message id need no handling: accepted before, or a dead letter."""
+    if not pairs:
+        return set()
+    message_ids = [message_id for _, message_id in pairs]
+    accepted = select(inbox.c.consumer, inbox.c.message_id).where(
+        inbox.c.consumer.in_({consumer for consumer, _ in pairs}), inbox.c.message_id.in_(message_ids)
+    )
+    buried = select(dead_letters.c.consumer, dead_letters.c.message_id).where(
+        dead_letters.c.message_id.in_(message_ids)
+    )
+    found = (await tx.execute(accepted.union(buried))).all()
+    return {(row.consumer, row.message_id) for row in found} & set(pairs)
+
+
+async def count_dead_letters(tx: Transaction) -> int:
+    """How many dead letters lie here, for readiness: each is an incident until somebody has removed it."""
+    return int((await tx.execute(select(func.count()).select_from(dead_letters))).scalar_one())
+
+
+async def clean(tx: Transaction, *, now: datetime) -> int:
+    """Forgets a batch of messages that were accepted more than `KEPT_DAYS` ago; returns how many."""
+    gone = await tx.execute(
+        text(
+            """
+            DELETE FROM inbox WHERE (consumer, message_id) IN (
+                SELECT consumer, message_id FROM inbox WHERE accepted_at < :before ORDER BY accepted_at LIMIT :batch
+            )
+            """
+        ),
+        {"before": now - timedelta(days=KEPT_DAYS), "batch": CLEANED_AT_ONCE_MAX},
+    )
+    return int(gone.rowcount)

@@ -17,6 +17,9 @@ log = get_logger(__name__)
 
 FAILURE_PAUSE_SECONDS_MAX = 5.0
 
+STALLED_SECONDS = 30.0
+"""A loop whose last finished pass is older than its interval and this is stalled."""
+
 
 class Loop:
     """Runs `run_once` when woken and every `interval_seconds`; `run_once` returns the number of things it did.
@@ -50,6 +53,7 @@ class Loop:
 
     def start(self) -> None:
         """Starts the periodic task on the running event loop."""
+        self.last_pass_monotonic = self._clock.monotonic()
         self._task = asyncio.create_task(self._run(), name=f"loop:{self.name}")
 
     async def stop(self) -> None:
@@ -58,6 +62,22 @@ class Loop:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._task is not None and not self._task.done()
+
+    def age_seconds(self) -> float:
+        """Seconds since the last finished pass, or since the start; 0 before the start."""
+        return 0.0 if self.last_pass_monotonic is None else self._clock.monotonic() - self.last_pass_monotonic
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it was started and does not finish its passes any more."""
+        return self._task is not None and (
+            self._task.done() or self.age_seconds() > self._interval_seconds + STALLED_SECONDS
+        )
 
     async def _run(self) -> None:
         while True:

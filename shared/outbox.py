@@ -12,24 +12,46 @@ never skips a row whose transaction committed late.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, Table, Text, Uuid, bindparam, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    Table,
+    Text,
+    Uuid,
+    all_,
+    any_,
+    bindparam,
+    func,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from shared.clock import Clock
 from shared.db import Database, Transaction, shared_metadata
 from shared.errors import ContractViolation
-from shared.events import EVENT_BYTES_MAX, Cause, Event, Message, parse
+from shared.events import EVENT_BYTES_MAX, EVERYONE, Cause, Event, Message, parse
 from shared.ids import Ids, MessageId
+from shared.log import get_logger
+
+log = get_logger(__name__)
 
 RELAY_BATCH = 200
 SEQUENCE_BATCH = 1000
 INLINE_TIMEOUT_SECONDS = 0.5
 RELAY_TIMEOUT_SECONDS = 1.0
+FEED_SCAN_MAX = 5000
+FEED_BYTES_MAX = 2_000_000
 RELAY_GRACE_SECONDS = 1.0
 """How old a row must be before a relay takes it: younger ones are still in the hands of whoever committed them."""
 
@@ -134,21 +156,22 @@ class Relay:
         self._clock = clock
         self._in_hand: set[MessageId] = set()
         self._confirmed: set[MessageId] = set()
+        self._unreadable: set[MessageId] = set()
         self._background: set[asyncio.Task[None]] = set()
-        self.on_publish: list[Any] = []
+        self.on_publish: list[Callable[[], None]] = []
 
     async def publish(self, messages: Sequence[Message[Event]]) -> None:
         """Publishes just-committed messages and waits at most half a second. Never raises: the loop is the backstop."""
         if not messages:
             return
+        for wake in self.on_publish:
+            wake()
         ids = {message.id for message in messages}
         self._in_hand |= ids
         try:
             self._confirmed |= await self._publisher.publish(messages, timeout_seconds=INLINE_TIMEOUT_SECONDS)
         finally:
             self._in_hand -= ids
-        for wake in self.on_publish:
-            wake()
 
     def publish_soon(self, messages: Sequence[Message[Event]]) -> None:
         """Like `publish`, without keeping the caller: for background work whose result nobody awaits."""
@@ -163,34 +186,37 @@ class Relay:
         now = self._clock.now()
         try:
             async with self._database.transaction() as tx:
-                if confirmed:
-                    await _mark(tx, confirmed, now)
-                    confirmed = set()
-                rows = (
-                    await tx.execute(
-                        select(outbox)
-                        .where(outbox.c.published_at.is_(None))
-                        .where(outbox.c.occurred_at <= now - timedelta(seconds=RELAY_GRACE_SECONDS))
-                        .where(
-                            outbox.c.id.not_in(self._in_hand | self._confirmed)
-                            if self._in_hand | self._confirmed
-                            else text("true")
-                        )
-                        .order_by(outbox.c.id)
-                        .limit(RELAY_BATCH)
-                        .with_for_update(skip_locked=True)
-                    )
-                ).all()
-                if not rows:
-                    return 0
-                done = await self._publisher.publish(
-                    [message_of(row) for row in rows], timeout_seconds=RELAY_TIMEOUT_SECONDS
-                )
-                if done:
-                    await _mark(tx, done, now)
-                return len(done)
-        finally:
+                await _mark(tx, confirmed, now)
+                done = await self._publish_rest(tx, now)
+                await _mark(tx, done, now)
+        except BaseException:
+            # Whether it was committed is unknown; marking a row twice does no harm.
             self._confirmed |= confirmed
+            raise
+        return len(done)
+
+    async def _publish_rest(self, tx: Transaction, now: datetime) -> set[MessageId]:
+        left_out = self._in_hand | self._confirmed | self._unreadable
+        rows = (
+            await tx.execute(
+                select(outbox)
+                .where(outbox.c.published_at.is_(None))
+                .where(outbox.c.occurred_at <= now - timedelta(seconds=RELAY_GRACE_SECONDS))
+                .where(outbox.c.id != all_(_array("left_out", left_out)))
+                .order_by(outbox.c.id)
+                .limit(RELAY_BATCH)
+                .with_for_update(skip_locked=True)
+            )
+        ).all()
+        messages = []
+        for row in rows:
+            try:
+                messages.append(message_of(row))
+            except ContractViolation as error:
+                # It cannot go out by this version, and must not keep the others from going out.
+                self._unreadable.add(row.id)
+                log.error("outbox.row_unreadable", message_id=str(row.id), type=row.type, code=error.code)
+        return await self._publisher.publish(messages, timeout_seconds=RELAY_TIMEOUT_SECONDS) if messages else set()
 
     async def drain(self) -> None:
         """Waits for publishing under way; called when the service stops."""
@@ -198,11 +224,15 @@ class Relay:
             await asyncio.gather(*self._background, return_exceptions=True)
 
 
+def _array(name: str, ids: set[MessageId]) -> Any:
+    """Ids as one array parameter: however many there are, the statement stays the same."""
+    return bindparam(name, sorted(ids), type_=ARRAY(Uuid))
+
+
 async def _mark(tx: Transaction, ids: set[MessageId], now: datetime) -> None:
-    await tx.execute(
-        update(outbox).where(outbox.c.id == bindparam("row_id")).values(published_at=now),
-        [{"row_id": row_id} for row_id in sorted(ids)],
-    ) if len(ids) == 1 else await tx.execute(update(outbox).where(outbox.c.id.in_(ids)).values(published_at=now))
+    if ids:
+        marked = update(outbox).where(outbox.c.id == any_(_array("marked", ids)), outbox.c.published_at.is_(None))
+        await tx.execute(marked.values(published_at=now))
 
 
 async def unpublished(tx: Transaction, *, older_than: datetime) -> int:
@@ -220,7 +250,7 @@ class Sequencer:
     def __init__(self, database: Database, tables: Sequence[str] = ("outbox",)) -> None:
         self._database = database
         self._tables = tables
-        self.on_numbered: list[Any] = []
+        self.on_numbered: list[Callable[[], None]] = []
 
     async def run_once(self) -> int:
         """One pass over every table; returns the number of rows that got a position."""
@@ -267,13 +297,62 @@ async def number_rows(tx: Transaction, table: str) -> int:
     return int(numbered.rowcount)
 
 
-async def feed_page(tx: Transaction, *, after: int, limit: int, viewer: str | None) -> list[tuple[int, Message[Event]]]:
-    """Up to `limit` numbered messages after a position, for one partner, or for services (`viewer` None: all)."""
-    query = select(outbox).where(outbox.c.position > after).order_by(outbox.c.position).limit(limit)
+@dataclass(frozen=True, slots=True)
+class FeedRow:
+    """One numbered row of the outbox, its event still as text."""
+
+    position: int
+    id: UUID
+    type: str
+    body: str
+    correlation_id: UUID
+    causation_id: UUID | None
+    occurred_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRows:
+    """What was found, up to which position everything has been looked at, and in which epoch positions count."""
+
+    rows: list[FeedRow]
+    read_up_to: int
+    has_more: bool
+    epoch: int
+
+
+async def feed_page(tx: Transaction, *, epoch: int | None, after: int, limit: int, viewer: str | None) -> FeedRows:
+    """Up to `limit` numbered rows after a position, for one partner, or for services (`viewer` None: all).
+
+    A position of another epoch (the database came back from a backup, and positions were given out anew) begins at the
+    start again. One page looks at `FEED_SCAN_MAX` rows and holds `FEED_BYTES_MAX` at most, but one row at least.
+    """
+    head = (
+        await tx.execute(select(sequences.c.last_position, sequences.c.epoch).where(sequences.c.name == "outbox"))
+    ).first()
+    last, present_epoch = (head.last_position, head.epoch) if head is not None else (0, 0)
+    if epoch is not None and epoch != present_epoch:
+        after = 0
+    scanned = min(last, after + FEED_SCAN_MAX)
+    found = select(
+        outbox.c.position,
+        outbox.c.id,
+        outbox.c.type,
+        outbox.c.body,
+        outbox.c.correlation_id,
+        outbox.c.causation_id,
+        outbox.c.occurred_at,
+        func.sum(func.octet_length(outbox.c.body)).over(order_by=outbox.c.position).label("bytes_so_far"),
+        func.row_number().over(order_by=outbox.c.position).label("number"),
+    ).where(outbox.c.position > after, outbox.c.position <= scanned)
     if viewer is not None:
-        query = query.where(outbox.c.visible_to.overlap([viewer, "*"]))
-    rows = (await tx.execute(query)).all()
-    return [(row.position, message_of(row)) for row in rows]
+        found = found.where(outbox.c.visible_to.overlap([viewer, EVERYONE]))
+    found_rows = found.order_by(outbox.c.position).limit(limit + 1).subquery()
+    fits = (found_rows.c.bytes_so_far <= FEED_BYTES_MAX) | (found_rows.c.number == 1)
+    kept = (await tx.execute(select(found_rows).where(fits).order_by(found_rows.c.position).limit(limit))).all()
+    rows = [FeedRow(r.position, r.id, r.type, r.body, r.correlation_id, r.causation_id, r.occurred_at) for r in kept]
+    more_found = (await tx.execute(select(func.count()).select_from(found_rows))).scalar_one() > len(rows)
+    read_up_to = rows[-1].position if more_found else max(scanned, after)
+    return FeedRows(rows, read_up_to, has_more=more_found or scanned < last, epoch=present_epoch)
 
 
 def correlation_of(request_id: UUID) -> Cause:

@@ -29,6 +29,7 @@ CREATE TABLE inbox (
     accepted_at timestamptz NOT NULL,
     CONSTRAINT pk_inbox PRIMARY KEY (consumer, message_id)
 );
+CREATE INDEX ix_inbox_accepted_at ON inbox (accepted_at);
 
 CREATE TABLE dead_letters (
     id uuid CONSTRAINT pk_dead_letters PRIMARY KEY,
@@ -44,6 +45,8 @@ CREATE TABLE dead_letters (
     buried_at timestamptz NOT NULL,
     alarmed_at timestamptz
 );
+CREATE INDEX ix_dead_letters_unalarmed ON dead_letters (id) WHERE alarmed_at IS NULL;
+CREATE INDEX ix_dead_letters_message_id ON dead_letters (message_id);
 
 CREATE TABLE record (
     id uuid CONSTRAINT pk_record PRIMARY KEY,

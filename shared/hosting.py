@@ -1,0 +1,152 @@
+"""Services in a process: one application on one origin, a socket, a signal to stop.
+
+The cast: `host` makes one application of services, `listen` takes an address, `serve` answers until the process is told
+to stop, `run` gives the process its event loop.
+
+The promise: the process answers `/healthz` from the first moment, `/readyz` with what it waits for, and after SIGTERM
+every request that was taken gets its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+import httpx
+import uvicorn
+import uvloop
+from fastapi import APIRouter, FastAPI
+
+from shared.log import get_logger
+from shared.process import Service
+from shared.web import ReadinessCheck, build_app, common_router
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+SHUTDOWN_SECONDS_MAX = 3
+
+
+def host(services: Sequence[Service], *, title: str = "Red Phone", routers: Sequence[APIRouter] = ()) -> FastAPI:
+    """One application of several services (or of one): one origin, one OpenAPI document, one set of common routes.
+
+    Starting the application starts the services in the background, so that the process answers `/healthz` while it
+    waits for a database; `/readyz` tells when they work. Feeds of services that are here are read without a socket.
+    """
+    first = services[0].deps
+    names = "+".join(service.name for service in services)
+    checks: dict[str, ReadinessCheck] = {}
+    for service in services:
+        checks |= {f"{service.name}.{check}": found for check, found in service.checks.items()}
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        starting = asyncio.create_task(_start_all(services), name=f"start:{names}")
+        starting.add_done_callback(lambda task: _report_start(app, task))
+        try:
+            yield
+        finally:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            for service in reversed(services):
+                await service.stop()
+
+    app = build_app(
+        title,
+        [
+            common_router(first, checks=checks),
+            *(router for service in services for router in service.routers),
+            *routers,
+        ],
+        service=names if len(services) == 1 else "redphone",
+        clock=first.clock,
+        ids=first.ids,
+        public_url=first.settings.public_url,
+        lifespan=lifespan,
+    )
+    app.state.closing = [service.deps.streams.close for service in services]
+    app.state.failed = asyncio.Event()
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    for service in services:
+        service.feed_through(transport, [other.name for other in services])
+    return app
+
+
+async def _start_all(services: Sequence[Service]) -> None:
+    await asyncio.gather(*(service.start() for service in services))
+
+
+def _report_start(app: FastAPI, task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("service.start_failed", error=type(error).__name__, exc_info=error)
+        app.state.failed.set()
+
+
+class _Server(uvicorn.Server):
+    """Ends open streams at the first signal, because the server waits for them before it stops."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        for close in getattr(self.config.app.state, "closing", ()):  # type: ignore[union-attr]
+            close()
+        super().handle_exit(sig, frame)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes a free one. Raises `OSError` when the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError:
+        listening.close()
+        raise
+    listening.set_inheritable(False)
+    return listening
+
+
+def address_of(listening: socket.socket) -> str:
+    """The socket's own address as a URL."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def serve(app: FastAPI, listening: socket.socket) -> None:
+    """Serves until SIGTERM or SIGINT: open requests have three seconds to end, streams end at once.
+
+    Raises `RuntimeError` when a service could not start for a reason that waiting does not mend.
+    """
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS_MAX,
+    )
+    server = _Server(config)
+    log.info("process.listening", address=address_of(listening))
+
+    async def give_up() -> None:
+        await app.state.failed.wait()
+        server.should_exit = True
+
+    giving_up = asyncio.create_task(give_up())
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        giving_up.cancel()
+        listening.close()
+    if app.state.failed.is_set():
+        raise RuntimeError("a service could not start; the log says why")
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Runs a process's main coroutine on the fast event loop."""
+    return uvloop.run(main)
