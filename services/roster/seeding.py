@@ -45,6 +45,9 @@ _NOT_SEEDED: Mapping[type, frozenset[str]] = {
 }
 """What a file does not say of an object: it belongs to the daily work or is an object of its own."""
 
+_UNORDERED = frozenset({"embassies", "roles"})
+"""Fields whose order means nothing, so that a table may keep them in another one."""
+
 
 def content_hash(value: Value) -> str:
     """The hash of what a network file can say of an object; of a stored object and of an item alike.
@@ -61,6 +64,7 @@ def _content(value: Any) -> Any:
     elif is_dataclass(value) and not isinstance(value, type):
         skipped = _NOT_SEEDED.get(type(value), frozenset())
         value = {field.name: getattr(value, field.name) for field in fields(value) if field.name not in skipped}
+        value.update({name: sorted(value[name]) for name in _UNORDERED & value.keys()})
     if isinstance(value, dict):
         content = {name: _content(part) for name, part in value.items()}
         return {name: part for name, part in content.items() if part not in (None, "", [], {})}
