@@ -41,7 +41,7 @@ def _encode(raw: bytes) -> str:
 def _private(seed: str) -> Ed25519PrivateKey:
     try:
         raw = base64.b32decode(seed.strip() + "=" * (-len(seed.strip()) % 8))
-    except binascii.Error:
+    except ValueError:
         raw = b""
     kind = (raw[0] & 7) << 5 | raw[1] >> 3 if len(raw) == _SEED_BYTES else None
     if kind != _USER or raw[0] & 248 != _SEED or binascii.crc_hqx(raw[:-2], 0).to_bytes(2, "little") != raw[-2:]:

@@ -1,0 +1,89 @@
+"""Migrations are the truth of the schema, and the table objects say the same."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Iterator
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, MetaData
+
+from shared import feed, idempotency, inbox, outbox, record, security
+from shared.db import Database, shared_metadata
+from shared.migrate import has_migrations, is_current, template, upgrade
+from tests.support.cluster import Cluster
+
+SERVICES = ("alerting", "roster", "escalation")
+WITH_MIGRATIONS = [service for service in SERVICES if has_migrations(service)]
+SHARED_TABLES = {
+    "outbox": outbox.outbox,
+    "sequences": outbox.sequences,
+    "inbox": inbox.inbox,
+    "dead_letters": inbox.dead_letters,
+    "record": record.record,
+    "feed_cursors": feed.feed_cursors,
+    "credentials": security.credentials,
+    "credential_versions": security.credential_versions,
+    "idempotency_keys": idempotency.idempotency_keys,
+}
+
+
+def own_metadata(service: str) -> MetaData:
+    """The service's own tables, as its store declares them."""
+    store = importlib.import_module(f"services.{service}.store")
+    found = [value for value in vars(store).values() if isinstance(value, MetaData) and value is not shared_metadata]
+    assert len(found) == 1, f"services/{service}/store.py declares its tables on one metadata of its own"
+    return found[0]
+
+
+def differences(connection: Connection, metadatas: list[MetaData]) -> list[object]:
+    """What the database has and the table objects do not, or the other way round."""
+    context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+    return list(compare_metadata(context, metadatas))  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=WITH_MIGRATIONS)
+def service(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each service that has migrations."""
+    yield request.param
+
+
+def test_shared_metadata_is_complete() -> None:
+    """Every table that all databases have is known here, so that none escapes the comparison."""
+    assert set(shared_metadata.tables) == set(SHARED_TABLES)
+
+
+async def test_schema_equals_table_objects(cluster: Cluster, service: str) -> None:
+    """After all migrations, the real schema and the declared tables are the same, column by column and index by index."""
+    await cluster.prepare(service, template(service))
+    async with cluster.clone(service) as clone:
+        database = Database(clone.owner_url)
+        try:
+            async with database.transaction() as tx:
+                assert await tx.run_sync(differences, [shared_metadata, own_metadata(service)]) == []
+        finally:
+            await database.close()
+
+
+async def test_replicas_migrate_once(cluster: Cluster, service: str) -> None:
+    """Replicas that start at once on an empty database migrate it once, and each finds it current afterwards."""
+    async with cluster.empty(service) as clone:
+        await asyncio.gather(*(upgrade(service, clone.owner_url) for _ in range(3)))
+        database = Database(clone.url)
+        try:
+            assert await is_current(database, service)
+        finally:
+            await database.close()
+
+
+async def test_empty_database_is_not_current(cluster: Cluster, service: str) -> None:
+    """A database without tables is told apart from a migrated one, so that no replica serves on it."""
+    async with cluster.empty(service) as clone:
+        database = Database(clone.url)
+        try:
+            assert not await is_current(database, service)
+        finally:
+            await database.close()
