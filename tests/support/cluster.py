@@ -68,11 +68,7 @@ class Cluster:
         if service in self._templates:
             return
         template = f"template_{service}"
-        clone = await self._create(service, template, source="template1")
-        async with self._as_superuser(template) as connection:
-            await connection.execute(
-                table_rights(owner=f"{database_name(service)}_owner", login=database_name(service))
-            )
+        clone = await self._create_empty(service, template)
         await migrate(clone.owner_url)
         self._templates[service] = template
 
@@ -87,8 +83,28 @@ class Cluster:
         try:
             yield clone
         finally:
-            async with self._as_superuser("postgres") as connection:
-                await connection.execute(f"DROP DATABASE IF EXISTS {clone.name} WITH (FORCE)")
+            await self._drop(clone)
+
+    @asynccontextmanager
+    async def empty(self, service: str) -> AsyncIterator[Clone]:
+        """A database of the service before its first migration, dropped afterwards with its connections."""
+        clone = await self._create_empty(service, f"{service}_{next(self._numbers)}")
+        try:
+            yield clone
+        finally:
+            await self._drop(clone)
+
+    async def _create_empty(self, service: str, name: str) -> Clone:
+        clone = await self._create(service, name, source="template1")
+        async with self._as_superuser(name) as connection:
+            await connection.execute(
+                table_rights(owner=f"{database_name(service)}_owner", login=database_name(service))
+            )
+        return clone
+
+    async def _drop(self, clone: Clone) -> None:
+        async with self._as_superuser("postgres") as connection:
+            await connection.execute(f"DROP DATABASE IF EXISTS {clone.name} WITH (FORCE)")
 
     async def _create(self, service: str, name: str, *, source: str) -> Clone:
         owner = f"{database_name(service)}_owner"
