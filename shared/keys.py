@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -337,3 +338,8 @@ def _storage_key(text: str) -> StorageKey:
 def rotated(keys: Iterable[SigningKey]) -> tuple[SigningKey, ...]:
     """The keys with a new one in front; the oldest falls out when there would be too many."""
     return (SigningKey.generate(), *keys)[:KEYS_PER_KIND_MAX]
+
+
+def point_context(contact_point_id: UUID) -> bytes:
+    """What a sealed address is bound to, so that it cannot be moved to another contact point or endpoint."""
+    return f"contact_point:{contact_point_id}".encode()

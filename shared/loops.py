@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from shared.clock import Clock
+from shared.errors import Unavailable
 from shared.log import get_logger
 
 log = get_logger(__name__)
@@ -24,7 +25,8 @@ STALLED_SECONDS = 30.0
 class Loop:
     """Runs `run_once` when woken and every `interval_seconds`; `run_once` returns the number of things it did.
 
-    `again_when` is the count from which the next pass follows at once, because more work is likely to wait.
+    An interval may be a question instead of a number: how long until the next row falls due. `again_when` is the count
+    from which the next pass follows at once, because more work is likely to wait.
     """
 
     def __init__(
@@ -32,7 +34,7 @@ class Loop:
         name: str,
         run_once: Callable[[], Awaitable[int]],
         *,
-        interval_seconds: float,
+        interval_seconds: float | Callable[[], Awaitable[float]],
         again_when: int = 1,
         clock: Clock,
     ) -> None:
@@ -42,6 +44,7 @@ class Loop:
         self.passes = 0
         self.last_pass_monotonic: float | None = None
         self._interval_seconds = interval_seconds
+        self._longest_seconds = 1.0 if callable(interval_seconds) else interval_seconds
         self._again_when = again_when
         self._clock = clock
         self._woken = asyncio.Event()
@@ -76,7 +79,7 @@ class Loop:
     def stalled(self) -> bool:
         """Whether it was started and does not finish its passes any more."""
         return self._task is not None and (
-            self._task.done() or self.age_seconds() > self._interval_seconds + STALLED_SECONDS
+            self._task.done() or self.age_seconds() > self._longest_seconds + STALLED_SECONDS
         )
 
     async def _run(self) -> None:
@@ -99,7 +102,15 @@ class Loop:
             self.passes += 1
             self.last_pass_monotonic = self._clock.monotonic()
             if done < self._again_when:
-                await self._pause(self._interval_seconds)
+                await self._pause(await self._next_in_seconds())
+
+    async def _next_in_seconds(self) -> float:
+        if not callable(self._interval_seconds):
+            return self._interval_seconds
+        try:
+            return await self._interval_seconds()
+        except Unavailable:
+            return 0.2
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -10,7 +10,8 @@ The cast
     store       the rows: alert heads, escalations, pages, attempts, duty plans, partners
     api         the HTTP face; `board` is what operators watch
 
-The promise: a released alert opens exactly one escalation for each addressed partner, in one transaction with the pages of
-its first level. An acknowledgement and the stop are one transaction on one locked row, and the timer that would raise the
-level locks the same row. Every wait is a row with a due time, so after any crash the work is found again by looking.
+The promise: a released alert opens exactly one escalation for each addressed partner, in one transaction with the
+pages of its first level. An acknowledgement and the stop are one transaction on one locked row, and the timer that
+would raise the level locks the same row. Every wait is a row with a due time, so after any crash the work is found
+again by looking.
 """

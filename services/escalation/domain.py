@@ -32,6 +32,7 @@ from services.escalation.model import (
     Position,
     about,
     asking_type,
+    earlier,
     planned,
     with_due,
 )
@@ -65,11 +66,19 @@ class DueTimeReached:
 
 @dataclass(frozen=True, slots=True)
 class PageAccepted:
-    """A channel accepted a page of this escalation."""
+    """Where the first page was accepted: channel, office or role, level."""
 
     channel: ChannelName
     told: str
     level: int
+
+
+@dataclass(frozen=True, slots=True)
+class PagesAttempted:
+    """Pages of this escalation were tried, the first at `started_at`; `accepted` is None if no channel took one."""
+
+    started_at: datetime
+    accepted: PageAccepted | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,7 @@ class End:
     at: datetime
 
 
-Input = DueTimeReached | PageAccepted | Acknowledge | TakePosition | TakeOver | RaiseLevel | End
+Input = DueTimeReached | PagesAttempted | Acknowledge | TakePosition | TakeOver | RaiseLevel | End
 
 
 # --- deciding ---------------------------------------------------------------------------------------------------------
@@ -235,16 +244,15 @@ def _takeover_due(escalation: Escalation, directory: Directory, now: datetime) -
 
 
 @_decide.register
-def _(command: PageAccepted, escalation: Escalation, now: datetime) -> Outcome:
-    if escalation.notified_at is not None or escalation.state is EscalationState.ENDED:
-        return Outcome(escalation)
-    notified = replace(
-        escalation,
-        notified_at=now,
-        state=EscalationState.NOTIFIED if escalation.state is EscalationState.PENDING else escalation.state,
-    )
+def _(command: PagesAttempted, escalation: Escalation, now: datetime) -> Outcome:
+    tried = replace(escalation, first_attempt_at=earlier(escalation.first_attempt_at, command.started_at))
+    accepted = command.accepted
+    if accepted is None or tried.notified_at is not None or tried.state is EscalationState.ENDED:
+        return Outcome(tried)
+    state = EscalationState.NOTIFIED if tried.state is EscalationState.PENDING else tried.state
+    notified = replace(tried, notified_at=now, state=state)
     event = PartnerNotified(
-        **about(notified), notified_at=now, channel=command.channel, told=command.told, level=command.level
+        **about(notified), notified_at=now, channel=accepted.channel, told=accepted.told, level=accepted.level
     )
     return Outcome(notified, events=(event,))
 

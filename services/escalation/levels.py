@@ -81,7 +81,8 @@ def raise_due_levels(
         )
         for number, why in sorted(reached.items())
     )
-    return Outcome(raised, events=events, pages=tuple(pages))
+    notices = _notices(raised, directory) if escalation.level else ()
+    return Outcome(raised, events=events, pages=(*pages, *notices))
 
 
 def next_level(
@@ -150,7 +151,14 @@ def raise_one(
         told=tuple(dict.fromkeys(page.target.told for page in pages)),
         raised_by=by,
     )
-    return Outcome(raised, events=(event,), pages=pages)
+    return Outcome(raised, events=(event,), pages=(*pages, *_notices(raised, directory)))
+
+
+def _notices(escalation: Escalation, directory: Directory) -> tuple[PlannedPage, ...]:
+    """The partner's own systems were paged once; afterwards they are told of each further level."""
+    if escalation.kind is not EscalationKind.ANSWER:
+        return ()
+    return planned(directory.endpoint_targets(), "level.raised", level=escalation.level, asks=False)
 
 
 def level_pages(

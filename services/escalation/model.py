@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import TypedDict
+from typing import Any, TypedDict
 from uuid import UUID
 
 from services.escalation.directory import Target
@@ -123,6 +123,8 @@ class Escalation:
     ended_at: datetime | None = None
     end_reason: EndReason | None = None
     gaps: tuple[Gap, ...] = ()
+    brief: Mapping[str, Any] | None = None
+    """For a takeover: the unreached partner, its office's numbers and the call script."""
 
     @property
     def interval_seconds(self) -> int:

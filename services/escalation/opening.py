@@ -7,9 +7,10 @@ answered.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from services.escalation.directory import Directory
@@ -243,6 +244,7 @@ def open_takeover(
     taker: str,
     directory: Directory,
     deadlines: Deadlines,
+    brief: Mapping[str, Any],
     now: datetime,
 ) -> Outcome:
     """Opens the escalation by which `taker` (raiser or secretariat) is asked to take an unreached partner over.
@@ -282,6 +284,7 @@ def open_takeover(
         next_level_every_seconds=deadlines.next_level_every_seconds,
         due_at=now,
         due_reason=DueReason.NEXT_LEVEL,
+        brief=brief,
     )
     endpoints = planned(directory.endpoint_targets(), "partner.unreached", level=0, asks=True)
     raised = raise_due_levels(fresh, directory, "partner.unreached", LevelReason.PARTNER_UNREACHED, now)

@@ -1,0 +1,110 @@
+"""Builds escalation from its parts. Tests, the runner and production all use this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from datetime import timedelta
+from importlib.metadata import version
+from typing import Any, cast
+
+from services.escalation import api, handlers, store
+from services.escalation.board import NEWS_SECONDS, BoardNews
+from services.escalation.channels import Channel, build_channels
+from services.escalation.delivery import Delivery
+from services.escalation.directories import Directories
+from services.escalation.handlers import EscalationDeps
+from services.escalation.timers import Timers
+from services.escalation.warming import Warming
+from shared.bus import Bus
+from shared.clock import Clock
+from shared.contracts import AlertReleased, ChannelName
+from shared.egress import EgressPolicy
+from shared.ids import Ids, fraction
+from shared.keys import KeyRing
+from shared.loops import Loop
+from shared.process import Deps, Handler, Service, assemble
+from shared.settings import Settings
+
+RELEASES_AT_ONCE = 8
+OVERDUE_SECONDS_MAX = 10
+"""An escalation that is due for longer than this is an alarm: whatever should act on it does not."""
+
+
+def build(
+    settings: Settings,
+    *,
+    clock: Clock,
+    ids: Ids,
+    keys: KeyRing,
+    bus: Bus,
+    channels: Mapping[str, Channel] | None = None,
+    jitter: Callable[[], float] = fraction,
+) -> Service:
+    """The service, ready to start. `channels` replaces the outside world in tests; `jitter` is chance."""
+    outlets = channels if channels is not None else _channels(settings, clock, keys)
+    directories = Directories(frozenset(ChannelName(name) for name in outlets))
+    parts: dict[str, Any] = {}
+
+    def extend(deps: Deps) -> Deps:
+        shared = {field.name: getattr(deps, field.name) for field in fields(deps)}
+        extended = EscalationDeps(**shared, directories=directories)
+        parts["delivery"] = Delivery(extended, outlets, jitter)
+        parts["timers"] = Timers(extended)
+        parts["news"] = BoardNews(extended)
+        parts["warming"] = Warming(extended, parts["delivery"])
+        return extended
+
+    def loops(_deps: Deps) -> Sequence[Loop]:
+        delivery, timers = parts["delivery"], parts["timers"]
+        return (
+            Loop("delivery", delivery.run_once, interval_seconds=delivery.next_in_seconds, clock=clock),
+            Loop("recorder", delivery.recorder.run_once, interval_seconds=1.0, clock=clock),
+            Loop("timers", timers.run_once, interval_seconds=timers.next_in_seconds, clock=clock),
+            Loop("warming", parts["warming"].run_once, interval_seconds=30.0, clock=clock),
+            Loop("board", parts["news"].run_once, interval_seconds=NEWS_SECONDS, clock=clock),
+        )
+
+    async def stop() -> None:
+        await parts["delivery"].stop()
+
+    return assemble(
+        "escalation",
+        settings,
+        clock=clock,
+        ids=ids,
+        keys=keys,
+        bus=bus,
+        router=lambda deps: api.router(cast("EscalationDeps", deps), parts["news"]),
+        subscriptions=cast("Mapping[Any, Handler]", handlers.SUBSCRIPTIONS),
+        loops=loops,
+        reconcile=(overdue,),
+        on_stop=(stop,),
+        concurrency={AlertReleased: RELEASES_AT_ONCE},
+        extend=extend,
+    )
+
+
+def _channels(settings: Settings, clock: Clock, keys: KeyRing) -> dict[str, Channel]:
+    policy = EgressPolicy(
+        allow_http=settings.development,
+        allow_loopback=settings.development,
+        extra_networks=tuple(settings.extra_networks),
+    )
+    built = build_channels(
+        clock=clock, egress_policy=policy, signing_keys=keys.webhook_keys, version=version("redphone")
+    )
+    return {name: channel for name, channel in built.items() if ChannelName(name) in settings.channels}
+
+
+async def overdue(deps: Deps) -> list[str]:
+    """Compares what should be with what is: open escalations without a due time, or long past theirs."""
+    now = deps.clock.now()
+    async with deps.database.transaction() as tx:
+        timeless, late = await store.count_stuck(tx, now - timedelta(seconds=OVERDUE_SECONDS_MAX))
+    alarms = []
+    if timeless:
+        alarms.append("escalations are open without a due time")
+    if late:
+        alarms.append("escalations are overdue and nothing acts on them")
+    return alarms

@@ -1,0 +1,125 @@
+"""The board as a stream: the whole once, then what changed, and every two seconds the age of it all.
+
+`as_of` is how an operator's screen knows that it is alive: a stream that only spoke when something happened would look
+the same cut as quiet. One loop per process asks whether there is news; a hundred screens do not ask a hundred times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import orjson
+
+from services.escalation import reading
+from services.escalation.handlers import EscalationDeps
+from services.escalation.views import Board, escalation_view
+from shared.errors import Unavailable
+from shared.problems import HttpProblem
+from shared.security import Principal
+from shared.streams import StreamEvent
+from shared.web import render_instant
+
+AS_OF_SECONDS = 2.0
+NEWS_SECONDS = 0.25
+OVERLAP = timedelta(seconds=2)
+"""Changes are looked for from a little before the last look: a transaction that began earlier may commit later."""
+
+ENDED_SHOWN = timedelta(hours=1)
+"""How long an alert that has ended stays on the board."""
+
+
+class BoardNews:
+    """Tells open boards that something has been committed. Asks nothing while no board is open."""
+
+    def __init__(self, deps: EscalationDeps) -> None:
+        self._deps = deps
+        self._condition = asyncio.Condition()
+        self._newest = 0
+        self.listeners = 0
+
+    async def run_once(self) -> int:
+        """One look; returns 1 if there was news."""
+        if not self.listeners:
+            return 0
+        async with self._deps.database.transaction() as tx:
+            newest = await reading.find_newest_position(tx)
+        if newest == self._newest:
+            return 0
+        self._newest = newest
+        async with self._condition:
+            self._condition.notify_all()
+        return 1
+
+    async def wait(self, seconds: float) -> None:
+        """Returns when there is news, at the latest after `seconds`."""
+        try:
+            async with asyncio.timeout(seconds), self._condition:
+                await self._condition.wait()
+        except TimeoutError:
+            return
+
+
+async def read_board(deps: EscalationDeps, principal: Principal) -> Board:
+    """Everything that the caller may see of the alerts that are open, or ended within the last hour."""
+    now = deps.clock.now()
+    wanted = reading.Wanted(open_alerts_only=True, ended_since=now - ENDED_SHOWN)
+    async with deps.intake.transaction() as tx:
+        rows = await reading.find_cells(tx, principal, wanted)
+    return Board(as_of=now, escalations=[escalation_view(row, principal) for row in rows])
+
+
+async def follow_board(
+    deps: EscalationDeps, principal: Principal, news: BoardNews, last_event_id: str | None
+) -> AsyncIterator[StreamEvent]:
+    """Events `board` (the whole, first), `cells` (what changed) and `as_of`; each carries the id to resume from."""
+    since = _instant_of(last_event_id)
+    if since is None:
+        board = await read_board(deps, principal)
+        since = board.as_of
+        yield StreamEvent(board.model_dump_json(), event="board", id=_id_of(since))
+    shown: dict[str, str] = {}
+    spoke_at = deps.clock.monotonic()
+    news.listeners += 1
+    try:
+        while True:
+            await news.wait(max(0.0, spoke_at + AS_OF_SECONDS - deps.clock.monotonic()))
+            now = deps.clock.now()
+            try:
+                cells = await _changed(deps, principal, since - OVERLAP, shown)
+            except Unavailable:
+                # No `as_of` while the database is away: the screen sees its data age, and says STALE.
+                await deps.clock.sleep(NEWS_SECONDS)
+                continue
+            since = now
+            if cells:
+                payload = orjson.dumps([orjson.Fragment(cell) for cell in cells]).decode()
+                yield StreamEvent(payload, event="cells", id=_id_of(now))
+            if cells or deps.clock.monotonic() - spoke_at >= AS_OF_SECONDS:
+                spoke_at = deps.clock.monotonic()
+                yield StreamEvent(orjson.dumps({"as_of": render_instant(now)}).decode(), event="as_of", id=_id_of(now))
+    finally:
+        news.listeners -= 1
+
+
+async def _changed(deps: EscalationDeps, principal: Principal, since: datetime, shown: dict[str, str]) -> list[str]:
+    async with deps.intake.transaction() as tx:
+        rows = await reading.find_cells(tx, principal, reading.Wanted(changed_since=since))
+    texts = {str(row["id"]): escalation_view(row, principal).model_dump_json() for row in rows}
+    fresh = [text for cell, text in texts.items() if shown.get(cell) != text]
+    shown.clear()
+    shown.update(texts)
+    return fresh
+
+
+def _id_of(at: datetime) -> str:
+    return str(int(at.timestamp() * 1000))
+
+
+def _instant_of(event_id: str | None) -> datetime | None:
+    if event_id is None:
+        return None
+    if not event_id.isdigit() or len(event_id) > 15:
+        raise HttpProblem("Last-Event-ID must be an id that this stream has sent", code="cursor_invalid")
+    return datetime.fromtimestamp(int(event_id) / 1000, tz=UTC)

@@ -1,0 +1,376 @@
+"""Delivery: claims due pages, sends them, and records every attempt with its reason.
+
+The cast
+    Delivery    leases due pages, as many as it has free senders, and sends each through its channel
+    Recorder    takes finished attempts in batches, moves pages on, and tells `domain` what was accepted
+
+A page is `due → leased → done | ended`. The attempt row is committed with the lease; nothing is locked while a page is
+on its way. A lapsed lease is sent again under the same id: two pages are a nuisance, silence is a catastrophe. A
+leased page that could not start within 50 ms is checked again against its escalation first, all waiting ones in one
+query, so that nobody who has just acknowledged is rung.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypedDict
+from uuid import UUID
+
+from services.escalation import store
+from services.escalation.channels import AttemptState, Channel, Outgoing, Reason, SendResult
+from services.escalation.domain import PageAccepted, PagesAttempted, decide
+from services.escalation.messages import AlertPart, alert_part, page_body
+from services.escalation.model import Escalation, Outcome
+from services.escalation.retry import next_attempt_seconds
+from services.escalation.saving import save_outcomes
+from shared import record
+from shared.contracts import ChannelName, ContactPointFailing, ContactPointRecovered
+from shared.db import Transaction
+from shared.errors import Unavailable
+from shared.events import Cause, Event, Message
+from shared.keys import CannotOpen, point_context
+from shared.log import get_logger
+from shared.process import Deps
+
+log = get_logger(__name__)
+
+SENDERS_MAX = 1024
+"""Pages on their way at once. Far more than are ever busy: those that hang must not keep the others waiting."""
+
+PER_POINT_MAX = 4
+"""Pages on their way to one contact point at once."""
+
+LEASE_SECONDS = 15.0
+"""Three times a channel's own total time limit; a crash delays a leased page by at most this."""
+
+RECHECK_SECONDS = 0.05
+"""A leased page that starts later than this is checked again first."""
+
+RECORD_LINGER_SECONDS = 0.02
+RECORD_BATCH = 500
+FAILING_AFTER = 3
+"""After so many failures in a row people on both sides are told."""
+
+ADDRESSES_KEPT_MAX = 20_000
+ALERTS_KEPT_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """One attempt that is over and not yet recorded."""
+
+    row: store.Row
+    started_at: datetime
+    finished_at: datetime
+    result: SendResult
+
+    @property
+    def accepted(self) -> bool:
+        return self.result.state in (AttemptState.SENT, AttemptState.DELIVERED)
+
+
+class Delivery:
+    """Sends pages. `run_once` leases what is due and starts to send it."""
+
+    def __init__(self, deps: Deps, channels: Mapping[str, Channel], jitter: Callable[[], float]) -> None:
+        self._deps = deps
+        self._public_url = deps.settings.public_url or ""
+        self._channels = channels
+        self._sending: set[asyncio.Task[None]] = set()
+        self._busy: Counter[UUID] = Counter()
+        self._addresses: dict[tuple[UUID, str], str] = {}
+        self._alerts: dict[UUID, AlertPart] = {}
+        self._recheck: dict[UUID, asyncio.Future[bool]] = {}
+        self._recheck_task: asyncio.Task[None] | None = None
+        self.recorder = Recorder(deps, jitter)
+
+    @property
+    def free(self) -> int:
+        """How many more pages can be on their way."""
+        return max(0, SENDERS_MAX - len(self._sending))
+
+    async def run_once(self) -> int:
+        """Leases due pages and starts to send them; returns how many."""
+        free = self.free
+        if not free:
+            return 0
+        now, leased_at = self._deps.clock.now(), self._deps.clock.monotonic()
+        busy = [point for point, count in self._busy.items() if count >= PER_POINT_MAX]
+        async with self._deps.database.transaction() as tx:
+            rows = await store.lease_pages(
+                tx,
+                now=now,
+                leased_until=now + timedelta(seconds=LEASE_SECONDS),
+                limit=free,
+                busy=busy,
+                per_point=PER_POINT_MAX,
+            )
+            missing = {row["alert_id"] for row in rows if row["alert_id"] not in self._alerts} - {None}
+            for alert_id, (facts, content) in (
+                await store.find_content(tx, sorted(missing)) if missing else {}
+            ).items():
+                self.remember_alert(alert_id, alert_part(facts, content, self._public_url))
+        for row in rows:
+            self._start(row, leased_at)
+        return len(rows)
+
+    async def next_in_seconds(self) -> float:
+        """How long until the next page falls due, at most a second."""
+        async with self._deps.database.transaction() as tx:
+            due_at = await store.find_next_page_due(tx)
+        if due_at is None:
+            return 1.0
+        return min(1.0, max(0.0, (due_at - self._deps.clock.now()).total_seconds()))
+
+    def remember_alert(self, alert_id: UUID, rendered: AlertPart) -> None:
+        """Keeps the part of the body that all partners share; a released alert never changes."""
+        if len(self._alerts) >= ALERTS_KEPT_MAX:
+            self._alerts.pop(next(iter(self._alerts)))
+        self._alerts[alert_id] = rendered
+
+    async def idle(self) -> None:
+        """Waits until nothing is on its way and everything is recorded."""
+        while self._sending:
+            await asyncio.gather(*self._sending, return_exceptions=True)
+        while await self.recorder.run_once():
+            pass
+
+    async def stop(self) -> None:
+        """Lets attempts under way finish (each has its own time limit), and records them."""
+        await self.idle()
+        for channel in self._channels.values():
+            await channel.close()
+
+    def _start(self, row: store.Row, leased_at: float) -> None:
+        self._busy[row["contact_point_id"]] += 1
+        task = asyncio.create_task(self._send(row, leased_at))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, row: store.Row, leased_at: float) -> None:
+        point = row["contact_point_id"]
+        try:
+            if self._deps.clock.monotonic() - leased_at > RECHECK_SECONDS and not await self._still_wanted(row["id"]):
+                return
+            started_at = self._deps.clock.now()
+            result = await self._attempt(row, started_at)
+            self.recorder.add(_Finished(row, started_at, self._deps.clock.now(), result))
+        except Exception:  # a bug in one page must not take the others down; its lease lapses and it is tried again
+            log.exception("page.failed", page_id=str(row["id"]))
+        finally:
+            self._busy[point] -= 1
+            if not self._busy[point]:
+                del self._busy[point]
+
+    async def _attempt(self, row: store.Row, started_at: datetime) -> SendResult:
+        channel = self._channels.get(row["channel"])
+        if channel is None:
+            return SendResult(AttemptState.FAILED, Reason.CHANNEL_UNAVAILABLE, None, None, None, 0.0)
+        try:
+            target = self._address(row["contact_point_id"], row["sealed_address"])
+        except CannotOpen:
+            log.error("contact_point.unreadable", contact_point_id=str(row["contact_point_id"]), partner=row["partner"])
+            return SendResult(AttemptState.FAILED, Reason.TARGET_REFUSED, "address cannot be opened", None, None, 0.0)
+        return await channel.send(
+            Outgoing(
+                page_id=row["id"],
+                attempt=row["attempts"],
+                message_type=row["message_type"],
+                contact_point_id=row["contact_point_id"],
+                target=target,
+                body=page_body(row, store.load_json(row["data"]), self._alerts.get(row["alert_id"])),
+                sent_at=started_at,
+            )
+        )
+
+    def _address(self, point: UUID, sealed: str) -> str:
+        known = self._addresses.get((point, sealed))
+        if known is None:
+            known = self._deps.keys.unseal(sealed, context=point_context(point))
+            if len(self._addresses) >= ADDRESSES_KEPT_MAX:
+                self._addresses.pop(next(iter(self._addresses)))
+            self._addresses[point, sealed] = known
+        return known
+
+    async def prepare(self, point: UUID, channel: ChannelName, sealed: str) -> None:
+        """Opens an address and warms its channel ahead of the first page."""
+        if channel in self._channels:
+            try:
+                await self._channels[channel].prepare(point, self._address(point, sealed))
+            except CannotOpen:
+                log.error("contact_point.unreadable", contact_point_id=str(point))
+
+    async def _still_wanted(self, page_id: UUID) -> bool:
+        future = asyncio.get_running_loop().create_future()
+        self._recheck[page_id] = future
+        if self._recheck_task is None:
+            self._recheck_task = asyncio.create_task(self._recheck_all())
+        wanted: bool = await future
+        return wanted
+
+    async def _recheck_all(self) -> None:
+        self._recheck_task = None
+        waiting, self._recheck = self._recheck, {}
+        try:
+            async with self._deps.database.transaction() as tx:
+                wanted = await store.find_still_leased(tx, list(waiting))
+        except Unavailable as error:
+            # Not knowing is no reason for silence: the pages go out.
+            log.warning("page.unchecked", pages=len(waiting), error=type(error).__name__)
+            wanted = set(waiting)
+        for page_id, future in waiting.items():
+            if not future.done():
+                future.set_result(page_id in wanted)
+
+
+class Recorder:
+    """Records finished attempts in batches: attempts and pages in one statement, and what follows for escalations."""
+
+    def __init__(self, deps: Deps, jitter: Callable[[], float]) -> None:
+        self._deps = deps
+        self._jitter = jitter
+        self._waiting: list[_Finished] = []
+
+    def add(self, finished: _Finished) -> None:
+        """Takes one finished attempt; it is written within `RECORD_LINGER_SECONDS`."""
+        self._waiting.append(finished)
+        self._deps.wake("recorder")
+
+    async def run_once(self) -> int:
+        """Writes what has gathered; returns the number of attempts."""
+        if not self._waiting:
+            return 0
+        if len(self._waiting) < RECORD_BATCH:
+            await self._deps.clock.sleep(RECORD_LINGER_SECONDS)
+        batch, self._waiting = self._waiting[:RECORD_BATCH], self._waiting[RECORD_BATCH:]
+        try:
+            messages = await self._write(batch)
+        except BaseException:
+            self._waiting = batch + self._waiting
+            raise
+        self._deps.relay.publish_soon(messages)
+        return len(batch)
+
+    async def _write(self, batch: Sequence[_Finished]) -> list[Message[Event]]:
+        deps, now = self._deps, self._deps.clock.now()
+        escalation_ids = sorted({entry.row["escalation_id"] for entry in batch} - {None})
+        cause = Cause(correlation_id=deps.ids.new())
+        async with deps.database.transaction() as tx:
+            # Escalations before pages: the one order of locks. Only those that this is news for are locked at all.
+            fresh = await store.load_unattempted(tx, escalation_ids)
+            await store.save_results(tx, [self._result_row(entry) for entry in batch])
+            outcomes = [_attempted(escalation, batch, now) for escalation in fresh]
+            health = [*await _failing(tx, batch, now), *await _recovered(tx, batch, now)]
+            await record.append(tx, [_entry_of(entry) for entry in batch], cause=cause, ids=deps.ids, now=now)
+            return await save_outcomes(tx, outcomes, ids=deps.ids, cause=cause, now=now, more_events=health)
+
+    def _result_row(self, entry: _Finished) -> dict[str, Any]:
+        result, next_due_at = entry.result, None
+        if not entry.accepted:
+            gap = next_attempt_seconds(
+                entry.row["attempts"], retry_after_seconds=result.retry_after_seconds, jitter=self._jitter
+            )
+            next_due_at = max(entry.started_at + timedelta(seconds=gap), entry.finished_at)
+            if next_due_at >= entry.row["give_up_at"]:
+                next_due_at = None
+        return {
+            "page_id": entry.row["id"],
+            "number": entry.row["attempts"],
+            "started_at": entry.started_at,
+            "finished_at": entry.finished_at,
+            "state": result.state,
+            "reason": result.reason,
+            "detail": result.detail,
+            "status_code": result.status_code,
+            "elapsed_seconds": result.elapsed_seconds,
+            "provider_id": result.provider_id,
+            "next_due_at": next_due_at,
+            "delivered": entry.accepted,
+        }
+
+
+def _entry_of(entry: _Finished) -> record.Entry:
+    return record.Entry(
+        kind="page.attempted",
+        partner=entry.row["partner"],
+        alert_id=entry.row["alert_id"],
+        object_id=entry.row["id"],
+        data={"attempt": entry.row["attempts"], "state": entry.result.state, "reason": entry.result.reason},
+    )
+
+
+def _attempted(escalation: Escalation, batch: Sequence[_Finished], now: datetime) -> Outcome:
+    mine = [entry for entry in batch if entry.row["escalation_id"] == escalation.id]
+    hit = next((entry.row for entry in mine if entry.accepted), None)
+    accepted = None
+    if hit is not None:
+        accepted = PageAccepted(channel=ChannelName(hit["channel"]), told=hit["told"], level=hit["level"])
+    started_at = min(entry.started_at for entry in mine)
+    return decide(escalation, PagesAttempted(started_at=started_at, accepted=accepted), now)
+
+
+async def _failing(tx: Transaction, batch: Sequence[_Finished], now: datetime) -> list[Event]:
+    """Counts failures; after three in a row, an event tells people on both sides."""
+    about: dict[UUID, store.Row] = {}
+    counted: dict[UUID, dict[str, Any]] = {}
+    for entry in batch:
+        if entry.accepted:
+            continue
+        point = entry.row["contact_point_id"]
+        about[point] = entry.row
+        count = counted.setdefault(point, {"contact_point_id": point, "failures": 0})
+        count.update(
+            partner=entry.row["partner"],
+            channel=entry.row["channel"],
+            failures=count["failures"] + 1,
+            last_reason=entry.result.reason,
+        )
+    rows = await store.save_failures(tx, list(counted.values()), now)
+    news = [row for row in rows if row["failures"] >= FAILING_AFTER and not row["told"]]
+    if not news:
+        return []
+    await store.save_told(tx, [row["contact_point_id"] for row in news])
+    raisers = await store.find_raisers(tx, [about[row["contact_point_id"]]["alert_id"] for row in news])
+    return [
+        ContactPointFailing(
+            **_point(row, about[row["contact_point_id"]], raisers),
+            failures=row["failures"],
+            reason=row["last_reason"],
+            since_at=row["since_at"],
+        )
+        for row in news
+    ]
+
+
+async def _recovered(tx: Transaction, batch: Sequence[_Finished], now: datetime) -> list[Event]:
+    about = {entry.row["contact_point_id"]: entry.row for entry in batch if entry.accepted}
+    forgotten = [row for row in await store.forget_failures(tx, list(about)) if row["told"]] if about else []
+    if not forgotten:
+        return []
+    raisers = await store.find_raisers(tx, [about[row["contact_point_id"]]["alert_id"] for row in forgotten])
+    return [
+        ContactPointRecovered(**_point(row, about[row["contact_point_id"]], raisers), recovered_at=now)
+        for row in forgotten
+    ]
+
+
+class _Point(TypedDict):
+    contact_point_id: UUID
+    partner: str
+    raiser: str | None
+    alert_id: UUID | None
+    channel: ChannelName
+
+
+def _point(row: store.Row, page: store.Row, raisers: Mapping[UUID | None, str]) -> _Point:
+    return _Point(
+        contact_point_id=row["contact_point_id"],
+        partner=row["partner"],
+        raiser=raisers.get(page["alert_id"]),
+        alert_id=page["alert_id"],
+        channel=ChannelName(row["channel"]),
+    )

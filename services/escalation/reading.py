@@ -1,0 +1,122 @@
+"""Reading for people: escalations as lists, in full, and as the board. Nothing here locks or changes a row.
+
+What a caller may see is part of each query: rows of others are not found, they are not hidden afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from services.escalation.store import Row
+from shared.contracts import SECRETARIAT
+from shared.db import Transaction, raw
+from shared.security import Principal
+
+ROWS_MAX = 20_000
+"""The most cells that one board shows: a hundred open alerts to the whole network of two hundred partners."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which escalations to find. None means: whatever."""
+
+    alert_id: UUID | None = None
+    partner: str | None = None
+    state: str | None = None
+    kind: str | None = None
+    after: tuple[datetime, UUID] | None = None
+    changed_since: datetime | None = None
+    ended_since: datetime | None = None
+    open_alerts_only: bool = False
+    limit: int = ROWS_MAX
+
+
+_LAST_ATTEMPT = """
+LEFT JOIN LATERAL (
+    SELECT a.started_at, a.finished_at, a.state, a.reason, a.detail, p.channel, p.told
+    FROM pages p JOIN attempts a ON a.page_id = p.id
+    WHERE p.escalation_id = e.id ORDER BY a.started_at DESC LIMIT 1
+) last ON true
+"""
+
+
+async def find_cells(tx: Transaction, principal: Principal, wanted: Wanted) -> list[Row]:
+    """Escalations that the caller may see, newest first, each with its alert's facts and its last attempt."""
+    connection = await raw(tx)
+    everything = principal.partner == SECRETARIAT or principal.is_service
+    after_at, after_id = wanted.after or (None, None)
+    return list(
+        await connection.fetch(
+            f"""
+            SELECT e.*, h.facts, h.ended_at AS alert_ended_at, h.superseded_by,
+                h.content -> 'info' -> 0 ->> 'headline' AS headline,
+                last.started_at AS last_started_at, last.finished_at AS last_finished_at, last.state AS last_state,
+                last.reason AS last_reason, last.detail AS last_detail, last.channel AS last_channel,
+                last.told AS last_told
+            FROM escalations e JOIN alert_heads h USING (alert_id) {_LAST_ATTEMPT}
+            WHERE ($1 OR e.partner = $2 OR e.raiser = $2
+                   OR e.kind <> 'takeover' AND h.facts -> 'answers_visible_to' ? $2)
+              AND ($3::uuid IS NULL OR e.alert_id = $3)
+              AND ($4::text IS NULL OR e.partner = $4)
+              AND ($5::text IS NULL OR e.state = $5)
+              AND ($6::text IS NULL OR e.kind = $6)
+              AND ($7::timestamptz IS NULL OR (e.opened_at, e.id) < ($7, $8::uuid))
+              AND ($9::timestamptz IS NULL OR e.changed_at > $9 OR last.finished_at > $9 OR last.started_at > $9)
+              AND (NOT $10 OR h.superseded_by IS NULL AND (h.ended_at IS NULL OR h.ended_at > $11))
+            ORDER BY e.opened_at DESC, e.id DESC LIMIT $12
+            """,  # noqa: S608 - our own text
+            everything,
+            principal.partner,
+            wanted.alert_id,
+            wanted.partner,
+            wanted.state,
+            wanted.kind,
+            after_at,
+            after_id,
+            wanted.changed_since,
+            wanted.open_alerts_only,
+            wanted.ended_since,
+            wanted.limit,
+        )
+    )
+
+
+async def find_one(tx: Transaction, principal: Principal, escalation_id: UUID) -> Row | None:
+    """One escalation that the caller may see, or None."""
+    connection = await raw(tx)
+    alert_id = await connection.fetchval("SELECT alert_id FROM escalations WHERE id = $1", escalation_id)
+    if alert_id is None:
+        return None
+    rows = await find_cells(tx, principal, Wanted(alert_id=alert_id))
+    return next((row for row in rows if row["id"] == escalation_id), None)
+
+
+async def find_pages(tx: Transaction, escalation_id: UUID) -> list[Row]:
+    """The pages of an escalation, oldest first."""
+    connection = await raw(tx)
+    return list(
+        await connection.fetch(
+            "SELECT id, contact_id, channel, told, message_type, level, asks, state, due_at, attempts, delivered_at,"
+            " created_at FROM pages WHERE escalation_id = $1 ORDER BY created_at, id",
+            escalation_id,
+        )
+    )
+
+
+async def find_attempts(tx: Transaction, page_ids: Sequence[UUID]) -> list[Row]:
+    """The attempts of these pages, oldest first."""
+    connection = await raw(tx)
+    return list(
+        await connection.fetch(
+            "SELECT * FROM attempts WHERE page_id = ANY($1) ORDER BY page_id, number", list(page_ids)
+        )
+    )
+
+
+async def find_newest_position(tx: Transaction) -> int:
+    """The position of the newest event: the board has news when it moves."""
+    connection = await raw(tx)
+    return int(await connection.fetchval("SELECT coalesce(max(position), 0) FROM outbox"))

@@ -1,0 +1,164 @@
+"""Writes what was decided: escalations, pages, events and record in the transaction that the caller holds.
+
+Every decision, whoever asked for it, is saved by `save_outcomes`, so an acknowledgement and its stop can only be one
+transaction, and no page exists without the decision that it follows from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from services.escalation import store
+from services.escalation.model import AlertFacts, Escalation, Outcome, PlannedPage
+from shared import outbox, record
+from shared.contracts import EscalationState, Precedence, Status
+from shared.db import Transaction
+from shared.events import Cause, Event, Message
+from shared.ids import Ids
+
+INFORMING_GIVE_UP_SECONDS = 24 * 3600
+"""Messages that nobody has to answer are tried for a day."""
+
+NOT_IN_RECORD = frozenset(
+    {"note", "offer", "name", "office", "acknowledged_by", "taken_by", "raised_by", "released_by"}
+)
+"""Fields of events that hold texts, names or numbers: the record keeps who acted as the subject of the cause."""
+
+
+def priority_of(status: Status, precedence: Precedence) -> int:
+    """The order in which waiting pages are sent: an Actual alert goes before any drill, then by precedence."""
+    return (0 if status is Status.ACTUAL else 10) + precedence.rank
+
+
+def page_row(page: PlannedPage, escalation: Escalation, page_id: UUID, now: datetime) -> dict[str, Any]:
+    """The row of a new page of an escalation, due now."""
+    row = _row(page, escalation.alert, escalation.partner, page_id, now)
+    row.update(escalation_id=escalation.id, data=escalation.brief)
+    if page.asks:
+        row["give_up_at"] = max(row["give_up_at"], escalation.expires_at)
+    return row
+
+
+def notice_rows(
+    pages: Sequence[PlannedPage],
+    *,
+    alert: AlertFacts,
+    partner: str,
+    data: Mapping[str, Any],
+    ids: Ids,
+    now: datetime,
+) -> list[dict[str, Any]]:
+    """The rows of pages that belong to no escalation of the partner: what its systems are told beside."""
+    return [
+        {**_row(page, alert, partner, page_id, now), "data": data}
+        for page, page_id in zip(pages, ids.many(len(pages)), strict=True)
+    ]
+
+
+def _row(page: PlannedPage, alert: AlertFacts, partner: str, page_id: UUID, now: datetime) -> dict[str, Any]:
+    return {
+        "id": page_id,
+        "alert_id": alert.alert_id,
+        "partner": partner,
+        **asdict(page.target),
+        "message_type": page.message_type,
+        "level": page.level,
+        "asks": page.asks,
+        "priority": priority_of(alert.status, alert.precedence),
+        "state": "due",
+        "due_at": now,
+        "attempts": 0,
+        "give_up_at": now + timedelta(seconds=INFORMING_GIVE_UP_SECONDS),
+        "created_at": now,
+    }
+
+
+async def save_outcomes(
+    tx: Transaction,
+    outcomes: Sequence[Outcome],
+    *,
+    ids: Ids,
+    cause: Cause,
+    now: datetime,
+    more_events: Sequence[Event] = (),
+) -> list[Message[Event]]:
+    """Saves decisions about escalations that exist. Publish the returned messages, and wake delivery, after the
+    commit.
+    """
+    await store.save(tx, [outcome.escalation for outcome in outcomes], now)
+    await _save_pages(tx, outcomes, ids=ids, now=now)
+    events = [*(event for outcome in outcomes for event in outcome.events), *more_events]
+    return await announce(tx, events, ids=ids, cause=cause, now=now)
+
+
+async def open_outcomes(tx: Transaction, outcomes: Sequence[Outcome], *, ids: Ids, now: datetime) -> list[Outcome]:
+    """Inserts escalations that open, with their pages; returns those that were new. The caller announces them."""
+    fresh = await store.insert_escalations(tx, [outcome.escalation for outcome in outcomes], now)
+    opened = [outcome for outcome in outcomes if outcome.escalation.id in fresh]
+    await _save_pages(tx, opened, ids=ids, now=now)
+    return opened
+
+
+async def announce(
+    tx: Transaction, events: Sequence[Event], *, ids: Ids, cause: Cause, now: datetime
+) -> list[Message[Event]]:
+    """Writes events to the outbox, and each as a state change to the record."""
+    if not events:
+        return []
+    await record.append(tx, [_entry_of(event) for event in events], cause=cause, ids=ids, now=now)
+    return await outbox.append(tx, events, cause=cause, ids=ids, now=now)
+
+
+async def _save_pages(tx: Transaction, outcomes: Sequence[Outcome], *, ids: Ids, now: datetime) -> None:
+    ended = [o.escalation.id for o in outcomes if o.stops_pages and o.escalation.state is EscalationState.ENDED]
+    answered = [o.escalation.id for o in outcomes if o.stops_pages and o.escalation.state is not EscalationState.ENDED]
+    await store.end_pages(tx, ended, only_asking=False)
+    await store.end_pages(tx, answered, only_asking=True)
+    planned = [(page, outcome.escalation) for outcome in outcomes for page in outcome.pages]
+    rows = [
+        page_row(page, escalation, page_id, now)
+        for (page, escalation), page_id in zip(planned, ids.many(len(planned)), strict=True)
+    ]
+    rows += await _ending_rows(tx, [o.escalation for o in outcomes if o.sends_ending], ids=ids, now=now)
+    await store.insert_pages(tx, rows)
+
+
+async def _ending_rows(
+    tx: Transaction, ended: Sequence[Escalation], *, ids: Ids, now: datetime
+) -> list[dict[str, Any]]:
+    """One ending message to every contact point that was paged: a recall reaches all that the alert reached."""
+    by_id = {escalation.id: escalation for escalation in ended}
+    points = await store.find_paged_points(tx, list(by_id))
+    return [
+        {
+            **point,
+            "id": page_id,
+            "message_type": "alert.ended",
+            "asks": False,
+            "data": {
+                "ended_at": by_id[point["escalation_id"]].ended_at,
+                "reason": by_id[point["escalation_id"]].end_reason,
+            },
+            "state": "due",
+            "due_at": now,
+            "attempts": 0,
+            "give_up_at": now + timedelta(seconds=INFORMING_GIVE_UP_SECONDS),
+            "created_at": now,
+        }
+        for point, page_id in zip(points, ids.many(len(points)), strict=True)
+    ]
+
+
+def _entry_of(event: Event) -> record.Entry:
+    data = event.model_dump(mode="json", exclude=set(NOT_IN_RECORD), exclude_none=True)
+    return record.Entry(
+        kind=f"{event.owner}.{event.event_name}",
+        partner=getattr(event, "partner", None),
+        alert_id=getattr(event, "alert_id", None),
+        object_id=getattr(event, "escalation_id", None),
+        data=data,
+    )

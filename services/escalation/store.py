@@ -1,0 +1,816 @@
+"""The rows of escalation. `load_*` locks, `find_*` does not.
+
+    alert_heads     one row per alert that was heard of, also if only its end was
+    escalations     one partner's obligation; `due_at` is when the next thing happens
+    pages           one message to one contact point; attempts: one try each, with its reason
+    duty_plans      the newest plan of every partner; partners: office and endpoints as published
+    point_health    contact points that failed several times in a row
+
+Locks are taken in one order everywhere: alert head, escalations by id, pages. There are no foreign keys between these
+tables: a thousand pages that lock one alert row cost more than all the rest of the fan-out.
+
+Batches travel as one JSON array into `jsonb_populate_recordset`, so that 200 partners are one statement, not 200.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import TypeAdapter
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    Index,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from services.escalation.model import AlertFacts, DueReason, Escalation, Position
+from shared.contracts import (
+    Actor,
+    EndReason,
+    EscalationKind,
+    EscalationState,
+    Gap,
+    PlannedLevel,
+)
+from shared.db import Transaction, raw, service_metadata
+
+metadata = service_metadata()
+
+Row = Mapping[str, Any]
+"""A row as the driver gives it: columns by name."""
+
+
+def _at(name: str, *, nullable: bool = True) -> Column[datetime]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+alert_heads = Table(
+    "alert_heads",
+    metadata,
+    Column("alert_id", Uuid, primary_key=True),
+    Column("root_alert_id", Uuid),
+    Column("corrects", Uuid),
+    Column("superseded_by", Uuid),
+    Column("facts", JSONB),
+    Column("content", JSONB),
+    _at("ended_at"),
+    Column("end_reason", Text),
+    _at("received_at", nullable=False),
+    Index("ix_alert_heads_root_alert_id", "root_alert_id"),
+)
+
+escalations = Table(
+    "escalations",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("alert_id", Uuid, nullable=False),
+    Column("partner", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject_partner", Text, nullable=False),
+    Column("raiser", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("levels", JSONB, nullable=False),
+    Column("level", SmallInteger, nullable=False),
+    _at("opened_at", nullable=False),
+    _at("clock_started_at", nullable=False),
+    _at("expires_at", nullable=False),
+    _at("acknowledge_by_at"),
+    Column("next_level_every_seconds", Integer),
+    _at("unreached_at"),
+    _at("position_by_at"),
+    _at("due_at"),
+    Column("due_reason", Text),
+    Column("paged", Boolean, nullable=False),
+    _at("first_attempt_at"),
+    Column("unreached_postponed", Boolean, nullable=False),
+    Column("position_reminders", SmallInteger, nullable=False),
+    _at("notified_at"),
+    _at("acknowledged_at"),
+    Column("acknowledged_by", JSONB),
+    Column("asserted_by_system", Text),
+    Column("acknowledged_via", Text),
+    Column("late", Boolean, nullable=False),
+    Column("position", JSONB),
+    Column("taken_over_by", JSONB),
+    _at("taken_over_at"),
+    _at("ended_at"),
+    Column("end_reason", Text),
+    Column("gaps", ARRAY(Text), nullable=False),
+    Column("brief", JSONB),
+    _at("changed_at", nullable=False),
+    Index("uq_escalations_alert_id_partner_subject_partner", "alert_id", "partner", "subject_partner", unique=True),
+    Index("ix_escalations_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("ix_escalations_partner_opened_at", "partner", "opened_at"),
+)
+
+pages = Table(
+    "pages",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("escalation_id", Uuid),
+    Column("alert_id", Uuid),
+    Column("partner", Text, nullable=False),
+    Column("contact_point_id", Uuid, nullable=False),
+    Column("contact_id", Uuid),
+    Column("channel", Text, nullable=False),
+    Column("sealed_address", Text, nullable=False),
+    Column("told", Text, nullable=False),
+    Column("message_type", Text, nullable=False),
+    Column("level", SmallInteger, nullable=False),
+    Column("asks", Boolean, nullable=False),
+    Column("data", JSONB),
+    Column("priority", SmallInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    _at("due_at", nullable=False),
+    _at("leased_until"),
+    Column("attempts", Integer, nullable=False),
+    _at("first_attempt_at"),
+    _at("delivered_at"),
+    _at("give_up_at", nullable=False),
+    _at("created_at", nullable=False),
+    Index("ix_pages_due", "due_at", postgresql_where=text("state = 'due'")),
+    Index("ix_pages_leased", "leased_until", postgresql_where=text("state = 'leased'")),
+    Index("ix_pages_escalation_id", "escalation_id"),
+    Index("ix_pages_alert_id", "alert_id"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("page_id", Uuid, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    _at("started_at", nullable=False),
+    _at("finished_at"),
+    Column("state", Text),
+    Column("reason", Text),
+    Column("detail", Text),
+    Column("status_code", SmallInteger),
+    Column("elapsed_seconds", Float),
+    Column("provider_id", Text),
+)
+
+duty_plans = Table(
+    "duty_plans",
+    metadata,
+    Column("partner", Text, primary_key=True),
+    Column("plan_version", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    _at("received_at", nullable=False),
+)
+
+partners = Table(
+    "partners",
+    metadata,
+    Column("partner", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    _at("received_at", nullable=False),
+)
+
+point_health = Table(
+    "point_health",
+    metadata,
+    Column("contact_point_id", Uuid, primary_key=True),
+    Column("partner", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("last_reason", Text),
+    _at("since_at", nullable=False),
+    Column("told", Boolean, nullable=False),
+)
+
+
+# --- rows and values --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AlertHead:
+    """What is known of an alert. `facts` is None while only its end, or an Update of it, has arrived."""
+
+    alert_id: UUID
+    facts: AlertFacts | None
+    superseded_by: UUID | None
+    ended_at: datetime | None
+    end_reason: EndReason | None
+
+
+_facts = TypeAdapter(AlertFacts)
+_position = TypeAdapter(Position)
+_levels = TypeAdapter(tuple[PlannedLevel, ...])
+
+
+def dump(value: Any) -> str:
+    """JSON text for a jsonb parameter."""
+    return orjson.dumps(value, default=_plain).decode()
+
+
+def load_json(stored: str | None) -> Any:
+    """The value of a jsonb column as the driver gives it."""
+    return None if stored is None else orjson.loads(stored)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, UUID):  # the driver's own UUID class, which orjson does not know
+        return str(value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(type(value).__name__)
+
+
+def facts_of_json(stored: str) -> AlertFacts:
+    """An alert's facts from what is stored."""
+    return _facts.validate_json(stored)
+
+
+def position_of_json(stored: str | None) -> Position | None:
+    """A position from what is stored."""
+    return None if stored is None else _position.validate_json(stored)
+
+
+def facts_to_json(facts: AlertFacts) -> Any:
+    """An alert's facts as they are stored."""
+    return _facts.dump_python(facts, mode="json")
+
+
+@cache
+def _levels_of(stored: str) -> tuple[PlannedLevel, ...]:
+    return _levels.validate_json(stored)
+
+
+_COLUMNS = tuple(column.name for column in escalations.columns)
+_SAVED = tuple(
+    name for name in _COLUMNS if name not in {"id", "alert_id", "partner", "kind", "subject_partner", "raiser"}
+)
+
+
+def escalation_row(escalation: Escalation, now: datetime) -> dict[str, Any]:
+    """The row of an escalation, ready for JSON."""
+    return {
+        "id": escalation.id,
+        "alert_id": escalation.alert.alert_id,
+        "partner": escalation.partner,
+        "kind": escalation.kind,
+        "subject_partner": escalation.subject_partner,
+        "raiser": escalation.alert.raiser,
+        "state": escalation.state,
+        "levels": [level.model_dump(mode="json") for level in escalation.levels],
+        "level": escalation.level,
+        "opened_at": escalation.opened_at,
+        "clock_started_at": escalation.clock_started_at,
+        "expires_at": escalation.expires_at,
+        "acknowledge_by_at": escalation.acknowledge_by_at,
+        "next_level_every_seconds": escalation.next_level_every_seconds,
+        "unreached_at": escalation.unreached_at,
+        "position_by_at": escalation.position_by_at,
+        "due_at": escalation.due_at,
+        "due_reason": escalation.due_reason,
+        "paged": escalation.paged,
+        "first_attempt_at": escalation.first_attempt_at,
+        "unreached_postponed": escalation.unreached_postponed,
+        "position_reminders": escalation.position_reminders,
+        "notified_at": escalation.notified_at,
+        "acknowledged_at": escalation.acknowledged_at,
+        "acknowledged_by": escalation.acknowledged_by,
+        "asserted_by_system": escalation.asserted_by_system,
+        "acknowledged_via": escalation.acknowledged_via,
+        "late": escalation.late,
+        "position": None if escalation.position is None else _position.dump_python(escalation.position, mode="json"),
+        "taken_over_by": escalation.taken_over_by,
+        "taken_over_at": escalation.taken_over_at,
+        "ended_at": escalation.ended_at,
+        "end_reason": escalation.end_reason,
+        "gaps": list(escalation.gaps),
+        "brief": escalation.brief,
+        "changed_at": now,
+    }
+
+
+def escalation_of(row: Mapping[str, Any], facts: AlertFacts) -> Escalation:
+    """The escalation of a row and its alert's facts."""
+    return Escalation(
+        id=row["id"],
+        alert=facts,
+        partner=row["partner"],
+        kind=EscalationKind(row["kind"]),
+        opened_at=row["opened_at"],
+        clock_started_at=row["clock_started_at"],
+        expires_at=row["expires_at"],
+        subject_partner=row["subject_partner"],
+        state=EscalationState(row["state"]),
+        levels=_levels_of(row["levels"]),
+        level=row["level"],
+        acknowledge_by_at=row["acknowledge_by_at"],
+        next_level_every_seconds=row["next_level_every_seconds"],
+        unreached_at=row["unreached_at"],
+        position_by_at=row["position_by_at"],
+        due_at=row["due_at"],
+        due_reason=None if row["due_reason"] is None else DueReason(row["due_reason"]),
+        paged=row["paged"],
+        first_attempt_at=row["first_attempt_at"],
+        unreached_postponed=row["unreached_postponed"],
+        position_reminders=row["position_reminders"],
+        notified_at=row["notified_at"],
+        acknowledged_at=row["acknowledged_at"],
+        acknowledged_by=actor_of(row["acknowledged_by"]),
+        asserted_by_system=row["asserted_by_system"],
+        acknowledged_via=row["acknowledged_via"],
+        late=row["late"],
+        position=position_of_json(row["position"]),
+        taken_over_by=actor_of(row["taken_over_by"]),
+        taken_over_at=row["taken_over_at"],
+        ended_at=row["ended_at"],
+        end_reason=None if row["end_reason"] is None else EndReason(row["end_reason"]),
+        gaps=tuple(Gap(gap) for gap in row["gaps"]),
+        brief=load_json(row["brief"]),
+    )
+
+
+def actor_of(stored: str | None) -> Actor | None:
+    """The person or system of a stored actor."""
+    return None if stored is None else Actor.model_validate_json(stored)
+
+
+# --- alert heads ------------------------------------------------------------------------------------------------------
+
+_HEAD = "alert_id, facts, superseded_by, ended_at, end_reason"
+
+
+async def load_head(tx: Transaction, alert_id: UUID, now: datetime) -> AlertHead:
+    """The alert's head, locked; inserted if unknown, because the end may come before the beginning."""
+    connection = await raw(tx)
+    await connection.execute(
+        "INSERT INTO alert_heads (alert_id, received_at) VALUES ($1, $2) ON CONFLICT DO NOTHING", alert_id, now
+    )
+    row = await connection.fetchrow(f"SELECT {_HEAD} FROM alert_heads WHERE alert_id = $1 FOR UPDATE", alert_id)  # noqa: S608
+    assert row is not None
+    return _head_of(row)
+
+
+async def find_heads(tx: Transaction, alert_ids: Sequence[UUID]) -> dict[UUID, AlertHead]:
+    """The heads of the alerts that are known, without a lock."""
+    connection = await raw(tx)
+    rows = await connection.fetch(f"SELECT {_HEAD} FROM alert_heads WHERE alert_id = ANY($1)", list(alert_ids))  # noqa: S608
+    return {row["alert_id"]: _head_of(row) for row in rows}
+
+
+def _head_of(row: Any) -> AlertHead:
+    return AlertHead(
+        alert_id=row["alert_id"],
+        facts=None if row["facts"] is None else _facts.validate_json(row["facts"]),
+        superseded_by=row["superseded_by"],
+        ended_at=row["ended_at"],
+        end_reason=None if row["end_reason"] is None else EndReason(row["end_reason"]),
+    )
+
+
+async def save_release(tx: Transaction, facts: AlertFacts, corrects: UUID | None, content: Any) -> None:
+    """Fills a head with what its release says."""
+    connection = await raw(tx)
+    await connection.execute(
+        "UPDATE alert_heads SET root_alert_id = $2, corrects = $3, facts = $4, content = $5 WHERE alert_id = $1",
+        facts.alert_id,
+        facts.root_alert_id,
+        corrects,
+        dump(facts_to_json(facts)),
+        dump(content),
+    )
+
+
+async def save_superseded(tx: Transaction, alert_id: UUID, superseded_by: UUID) -> None:
+    """Marks a head as corrected by an Update."""
+    connection = await raw(tx)
+    await connection.execute(
+        "UPDATE alert_heads SET superseded_by = $2 WHERE alert_id = $1 AND superseded_by IS NULL",
+        alert_id,
+        superseded_by,
+    )
+
+
+async def save_end(tx: Transaction, alert_id: UUID, reason: EndReason, ended_at: datetime) -> None:
+    """Marks a head as ended; the first end counts."""
+    connection = await raw(tx)
+    await connection.execute(
+        "UPDATE alert_heads SET ended_at = $2, end_reason = $3 WHERE alert_id = $1 AND ended_at IS NULL",
+        alert_id,
+        ended_at,
+        reason,
+    )
+
+
+async def find_content(tx: Transaction, alert_ids: Sequence[UUID]) -> dict[UUID, tuple[AlertFacts, dict[str, Any]]]:
+    """Facts and content of released alerts: what pages are rendered from."""
+    connection = await raw(tx)
+    rows = await connection.fetch(
+        "SELECT alert_id, facts, content FROM alert_heads WHERE alert_id = ANY($1) AND facts IS NOT NULL",
+        list(alert_ids),
+    )
+    return {row["alert_id"]: (_facts.validate_json(row["facts"]), orjson.loads(row["content"])) for row in rows}
+
+
+# --- escalations ------------------------------------------------------------------------------------------------------
+
+_SELECT = f"SELECT {', '.join('e.' + name for name in _COLUMNS)}, h.facts FROM escalations e JOIN alert_heads h USING (alert_id)"  # noqa: S608, E501
+
+
+def _escalations_of(rows: Iterable[Any]) -> list[Escalation]:
+    facts: dict[str, AlertFacts] = {}
+    found = []
+    for row in rows:
+        stored = row["facts"]
+        if stored not in facts:
+            facts[stored] = _facts.validate_json(stored)
+        found.append(escalation_of(row, facts[stored]))
+    return found
+
+
+async def load_of_alert(tx: Transaction, alert_id: UUID) -> list[Escalation]:
+    """All escalations of an alert, locked in the order of their ids. The head must be locked before."""
+    connection = await raw(tx)
+    return _escalations_of(
+        await connection.fetch(f"{_SELECT} WHERE alert_id = $1 ORDER BY e.id FOR UPDATE OF e", alert_id)
+    )
+
+
+async def load_one(tx: Transaction, escalation_id: UUID) -> Escalation | None:
+    """One escalation, locked."""
+    connection = await raw(tx)
+    found = _escalations_of(await connection.fetch(f"{_SELECT} WHERE e.id = $1 FOR UPDATE OF e", escalation_id))
+    return found[0] if found else None
+
+
+async def load_many(tx: Transaction, escalation_ids: Sequence[UUID]) -> list[Escalation]:
+    """Several escalations, locked in the order of their ids."""
+    connection = await raw(tx)
+    return _escalations_of(
+        await connection.fetch(f"{_SELECT} WHERE e.id = ANY($1) ORDER BY e.id FOR UPDATE OF e", list(escalation_ids))
+    )
+
+
+async def load_takeovers(tx: Transaction, alert_id: UUID, subject_partner: str) -> list[Escalation]:
+    """The takeover escalations for an unreached partner, locked."""
+    connection = await raw(tx)
+    return _escalations_of(
+        await connection.fetch(
+            f"{_SELECT} WHERE alert_id = $1 AND e.subject_partner = $2 ORDER BY e.id FOR UPDATE OF e",
+            alert_id,
+            subject_partner,
+        )
+    )
+
+
+async def load_due(tx: Transaction, now: datetime, limit: int) -> list[Escalation]:
+    """Escalations whose due time has come, locked; those that somebody else holds are left to them."""
+    connection = await raw(tx)
+    return _escalations_of(
+        await connection.fetch(
+            f"{_SELECT} WHERE e.due_at <= $1 ORDER BY e.due_at LIMIT $2 FOR UPDATE OF e SKIP LOCKED", now, limit
+        )
+    )
+
+
+async def load_unattempted(tx: Transaction, escalation_ids: Sequence[UUID]) -> list[Escalation]:
+    """Those of these escalations, locked, to which a first attempt or a first acceptance would be news."""
+    if not escalation_ids:
+        return []
+    connection = await raw(tx)
+    return _escalations_of(
+        await connection.fetch(
+            f"{_SELECT} WHERE e.id = ANY($1) AND (e.first_attempt_at IS NULL OR e.notified_at IS NULL)"
+            " AND e.state <> 'ended' ORDER BY e.id FOR UPDATE OF e",
+            list(escalation_ids),
+        )
+    )
+
+
+async def find_next_due(tx: Transaction) -> datetime | None:
+    """When the next escalation falls due."""
+    connection = await raw(tx)
+    return await connection.fetchval("SELECT min(due_at) FROM escalations WHERE due_at IS NOT NULL")  # type: ignore[no-any-return]
+
+
+async def count_stuck(tx: Transaction, before: datetime) -> tuple[int, int]:
+    """How many open escalations have no due time, and how many have been due since before an instant."""
+    connection = await raw(tx)
+    row = await connection.fetchrow(
+        "SELECT count(*) FILTER (WHERE due_at IS NULL) AS timeless, count(*) FILTER (WHERE due_at < $1) AS late"
+        " FROM escalations WHERE state <> 'ended' AND (due_at IS NULL OR due_at < $1)",
+        before,
+    )
+    assert row is not None
+    return row["timeless"], row["late"]
+
+
+async def find_escalation_id(tx: Transaction, alert_id: UUID, partner: str) -> UUID | None:
+    """The partner's own escalation of an alert, or None."""
+    connection = await raw(tx)
+    return await connection.fetchval(  # type: ignore[no-any-return]
+        "SELECT id FROM escalations WHERE alert_id = $1 AND partner = $2 AND subject_partner = ''", alert_id, partner
+    )
+
+
+async def find_open_alerts_of(tx: Transaction, partner: str) -> list[UUID]:
+    """Alerts to which the partner still owes an answer, oldest first."""
+    connection = await raw(tx)
+    rows = await connection.fetch(
+        "SELECT alert_id FROM escalations WHERE partner = $1 AND kind = 'answer'"
+        " AND state IN ('pending', 'notified', 'unreached') ORDER BY opened_at",
+        partner,
+    )
+    return [row["alert_id"] for row in rows]
+
+
+async def save(tx: Transaction, changed: Sequence[Escalation], now: datetime) -> None:
+    """Writes changed escalations back, in one statement."""
+    if not changed:
+        return
+    connection = await raw(tx)
+    assignments = ", ".join(f"{name} = n.{name}" for name in _SAVED)
+    await connection.execute(
+        f"UPDATE escalations e SET {assignments}"  # noqa: S608 - our own column names
+        " FROM jsonb_populate_recordset(NULL::escalations, $1) n WHERE e.id = n.id",
+        dump([escalation_row(escalation, now) for escalation in changed]),
+    )
+
+
+async def insert_escalations(tx: Transaction, opened: Sequence[Escalation], now: datetime) -> set[UUID]:
+    """Inserts opened escalations; returns the ids that were new. One per alert, partner and subject ever exists."""
+    if not opened:
+        return set()
+    connection = await raw(tx)
+    rows = await connection.fetch(
+        "INSERT INTO escalations SELECT * FROM jsonb_populate_recordset(NULL::escalations, $1)"
+        " ON CONFLICT DO NOTHING RETURNING id",
+        dump([escalation_row(escalation, now) for escalation in opened]),
+    )
+    return {row["id"] for row in rows}
+
+
+# --- pages and attempts -----------------------------------------------------------------------------------------------
+
+
+async def insert_pages(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts pages, and the first attempt of those that are inserted under a lease, in one statement."""
+    if not rows:
+        return
+    connection = await raw(tx)
+    await connection.execute(
+        "WITH fresh AS (INSERT INTO pages SELECT * FROM jsonb_populate_recordset(NULL::pages, $1)"
+        " RETURNING id, state, attempts, created_at)"
+        " INSERT INTO attempts (page_id, number, started_at)"
+        " SELECT id, attempts, created_at FROM fresh WHERE state = 'leased'",
+        dump(list(rows)),
+    )
+
+
+async def end_pages(tx: Transaction, escalation_ids: Sequence[UUID], *, only_asking: bool) -> None:
+    """Ends the pages of these escalations that are still to be sent: those that ask for an answer, or all."""
+    if escalation_ids:
+        connection = await raw(tx)
+        await connection.execute(
+            "UPDATE pages SET state = 'ended' WHERE escalation_id = ANY($1) AND (asks OR NOT $2)"
+            " AND state IN ('due', 'leased')",
+            list(escalation_ids),
+            only_asking,
+        )
+
+
+async def find_paged_points(tx: Transaction, escalation_ids: Sequence[UUID]) -> list[Any]:
+    """Every contact point that was paged for these escalations, once each: where an ending message goes."""
+    if not escalation_ids:
+        return []
+    connection = await raw(tx)
+    return list(
+        await connection.fetch(
+            "SELECT DISTINCT ON (escalation_id, contact_point_id) escalation_id, alert_id, partner, contact_point_id,"
+            " contact_id, channel, sealed_address, told, level, priority FROM pages"
+            " WHERE escalation_id = ANY($1) AND attempts > 0 AND message_type <> 'alert.ended'"
+            " ORDER BY escalation_id, contact_point_id, created_at DESC",
+            list(escalation_ids),
+        )
+    )
+
+
+PAGE_COLUMNS = (
+    "id, escalation_id, alert_id, partner, contact_point_id, contact_id, channel, sealed_address, told, message_type,"
+    " level, data, attempts, due_at, give_up_at, created_at"
+)
+
+
+async def lease_pages(
+    tx: Transaction, *, now: datetime, leased_until: datetime, limit: int, busy: Sequence[UUID], per_point: int
+) -> list[Any]:
+    """Leases due pages and those whose lease has lapsed, and writes their attempt rows.
+
+    `busy` contact points have as many sends under way as they may have; `per_point` bounds the others, so that one that
+    hangs never takes all senders.
+    """
+    connection = await raw(tx)
+    return list(
+        await connection.fetch(
+            f"""
+            WITH candidates AS (
+                SELECT id, priority, due_at, row_number() OVER (
+                    PARTITION BY contact_point_id ORDER BY priority, due_at, id
+                ) AS place
+                FROM pages
+                WHERE (state = 'due' AND due_at <= $1 OR state = 'leased' AND leased_until <= $1)
+                  AND NOT contact_point_id = ANY($5)
+            ), chosen AS (
+                SELECT p.id FROM pages p JOIN candidates c USING (id)
+                WHERE c.place <= $4 AND (p.state = 'due' OR p.leased_until <= $1)
+                ORDER BY c.priority, c.due_at, p.id LIMIT $3 FOR UPDATE OF p SKIP LOCKED
+            ), lapsed AS (
+                UPDATE attempts a SET state = 'expired', reason = 'lease_lapsed', finished_at = $1
+                FROM pages p JOIN chosen USING (id)
+                WHERE a.page_id = p.id AND a.number = p.attempts AND a.state IS NULL
+            ), leased AS (
+                UPDATE pages p SET state = 'leased', leased_until = $2, attempts = p.attempts + 1
+                FROM chosen c WHERE p.id = c.id RETURNING p.*
+            ), begun AS (
+                INSERT INTO attempts (page_id, number, started_at) SELECT id, attempts, $1 FROM leased
+            )
+            SELECT {PAGE_COLUMNS} FROM leased ORDER BY priority, due_at, id
+            """,  # noqa: S608 - our own column names
+            now,
+            leased_until,
+            limit,
+            per_point,
+            list(busy),
+        )
+    )
+
+
+async def find_next_page_due(tx: Transaction) -> datetime | None:
+    """When the next page falls due or the next lease lapses."""
+    connection = await raw(tx)
+    return await connection.fetchval(  # type: ignore[no-any-return]
+        "SELECT least((SELECT min(due_at) FROM pages WHERE state = 'due'),"
+        " (SELECT min(leased_until) FROM pages WHERE state = 'leased'))"
+    )
+
+
+async def find_still_leased(tx: Transaction, page_ids: Sequence[UUID]) -> set[UUID]:
+    """Which of these leased pages are still to be sent: the rest were ended meanwhile."""
+    connection = await raw(tx)
+    rows = await connection.fetch("SELECT id FROM pages WHERE id = ANY($1) AND state = 'leased'", list(page_ids))
+    return {row["id"] for row in rows}
+
+
+async def save_results(tx: Transaction, results: Sequence[Mapping[str, Any]]) -> None:
+    """Records finished attempts and moves their pages on, in one statement.
+
+    A result row has page_id, number, started_at, finished_at, state, reason, detail, status_code, elapsed_seconds,
+    provider_id, next_due_at (None: the page is done) and delivered. A page that was ended meanwhile stays ended, and
+    one that was leased again since belongs to the newer attempt.
+    """
+    connection = await raw(tx)
+    await connection.execute(
+        """
+        WITH results AS (
+            SELECT * FROM jsonb_to_recordset($1) AS r(
+                page_id uuid, number integer, started_at timestamptz, finished_at timestamptz, state text, reason text,
+                detail text, status_code smallint, elapsed_seconds double precision, provider_id text,
+                next_due_at timestamptz, delivered boolean
+            )
+        ), recorded AS (
+            UPDATE attempts a SET finished_at = r.finished_at, state = r.state, reason = r.reason, detail = r.detail,
+                status_code = r.status_code, elapsed_seconds = r.elapsed_seconds, provider_id = r.provider_id
+            FROM results r WHERE a.page_id = r.page_id AND a.number = r.number
+        )
+        UPDATE pages p SET
+            state = CASE WHEN p.state <> 'leased' THEN p.state WHEN r.next_due_at IS NULL THEN 'done' ELSE 'due' END,
+            due_at = coalesce(r.next_due_at, p.due_at),
+            leased_until = NULL,
+            first_attempt_at = coalesce(p.first_attempt_at, r.started_at),
+            delivered_at = CASE WHEN r.delivered THEN coalesce(p.delivered_at, r.finished_at) ELSE p.delivered_at END
+        FROM results r WHERE p.id = r.page_id AND (p.attempts = r.number OR r.delivered)
+        """,
+        dump(list(results)),
+    )
+
+
+async def count_attempts(tx: Transaction, escalation_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """How many attempts were made for each of these escalations."""
+    connection = await raw(tx)
+    rows = await connection.fetch(
+        "SELECT escalation_id, sum(attempts)::integer AS made FROM pages WHERE escalation_id = ANY($1) GROUP BY 1",
+        list(escalation_ids),
+    )
+    return {row["escalation_id"]: row["made"] for row in rows}
+
+
+async def find_raisers(tx: Transaction, alert_ids: Sequence[UUID | None]) -> dict[UUID | None, str]:
+    """Who raised each of these alerts."""
+    connection = await raw(tx)
+    rows = await connection.fetch(
+        "SELECT alert_id, facts ->> 'raiser' AS raiser FROM alert_heads WHERE alert_id = ANY($1) AND facts IS NOT NULL",
+        [alert_id for alert_id in alert_ids if alert_id is not None],
+    )
+    return {row["alert_id"]: row["raiser"] for row in rows}
+
+
+# --- plans, partners, health ------------------------------------------------------------------------------------------
+
+
+async def save_plan(tx: Transaction, partner: str, plan_version: int, body: str, now: datetime) -> bool:
+    """Keeps a plan if it is newer than the one that is kept; False if it is not."""
+    return await _save_newer(tx, "duty_plans", "plan_version", partner, plan_version, body, now)
+
+
+async def save_partner(tx: Transaction, partner: str, version: int, body: str, now: datetime) -> bool:
+    """Keeps a partner's own data if newer; False if it is not."""
+    return await _save_newer(tx, "partners", "version", partner, version, body, now)
+
+
+async def _save_newer(  # noqa: PLR0917 - two callers, right above
+    tx: Transaction, table: str, version_column: str, partner: str, version: int, body: str, now: datetime
+) -> bool:
+    connection = await raw(tx)
+    found = await connection.fetchval(
+        f"INSERT INTO {table} AS t (partner, {version_column}, body, received_at) VALUES ($1, $2, $3, $4)"  # noqa: S608
+        f" ON CONFLICT (partner) DO UPDATE SET {version_column} = $2, body = $3, received_at = $4"
+        f" WHERE t.{version_column} < $2 RETURNING true",
+        partner,
+        version,
+        body,
+        now,
+    )
+    return bool(found)
+
+
+async def find_versions(tx: Transaction, codes: Sequence[str] | None) -> list[Any]:
+    """Which version of plan and partner data is kept for each partner; None asks for all."""
+    connection = await raw(tx)
+    return list(
+        await connection.fetch(
+            "SELECT coalesce(d.partner, p.partner) AS partner, d.plan_version, p.version"
+            " FROM duty_plans d FULL JOIN partners p ON p.partner = d.partner"
+            " WHERE $1::text[] IS NULL OR coalesce(d.partner, p.partner) = ANY($1)",
+            None if codes is None else list(codes),
+        )
+    )
+
+
+async def find_bodies(tx: Transaction, codes: Sequence[str]) -> list[Any]:
+    """The stored plan and partner data of these partners, as JSON text."""
+    connection = await raw(tx)
+    return list(
+        await connection.fetch(
+            "SELECT coalesce(d.partner, p.partner) AS partner, d.plan_version, d.body AS plan, p.version, p.body AS own"
+            " FROM duty_plans d FULL JOIN partners p ON p.partner = d.partner"
+            " WHERE coalesce(d.partner, p.partner) = ANY($1)",
+            list(codes),
+        )
+    )
+
+
+async def save_failures(tx: Transaction, failed: Sequence[Mapping[str, Any]], now: datetime) -> list[Any]:
+    """Counts failures in a row per contact point; returns the rows as they are now."""
+    if not failed:
+        return []
+    connection = await raw(tx)
+    return list(
+        await connection.fetch(
+            "INSERT INTO point_health AS h (contact_point_id, partner, channel, failures, last_reason, since_at, told)"
+            " SELECT contact_point_id, partner, channel, failures, last_reason, $2, false"
+            " FROM jsonb_to_recordset($1) AS r(contact_point_id uuid, partner text, channel text, failures integer,"
+            " last_reason text)"
+            " ON CONFLICT (contact_point_id) DO UPDATE SET failures = h.failures + excluded.failures,"
+            " last_reason = excluded.last_reason RETURNING *",
+            dump(list(failed)),
+            now,
+        )
+    )
+
+
+async def save_told(tx: Transaction, contact_point_ids: Sequence[UUID]) -> None:
+    """Remembers that people were told of these failing contact points."""
+    connection = await raw(tx)
+    await connection.execute(
+        "UPDATE point_health SET told = true WHERE contact_point_id = ANY($1)", list(contact_point_ids)
+    )
+
+
+async def forget_failures(tx: Transaction, contact_point_ids: Sequence[UUID]) -> list[Any]:
+    """Forgets the failures of contact points that accepted a page; returns the forgotten rows."""
+    connection = await raw(tx)
+    return list(
+        await connection.fetch(
+            "DELETE FROM point_health WHERE contact_point_id = ANY($1) RETURNING *", list(contact_point_ids)
+        )
+    )

@@ -1,0 +1,314 @@
+"""What escalation shows, to whom: the JSON of its API.
+
+Raiser and secretariat see state, level, times, reasons, office and role of every addressed partner; a partner sees its
+own in full. Names belong to the partner, except that the raiser learns the name of who acknowledged. A headline is
+withheld from whoever the handling label does not reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.escalation.model import AlertFacts, DueReason, Position
+from services.escalation.store import Row, actor_of, facts_of_json, load_json, position_of_json
+from shared.contracts import (
+    SECRETARIAT,
+    ChannelName,
+    EndReason,
+    EscalationKind,
+    EscalationState,
+    Gap,
+    PositionStance,
+    Precedence,
+    Status,
+    Tlp,
+)
+from shared.security import Principal
+from shared.web import UtcDateTime
+
+
+class View(BaseModel):
+    """Base of what is shown."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class LastAttempt(View):
+    """The newest try at reaching the partner, and what came of it."""
+
+    at: UtcDateTime
+    state: Literal["sent", "delivered", "failed", "expired"] | None
+    """None while it is under way."""
+    reason: str | None
+    detail: str | None
+    channel: ChannelName
+    told: str
+    """Office, role or endpoint; never a name."""
+
+
+class Answer(View):
+    """Who acknowledged, when."""
+
+    at: UtcDateTime
+    by: str | None
+    """The person's name; shown to their own government and to the raiser."""
+    asserted_by_system: str | None
+    via: str | None
+    late: bool
+
+
+class PositionView(View):
+    """The partner's substantive answer."""
+
+    stance: PositionStance
+    at: UtcDateTime
+    by: str | None
+    answer_by: UtcDateTime | None
+    note: str | None
+    offer: str | None
+    estimated_arrival: UtcDateTime | None
+
+
+class Takeover(View):
+    """Who has taken an unreached partner over."""
+
+    at: UtcDateTime
+    by: str | None
+    partner: str
+
+
+class AlertView(View):
+    """The alert, as far as an escalation needs to name it."""
+
+    id: UUID
+    reference: str
+    raiser: str
+    precedence: Precedence
+    status: Status
+    tlp: Tlp
+    headline: str | None
+    """None where the handling label withholds it from you."""
+    released_at: UtcDateTime
+    expires_at: UtcDateTime
+    ended_at: UtcDateTime | None
+
+
+class EscalationView(View):
+    """One partner's obligation to answer one alert, as it stands."""
+
+    id: UUID
+    alert: AlertView
+    partner: str
+    kind: EscalationKind
+    subject_partner: str | None
+    """For kind takeover: the partner that could not be reached."""
+    state: EscalationState
+    level: int
+    levels: int
+    clock_started_at: UtcDateTime
+    acknowledge_by: UtcDateTime | None
+    unreached_at: UtcDateTime | None
+    next_due_at: UtcDateTime | None
+    next_due: DueReason | None
+    """What happens at `next_due_at` if nobody does anything."""
+    notified_at: UtcDateTime | None
+    acknowledgement: Answer | None
+    position: PositionView | None
+    takeover: Takeover | None
+    gaps: list[Gap]
+    last_attempt: LastAttempt | None
+    ended_at: UtcDateTime | None
+    end_reason: EndReason | None
+    changed_at: UtcDateTime
+
+
+class AttemptView(View):
+    """One try at sending a page."""
+
+    number: int
+    started_at: UtcDateTime
+    finished_at: UtcDateTime | None
+    state: Literal["sent", "delivered", "failed", "expired"] | None
+    reason: str | None
+    detail: str | None
+    status_code: int | None
+    elapsed_seconds: float | None
+
+
+class PageView(View):
+    """One message to one contact point."""
+
+    id: UUID
+    """The `webhook-id`; the same on every attempt."""
+    channel: ChannelName
+    told: str
+    contact_id: UUID | None
+    """Shown to the contact's own government."""
+    message_type: str
+    level: int
+    asks: bool
+    state: Literal["due", "leased", "done", "ended"]
+    next_attempt_at: UtcDateTime | None
+    delivered_at: UtcDateTime | None
+    created_at: UtcDateTime
+    attempts: list[AttemptView]
+
+
+class EscalationDetail(EscalationView):
+    """An escalation with every page and attempt."""
+
+    pages: list[PageView]
+    brief: dict[str, Any] | None = Field(default=None)
+    """For a takeover: the unreached office's numbers and what to say."""
+
+
+class Board(View):
+    """Alert × partner, as of one instant."""
+
+    as_of: UtcDateTime
+    escalations: list[EscalationView]
+
+
+def escalation_view(row: Row, principal: Principal) -> EscalationView:
+    """The row as this caller may see it."""
+    return EscalationView(**_fields(row, principal))
+
+
+def escalation_detail(
+    row: Row, pages: Sequence[Row], attempts: Sequence[Row], principal: Principal
+) -> EscalationDetail:
+    """The row with pages and attempts as this caller may see them."""
+    by_page: dict[UUID, list[AttemptView]] = {}
+    for attempt in attempts:
+        by_page.setdefault(attempt["page_id"], []).append(
+            AttemptView(**{name: attempt[name] for name in AttemptView.model_fields})
+        )
+    own = principal.partner == row["partner"]
+    return EscalationDetail(
+        **_fields(row, principal),
+        pages=[
+            PageView(
+                id=page["id"],
+                channel=page["channel"],
+                told=page["told"],
+                contact_id=page["contact_id"] if own else None,
+                message_type=page["message_type"],
+                level=page["level"],
+                asks=page["asks"],
+                state=page["state"],
+                next_attempt_at=page["due_at"] if page["state"] == "due" else None,
+                delivered_at=page["delivered_at"],
+                created_at=page["created_at"],
+                attempts=by_page.get(page["id"], []),
+            )
+            for page in pages
+        ],
+        brief=load_json(row["brief"]),
+    )
+
+
+def _fields(row: Row, principal: Principal) -> dict[str, Any]:
+    facts = facts_of_json(row["facts"])
+    sees_names = principal.partner in (row["partner"], facts.raiser)
+    return {
+        "id": row["id"],
+        "alert": _alert(facts, row, principal),
+        "partner": row["partner"],
+        "kind": row["kind"],
+        "subject_partner": row["subject_partner"] or None,
+        "state": row["state"],
+        "level": row["level"],
+        "levels": len(load_json(row["levels"])),
+        "clock_started_at": row["clock_started_at"],
+        "acknowledge_by": row["acknowledge_by_at"],
+        "unreached_at": row["unreached_at"],
+        "next_due_at": row["due_at"],
+        "next_due": row["due_reason"],
+        "notified_at": row["notified_at"],
+        "acknowledgement": _answer(row, sees_names=sees_names),
+        "position": _position(
+            position_of_json(row["position"]), sees_names=sees_names, sees_text=_sees_text(facts, row, principal)
+        ),
+        "takeover": _takeover(row, principal, facts),
+        "gaps": list(row["gaps"]),
+        "last_attempt": _last_attempt(row),
+        "ended_at": row["ended_at"],
+        "end_reason": row["end_reason"],
+        "changed_at": row["changed_at"],
+    }
+
+
+def _sees_text(facts: AlertFacts, row: Row, principal: Principal) -> bool:
+    addressed = principal.partner in (row["partner"], facts.raiser, *facts.answers_visible_to)
+    return addressed if facts.tlp.link_only else addressed or principal.partner == SECRETARIAT
+
+
+def _alert(facts: AlertFacts, row: Row, principal: Principal) -> AlertView:
+    drill = "EXERCISE " if facts.status is Status.EXERCISE else ""
+    headline = f"{drill}{row['headline']}" if row["headline"] and _sees_text(facts, row, principal) else None
+    return AlertView(
+        id=facts.alert_id,
+        reference=facts.reference,
+        raiser=facts.raiser,
+        precedence=facts.precedence,
+        status=facts.status,
+        tlp=facts.tlp,
+        headline=headline,
+        released_at=facts.released_at,
+        expires_at=facts.expires_at,
+        ended_at=row["alert_ended_at"],
+    )
+
+
+def _answer(row: Row, *, sees_names: bool) -> Answer | None:
+    by = actor_of(row["acknowledged_by"])
+    if row["acknowledged_at"] is None or by is None:
+        return None
+    return Answer(
+        at=row["acknowledged_at"],
+        by=by.name if sees_names else None,
+        asserted_by_system=row["asserted_by_system"] if sees_names else None,
+        via=row["acknowledged_via"],
+        late=row["late"],
+    )
+
+
+def _position(position: Position | None, *, sees_names: bool, sees_text: bool) -> PositionView | None:
+    if position is None:
+        return None
+    return PositionView(
+        stance=position.stance,
+        at=position.taken_at,
+        by=position.taken_by.name if sees_names else None,
+        answer_by=position.answer_by_at,
+        note=position.note if sees_text else None,
+        offer=position.offer if sees_text else None,
+        estimated_arrival=position.estimated_arrival_at,
+    )
+
+
+def _takeover(row: Row, principal: Principal, facts: AlertFacts) -> Takeover | None:
+    by = actor_of(row["taken_over_by"])
+    if row["taken_over_at"] is None or by is None:
+        return None
+    sees_name = principal.partner in (by.partner, facts.raiser)
+    return Takeover(at=row["taken_over_at"], by=by.name if sees_name else None, partner=by.partner)
+
+
+def _last_attempt(row: Row) -> LastAttempt | None:
+    at: datetime | None = row["last_finished_at"] or row["last_started_at"]
+    if at is None:
+        return None
+    return LastAttempt(
+        at=at,
+        state=row["last_state"],
+        reason=row["last_reason"],
+        detail=row["last_detail"],
+        channel=row["last_channel"],
+        told=row["last_told"],
+    )

@@ -1,0 +1,52 @@
+"""Warming: opens sealed addresses and builds clients before the first page needs them.
+
+A cold client costs milliseconds on the way to a phone. Plans arrive long before alerts do, so this is done then, and
+again every half minute so that names stay resolved. A point that cannot be warmed is tried as it is when its page is
+due.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from services.escalation import store
+from services.escalation.delivery import Delivery
+from services.escalation.directory import Directory
+from services.escalation.handlers import EscalationDeps
+from shared.contracts import ChannelName
+
+CONTACT_POINTS_MAX = 5_000
+
+
+class Warming:
+    """Prepares the contact points of every stored plan."""
+
+    def __init__(self, deps: EscalationDeps, delivery: Delivery) -> None:
+        self._deps = deps
+        self._delivery = delivery
+
+    async def run_once(self) -> int:
+        """One pass over all plans; always reports that nothing is left to do."""
+        async with self._deps.database.transaction() as tx:
+            codes = [row["partner"] for row in await store.find_versions(tx, None)]
+            directories = await self._deps.directories.find(tx, codes)
+        left = CONTACT_POINTS_MAX
+        for directory in directories.values():
+            for point, channel, sealed in _points(directory):
+                if left == 0:
+                    return 0
+                left -= 1
+                await self._delivery.prepare(point, channel, sealed)
+        return 0
+
+
+def _points(directory: Directory) -> list[tuple[UUID, ChannelName, str]]:
+    targets = [*directory.endpoint_targets(), *directory.office_targets()]
+    found = [(target.contact_point_id, target.channel, target.sealed_address) for target in targets]
+    if directory.plan is not None:
+        found += [
+            (point.id, point.channel, point.sealed_address)
+            for contact in directory.plan.contacts
+            for point in contact.points
+        ]
+    return found
