@@ -8,9 +8,11 @@ The cast
     handlers    what HTTP asks and what the bus tells; ends with SUBSCRIPTIONS
     expiry      ends alerts whose time has passed
     confirming  watches that every released alert has opened its escalations, and says it again until it has
+    stream      everything that a caller may see, as it happens
     store       the rows: crises, alerts, timeline, partners, reference counters
     views       alerts, crises and timeline as a viewer may see them
-    api         the HTTP face, with the stream
+    api         the HTTP face; `bodies` is what it accepts
+    app         puts all of this together
 
 The promise: alert, outbox row and record are one transaction, and 202 is answered after its commit. A crash after that
 loses nothing: the relay finds the row. What was released never changes, and whoever it reached is reached by its

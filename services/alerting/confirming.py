@@ -9,7 +9,6 @@ escalation for an alert and a partner, so saying it again does no harm.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from prometheus_client import Counter
 
@@ -17,54 +16,43 @@ from services.alerting import domain, handlers, store
 from shared import outbox, record
 from shared.events import Cause
 from shared.log import get_logger
-from shared.loops import Loop
-
-if TYPE_CHECKING:
-    from shared.process import Deps
+from shared.process import Deps
 
 log = get_logger(__name__)
 
-INTERVAL_SECONDS = 10.0
 UNCONFIRMED_AFTER_SECONDS = 30
+AGAIN_EVERY_SECONDS = 30
 BATCH = 50
 
-UNCONFIRMED = Counter(
-    "redphone_alerting_unconfirmed_total",
-    "Times that a released alert was said again because escalations of it were missing",
+SAID_AGAIN = Counter(
+    "redphone_alerting_said_again_total", "Times that an alert was published once more for lack of escalations"
 )
 
 
-async def say_again(deps: Deps) -> int:
-    """One pass: publishes unconfirmed alerts once more, and tells the operator. Returns how many."""
+async def say_again(deps: Deps) -> list[str]:
+    """One pass of the reconciler: publishes unconfirmed alerts once more, and returns an alarm for each of them."""
     now = deps.clock.now()
     cause = Cause(correlation_id=deps.ids.new())
-    since = now - timedelta(seconds=UNCONFIRMED_AFTER_SECONDS)
     async with deps.database.transaction() as tx:
-        waiting = await store.load_unconfirmed(tx, released_before=since, said_before=since, limit=BATCH)
-        if not waiting:
-            return 0
-        events = [domain.released_event(alert) for alert in waiting]
-        messages = await outbox.append(tx, events, cause=cause, ids=deps.ids, now=now)
-        await store.mark_said_again(tx, [alert.id for alert in waiting], now=now)
-        await record.append(tx, map(handlers.said_again_record, waiting), cause=cause, ids=deps.ids, now=now)
-    deps.wake("sequencer")
-    await deps.relay.publish(messages)
-    for alert in waiting:
-        UNCONFIRMED.inc()
-        log.error(
-            "alert.unconfirmed",
-            alert_id=str(alert.id),
-            reference=alert.reference,
-            missing=sorted(alert.unconfirmed),
-            seconds_since_release=round((now - alert.released_at).total_seconds()) if alert.released_at else None,
+        waiting = await store.load_unconfirmed(
+            tx,
+            released_before=now - timedelta(seconds=UNCONFIRMED_AFTER_SECONDS),
+            said_before=now - timedelta(seconds=AGAIN_EVERY_SECONDS),
+            limit=BATCH,
         )
-    return len(waiting)
+        due = [alert for alert, is_due in waiting if is_due]
+        events = [domain.released_event(alert) for alert in due]
+        messages = await outbox.append(tx, events, cause=cause, ids=deps.ids, now=now)
+        if due:
+            await store.mark_said_again(tx, [alert.id for alert in due], now=now)
+            await record.append(tx, map(handlers.said_again_record, due), cause=cause, ids=deps.ids, now=now)
+    await deps.relay.publish(messages)
+    for alert in due:
+        SAID_AGAIN.inc()
+        log.error("alert.unconfirmed", alert_id=str(alert.id), missing=sorted(alert.unconfirmed))
+    return [_alarm(alert) for alert, _ in waiting]
 
 
-def confirming_loop(deps: Deps) -> Loop:
-    """The loop, not yet started."""
-
-    async def run_once() -> int:
-        return await say_again(deps)
-
-    return Loop("confirming", run_once, interval_seconds=INTERVAL_SECONDS, again_when=BATCH, clock=deps.clock)
+def _alarm(alert: domain.Alert) -> str:
+    """Named by the alert alone, so that it stands as one alarm until the last escalation is open."""
+    return f"{alert.reference} was released, and not all of its escalations have been reported as open"

@@ -7,16 +7,12 @@ by its copy of `expires_at`; the event says so to everybody else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from services.alerting import domain, handlers, store
 from shared import outbox
 from shared.events import Cause
 from shared.log import get_logger
 from shared.loops import Loop
-
-if TYPE_CHECKING:
-    from shared.process import Deps
+from shared.process import Deps
 
 log = get_logger(__name__)
 
@@ -42,7 +38,7 @@ async def expire_alerts(deps: Deps) -> int:
             messages=messages,
             records=handlers.record_rows(deps, [handlers.ended_record(alert) for alert in alerts], cause, now),
         )
-    deps.wake("sequencer")
+    deps.wake("timeline")
     await deps.relay.publish(messages)
     for alert in alerts:
         log.info("alert.expired", alert_id=str(alert.id), reference=alert.reference)

@@ -6,9 +6,10 @@ publish and answer. Whoever may not know of an alert is told that there is none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -39,19 +40,15 @@ from shared.contracts import (
     Precedence,
     Tlp,
 )
+from shared.db import Transaction
 from shared.errors import Conflict, Forbidden, Invalid, NotFound
 from shared.events import EVERYONE, Cause, Event, Message
 from shared.idempotency import Attempt, StoredResponse
 from shared.ids import AlertId, CrisisId
 from shared.log import get_logger
+from shared.process import Deps
 from shared.security import Principal
 from shared.web import etag_of
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from shared.db import Transaction
-    from shared.process import Deps
 
 log = get_logger(__name__)
 
@@ -90,8 +87,12 @@ async def draft_alert(
     alert_id: UUID | None = None,
     crisis_id: UUID | None = None,
     self_release_reason: str | None = None,
+    left_out: Sequence[str] = (),
 ) -> StoredResponse:
-    """Drafts an alert (201), or releases it at once for an officer who is alone and says why (202)."""
+    """Drafts an alert (201), or releases it at once for an officer who is alone and says why (202).
+
+    `left_out` names what a message from elsewhere said and an alert cannot hold; the answer repeats it in a header.
+    """
     now = deps.clock.now()
     alone = self_release_reason is not None
     domain.may_draft(call.by, alone=alone)
@@ -121,7 +122,7 @@ async def draft_alert(
             messages = outbox.wrap([released.event], cause=call.cause, ids=deps.ids, now=now)
             entries += [entry_of(message, alert) for message in messages]
             records.append(_released_record(alert))
-        answer = _answer(202 if alone else 201, alert, call)
+        answer = _answer(202 if alone else 201, alert, call, left_out=left_out)
         await store.write(
             tx,
             new=[(alert, call.request_sha256)],
@@ -437,7 +438,7 @@ async def on_escalations_started(deps: Deps, message: Message[EscalationsStarted
         opened = [e.partner for e in message.body.escalations if e.kind is not EscalationKind.TAKEOVER]
         await store.confirm(tx, message.body.alert_id, opened)
         await store.add_entries(tx, [_told_entry(message, message.body.alert_id)])
-    deps.wake("sequencer")
+    deps.wake("timeline")
 
 
 async def on_answer(deps: Deps, message: Message[Any]) -> None:
@@ -449,7 +450,7 @@ async def on_answer(deps: Deps, message: Message[Any]) -> None:
             return
         if event.alert_id is not None:
             await store.add_entries(tx, [_told_entry(message, event.alert_id)])
-    deps.wake("sequencer")
+    deps.wake("timeline")
 
 
 # --- the lines that handlers share ------------------------------------------------------------------------------------
@@ -461,7 +462,7 @@ async def _begin(tx: Transaction, call: Call, now: datetime) -> StoredResponse |
 
 async def _published(deps: Deps, messages: list[Message[Event]]) -> None:
     """After the commit: the stream is woken, and the events go out at once; the relay finds what that misses."""
-    deps.wake("sequencer")
+    deps.wake("timeline")
     await deps.relay.publish(messages)
 
 
@@ -518,10 +519,12 @@ def _superseded(released: domain.Release) -> list[Alert]:
     return [] if released.superseded is None else [released.superseded]
 
 
-def _answer(status: int, alert: Alert, call: Call) -> StoredResponse:
+def _answer(status: int, alert: Alert, call: Call, *, left_out: Sequence[str] = ()) -> StoredResponse:
     view = views.alert_view(alert, call.viewer)
     assert view is not None, "whoever may change an alert reads it"
     headers = {"ETag": etag_of(alert.version), "Location": f"/v1/alerts/{alert.id}"}
+    if left_out:
+        headers["Redphone-Left-Out"] = ", ".join(left_out)
     return StoredResponse.json(status, view, headers)
 
 

@@ -32,7 +32,6 @@ from sqlalchemy import (
     Uuid,
     and_,
     false,
-    func,
     literal,
     or_,
     select,
@@ -52,6 +51,7 @@ from shared.errors import Conflict
 from shared.events import Event, Message
 from shared.idempotency import Attempt, StoredResponse
 from shared.ids import AlertId, CrisisId
+from shared.outbox import sequences
 
 metadata = service_metadata()
 
@@ -148,9 +148,6 @@ reference_counters = Table(
     Column("last_number", Integer, nullable=False),
 )
 
-NUMBERED = ("outbox", "timeline")
-"""The tables whose committed rows the sequencer numbers."""
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -163,6 +160,14 @@ class Entry:
     body: str
     visible_to: tuple[str, ...]
     position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A place in the numbered timeline. Positions of different epochs cannot be compared."""
+
+    epoch: int
+    position: int
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -336,21 +341,23 @@ async def load_expired(tx: Transaction, *, now: datetime, limit: int) -> list[Al
 
 async def load_unconfirmed(
     tx: Transaction, *, released_before: datetime, said_before: datetime, limit: int
-) -> list[Alert]:
-    """Released alerts of which some escalation has not been reported, and which were last said before `said_before`."""
+) -> list[tuple[Alert, bool]]:
+    """Released alerts of which some escalation has not been reported; True: not said again since `said_before`."""
     query = (
         select(alerts)
         .where(
             alerts.c.state == AlertState.RELEASED.value,
             alerts.c.unconfirmed != text("'{}'::text[]"),
             alerts.c.released_at < released_before,
-            or_(alerts.c.said_again_at.is_(None), alerts.c.said_again_at < said_before),
         )
-        .order_by(alerts.c.released_at)
+        .order_by(alerts.c.said_again_at.nulls_first(), alerts.c.released_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    return [_alert_of(row) for row in await tx.execute(query)]
+    return [
+        (_alert_of(row), row.said_again_at is None or row.said_again_at <= said_before)
+        for row in await tx.execute(query)
+    ]
 
 
 async def mark_said_again(tx: Transaction, alert_ids: Sequence[UUID], *, now: datetime) -> None:
@@ -480,20 +487,27 @@ async def find_timeline(
 
 
 async def find_news(
-    tx: Transaction, viewer: Viewer, *, after: int, limit: int
-) -> tuple[list[tuple[Entry, Access]], int]:
-    """Numbered rows after a position that the viewer may see, and the position up to which everything was looked at."""
-    last = await last_position(tx)
-    if last <= after:
-        return [], after
+    tx: Transaction, viewer: Viewer, *, after: Head, limit: int
+) -> tuple[list[tuple[Entry, Access]], Head]:
+    """Numbered rows after a place that the viewer may see, and the place up to which everything was looked at.
+
+    A place of another epoch (the database came back from a backup, and positions were given out anew) begins at the
+    start.
+    """
+    last = await head(tx)
+    begin = after.position if after.epoch == last.epoch else 0
+    if last.position <= begin:
+        return [], last
     query = (
         _entries_for(viewer)
-        .where(timeline.c.position > after, timeline.c.position <= last)
+        .where(timeline.c.position > begin, timeline.c.position <= last.position)
         .order_by(timeline.c.position)
         .limit(limit)
     )
     found = [_seen(row, viewer) for row in await tx.execute(query)]
-    return found, (found[-1][0].position or last) if len(found) == limit else last
+    if len(found) < limit:
+        return found, last
+    return found, Head(last.epoch, found[-1][0].position or last.position)
 
 
 def _entries_for(viewer: Viewer) -> Select[Any]:
@@ -511,9 +525,11 @@ def _seen(row: Any, viewer: Viewer) -> tuple[Entry, Access]:
     return _entry_of(row), granted
 
 
-async def last_position(tx: Transaction) -> int:
-    """The newest position of the timeline: where a fresh stream begins."""
-    return int((await tx.execute(select(func.coalesce(func.max(timeline.c.position), 0)))).scalar_one())
+async def head(tx: Transaction) -> Head:
+    """The newest numbered place of the timeline: where a fresh stream begins."""
+    query = select(sequences.c.epoch, sequences.c.last_position).where(sequences.c.name == timeline.name)
+    row = (await tx.execute(query)).first()
+    return Head(0, 0) if row is None else Head(row.epoch, row.last_position)
 
 
 # --- rows and values --------------------------------------------------------------------------------------------------

@@ -1,0 +1,666 @@
+"""The HTTP face of alerting: translates a request to a command and an outcome to an answer. No rule lives here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from services.alerting import bodies, handlers, store, stream, views
+from services.alerting.bodies import (
+    CancelBody,
+    CloseBody,
+    CrisisBody,
+    CrisisEdit,
+    DraftBody,
+    EditBody,
+    RecipientsBody,
+    ReleaseBody,
+    UpdateBody,
+)
+from services.alerting.cap import DOCUMENT_BYTES_MAX
+from services.alerting.cap import MEDIA_TYPE as CAP
+from services.alerting.domain import Alert, AlertState, CrisisState
+from services.alerting.handlers import Call
+from services.alerting.store import Filters
+from services.alerting.stream import News
+from services.alerting.views import AlertView, CrisisView, TimelineEntry
+from services.alerting.visibility import Access, Viewer, access
+from shared import idempotency
+from shared.contracts import Code, Precedence, Status
+from shared.db import Transaction
+from shared.errors import Forbidden, NotFound
+from shared.idempotency import OptionalIdempotencyKey
+from shared.paging import PAGE_SIZE_DEFAULT, CursorText, Page, PageSize, decode_cursor, encode_cursor
+from shared.problems import HttpProblem, ProblemType, declare_problems, problem_responses
+from shared.process import Deps
+from shared.security import Principal
+from shared.streams import STREAM_RESPONSES, last_event_id
+from shared.web import IfMatchHeader, authenticated, cause_of, etag_of, still_allowed
+
+REFERENCE = re.compile(r"RP-[A-Z]{2}-\d{4}-\d{4,}")
+
+declare_problems(
+    {
+        "second_person_needed": ProblemType(
+            403, "A second person is needed", "Let somebody release who wrote none of it, or give self_release_reason."
+        ),
+        "person_needed": ProblemType(
+            403, "Only a person may do this", "Use the credential of a person, not a system's."
+        ),
+        "reason_needed": ProblemType(403, "Acting alone needs a reason", "Give self_release_reason; it is reviewed."),
+        "not_yours": ProblemType(403, "It belongs to another partner", "Ask the partner that raised it."),
+        "text_withheld": ProblemType(403, "Handling keeps the text from you", "Ask the raiser; TLP says who may read."),
+        "not_a_draft": ProblemType(409, "It is no draft any more", "Correct a released alert with an Update."),
+        "alert_draft": ProblemType(409, "It has not been released yet", "Release it first, or change the draft."),
+        "alert_superseded": ProblemType(
+            409, "An Update has replaced it", "Read the alert and follow superseded_by to the newest message."
+        ),
+        "alert_cancelled": ProblemType(409, "It was cancelled", "Raise a new alert."),
+        "alert_closed": ProblemType(409, "It was closed", "Raise a new alert."),
+        "alert_expired": ProblemType(409, "It has expired", "Raise a new alert."),
+        "precedence_not_confirmed": ProblemType(
+            409, "The precedence was not confirmed", "Read the draft again and repeat its precedence."
+        ),
+        "already_addressed": ProblemType(409, "It is addressed already", "Change how with an Update."),
+        "id_taken": ProblemType(409, "The id is taken", "Make a new UUID of version 7, or leave id out."),
+        "crisis_closed": ProblemType(409, "The crisis is closed", "Open a new one, or leave crisis_id out."),
+        "crisis_goes_forward": ProblemType(409, "A crisis only goes forward", "Open a new one for what begins again."),
+        "expires_too_early": ProblemType(
+            422, "It would expire too early", "Leave expires out, or take the instant that the detail names."
+        ),
+        "cap_not_draftable": ProblemType(422, "Not drafted from CAP", "Use the call that the detail names."),
+    }
+)
+
+_ABOUT_ID = "Its id, or the reference that people speak, for example `RP-CA-2026-0042`."
+AlertRef = Annotated[str, Path(max_length=40, description=_ABOUT_ID, examples=["RP-CA-2026-0042"])]
+
+_CREATED: dict[int | str, dict[str, Any]] = {
+    201: {"model": AlertView, "description": "The draft."},
+    202: {"model": AlertView, "description": "Released: stored for good, and on its way to every partner."},
+}
+_RELEASED: dict[int | str, dict[str, Any]] = {
+    202: {"model": AlertView, "description": "Done and stored for good; whoever is concerned is being told."}
+}
+
+
+def _draft_request() -> dict[str, Any]:
+    """The two forms of a new alert, for the documentation: the framework knows bodies of one form only."""
+    schema = DraftBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    forms = {
+        "application/json": {"schema": schema},
+        CAP: {"schema": {"type": "string", "description": "OASIS CAP 1.2 in our profile. Drafts only."}},
+    }
+    return {"requestBody": {"required": True, "content": forms}}
+
+
+@dataclass(frozen=True)
+class _Face:
+    """What every route works with."""
+
+    deps: Deps
+    news: News
+    caller: Callable[..., Awaitable[Principal]]
+
+    async def call_of(self, request: Request, principal: Principal, key: str | None) -> Call:
+        """The request as handlers take it."""
+        attempt = await idempotency.attempt(request, principal, key or "-")
+        return Call(
+            principal=principal,
+            cause=cause_of(request, principal),
+            request_sha256=attempt.request_sha256,
+            attempt=None if key is None else attempt,
+        )
+
+    async def resolve(self, alert: str) -> UUID:
+        """The id behind an id or a reference."""
+        if REFERENCE.fullmatch(alert):
+            async with self.deps.intake.transaction() as tx:
+                found = await store.find_id(tx, alert)
+            if found is not None:
+                return found
+        try:
+            return UUID(alert)
+        except ValueError:
+            raise NotFound("there is no such alert") from None
+
+
+def router(deps: Deps, news: News) -> APIRouter:
+    """Every route of alerting."""
+    routes = APIRouter()
+    face = _Face(deps, news, authenticated(deps))
+    for add in (_drafting, _releasing, _reading, _crises, _stream):
+        add(routes, face)
+    return routes
+
+
+def _reading(routes: APIRouter, face: _Face) -> None:
+    """Alerts as the caller may read them."""
+
+    @routes.get(
+        "/v1/alerts",
+        tags=["alerts"],
+        summary="Alerts that you may see, the newest first",
+        responses=problem_responses("role_missing", "cursor_invalid"),
+    )
+    async def list_alerts(
+        *,
+        principal: Principal = Depends(face.caller),
+        limit: PageSize = PAGE_SIZE_DEFAULT,
+        cursor: CursorText = None,
+        state: AlertState | None = None,
+        raiser: Annotated[Code | None, Query()] = None,
+        status: Status | None = None,
+        precedence: Precedence | None = None,
+        crisis_id: UUID | None = None,
+        reference: Annotated[str | None, Query(max_length=40)] = None,
+    ) -> Page[AlertView]:
+        """Your partner's own alerts, drafts too; those addressed to it; those for the whole network.
+
+        The secretariat sees that every released alert exists; `withheld` tells where handling keeps the text inside.
+        """
+        viewer = reader(principal)
+        before = None if cursor is None else decode_cursor(cursor, UUID)[0]
+        filters = Filters(state, raiser, status, precedence, crisis_id, reference)
+        async with face.deps.intake.transaction() as tx:
+            found = await store.find_alerts(tx, viewer, filters, before=before, limit=limit + 1)
+        shown = [view for alert in found[:limit] if (view := views.alert_view(alert, viewer)) is not None]
+        return Page(items=shown, next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None)
+
+    @routes.get(
+        "/v1/alerts/{alert}",
+        tags=["alerts"],
+        summary="One alert, as JSON or CAP",
+        response_model=None,
+        responses={
+            200: {"model": AlertView, "content": {CAP: {"schema": {"type": "string"}}}, "description": "The alert."},
+            **problem_responses("not_found", "not_acceptable", "text_withheld"),
+        },
+    )
+    async def show_alert(*, request: Request, principal: Principal = Depends(face.caller), alert: AlertRef) -> Response:
+        """The alert as far as you may read it. `Accept: application/cap+xml` gives CAP 1.2 in our profile.
+
+        The `ETag` is what an edit of a draft sends back as `If-Match`.
+        """
+        viewer = viewer_of(principal)
+        wanted = accepted(request.headers.get("accept", "*/*"))
+        alert_id = await face.resolve(alert)
+        async with face.deps.intake.transaction() as tx:
+            found, granted = await seen(tx, viewer, alert_id)
+            chain = await store.find_chain(tx, found.root_id, found.id) if wanted == CAP else []
+        headers = {"ETag": etag_of(found.version), "Vary": "Accept"}
+        if wanted == CAP:
+            if granted < Access.TEXT:
+                raise Forbidden("handling keeps the text among those addressed", code="text_withheld")
+            return Response(bodies.write_cap(found, chain), media_type=CAP, headers=headers)
+        view = views.alert_view(found, viewer)
+        assert view is not None
+        return Response(view.model_dump_json(), media_type="application/json", headers=headers)
+
+    @routes.get(
+        "/v1/alerts/{alert}/timeline",
+        tags=["alerts"],
+        summary="Who was told what, when, and what came back",
+        responses=problem_responses("not_found", "cursor_invalid"),
+    )
+    async def show_timeline(
+        *,
+        principal: Principal = Depends(face.caller),
+        alert: AlertRef,
+        limit: PageSize = PAGE_SIZE_DEFAULT,
+        cursor: CursorText = None,
+    ) -> Page[TimelineEntry]:
+        """Everything that happened to the alert, oldest first, as far as you may see it."""
+        viewer = viewer_of(principal)
+        after: tuple[datetime, UUID] | None = None
+        if cursor is not None:
+            at, entry_id = decode_cursor(cursor, datetime, UUID)
+            after = (at, entry_id)
+        alert_id = await face.resolve(alert)
+        async with face.deps.intake.transaction() as tx:
+            await seen(tx, viewer, alert_id)
+            found = await store.find_timeline(tx, viewer, alert_id, after=after, limit=limit + 1)
+        shown = [views.entry_view(entry, granted, viewer) for entry, granted in found[:limit]]
+        last = found[limit - 1][0] if len(found) > limit else None
+        return Page(items=shown, next_cursor=None if last is None else encode_cursor(last.occurred_at, last.id))
+
+
+def _drafting(routes: APIRouter, face: _Face) -> None:
+    """Drafts and corrections."""
+
+    @routes.post(
+        "/v1/alerts",
+        tags=["alerts"],
+        summary="Draft an alert, or release it at once if you are alone",
+        status_code=201,
+        response_model=None,
+        responses={
+            **_CREATED,
+            **problem_responses(
+                "malformed",
+                "idempotency_key_missing",
+                "role_missing",
+                "person_needed",
+                "id_taken",
+                "idempotency_in_flight",
+                "body_too_large",
+                "unsupported_media_type",
+                "invalid",
+                "expires_too_early",
+                "cap_not_draftable",
+            ),
+        },
+        openapi_extra=_draft_request(),
+    )
+    async def draft_alert(
+        *, request: Request, principal: Principal = Depends(face.caller), key: OptionalIdempotencyKey
+    ) -> Response:
+        """Drafts an alert of your partner (201). A second person then releases it.
+
+        With `self_release_reason` a duty officer or releaser who is alone releases it in the same call (202): it counts
+        at once, every addressed partner is paged, and the secretariat reviews it. CAP 1.2 XML only drafts.
+
+        Send an `Idempotency-Key`, or an `id` of your own: then a retry after a lost answer is safe.
+        """
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        content = await request.body()
+        if media_type == CAP:
+            needs_key(key)
+            if len(content) > DOCUMENT_BYTES_MAX:
+                raise HttpProblem(f"a CAP message may have {DOCUMENT_BYTES_MAX} bytes", code="body_too_large")
+            proposal, crisis_id, left_out = bodies.read_cap(content)
+            call = await face.call_of(request, principal, key)
+            stored = await handlers.draft_alert(face.deps, call, proposal, crisis_id=crisis_id, left_out=left_out)
+            return stored.response()
+        if media_type != "application/json":
+            raise HttpProblem(f"send application/json or {CAP}", code="unsupported_media_type")
+        body = bodies.read_json(DraftBody, content)
+        needs_key(key or body.id)
+        stored = await handlers.draft_alert(
+            face.deps,
+            await face.call_of(request, principal, key),
+            body.proposal(),
+            alert_id=body.id,
+            crisis_id=body.crisis_id,
+            self_release_reason=body.self_release_reason,
+        )
+        return stored.response()
+
+    @routes.patch(
+        "/v1/alerts/{alert}",
+        tags=["alerts"],
+        summary="Change a draft",
+        response_model=None,
+        responses={
+            200: {"model": AlertView, "description": "The draft as it is now."},
+            **problem_responses(
+                "role_missing", "not_yours", "not_found", "not_a_draft", "precondition_failed", "precondition_required"
+            ),
+        },
+    )
+    async def edit_alert(
+        *,
+        request: Request,
+        principal: Principal = Depends(face.caller),
+        alert: AlertRef,
+        body: EditBody,
+        if_match: IfMatchHeader,
+    ) -> Response:
+        """Changes what the body names and leaves the rest. Whoever edits is an author, and cannot be the second person.
+
+        A released alert never changes: correct it with an Update.
+        """
+        alert_id = await face.resolve(alert)
+        call = await face.call_of(request, principal, None)
+        answer = await handlers.edit_alert(face.deps, call, alert_id, body.proposal(), check_version=if_match.require)
+        return answer.response()
+
+    @routes.post(
+        "/v1/alerts/{alert}/updates",
+        tags=["alerts"],
+        summary="Draft a correction",
+        status_code=201,
+        response_model=None,
+        responses={
+            **_CREATED,
+            **problem_responses(
+                "idempotency_key_missing", "role_missing", "not_yours", "not_found", "alert_superseded", "alert_draft"
+            ),
+        },
+    )
+    async def draft_update(
+        *,
+        request: Request,
+        principal: Principal = Depends(face.caller),
+        alert: AlertRef,
+        body: UpdateBody,
+        key: OptionalIdempotencyKey,
+    ) -> Response:
+        """Drafts an Update. Released, it supersedes the alert and reaches everyone whom that reached.
+
+        Each partner's clock and level carry over, so a correction never gives anybody more time. `asks_anew: true`
+        reopens those who had answered.
+        """
+        needs_key(key or body.id)
+        alert_id = await face.resolve(alert)
+        answer = await handlers.draft_update(
+            face.deps,
+            await face.call_of(request, principal, key),
+            alert_id,
+            body.proposal(),
+            asks_anew=body.asks_anew,
+            update_id=body.id,
+            self_release_reason=body.self_release_reason,
+        )
+        return answer.response()
+
+
+def _releasing(routes: APIRouter, face: _Face) -> None:
+    """What a released alert goes through."""
+
+    @routes.post(
+        "/v1/alerts/{alert}/release",
+        tags=["alerts"],
+        summary="Release a draft",
+        status_code=202,
+        response_model=None,
+        responses={
+            **_RELEASED,
+            **problem_responses(
+                "role_missing",
+                "second_person_needed",
+                "person_needed",
+                "not_yours",
+                "not_found",
+                "not_a_draft",
+                "precedence_not_confirmed",
+                "alert_superseded",
+                "expires_too_early",
+            ),
+        },
+    )
+    async def release_alert(
+        *,
+        request: Request,
+        principal: Principal = Depends(face.caller),
+        alert: AlertRef,
+        body: ReleaseBody,
+        key: OptionalIdempotencyKey,
+    ) -> Response:
+        """Releases a draft as its second person, who repeats the precedence. From now on every partner owes an answer.
+
+        Answered after the alert is stored for good. Paging does not wait for anything else.
+        """
+        alert_id = await face.resolve(alert)
+        answer = await handlers.release_alert(
+            face.deps,
+            await face.call_of(request, principal, key),
+            alert_id,
+            precedence=body.precedence,
+            self_release_reason=body.self_release_reason,
+        )
+        return answer.response()
+
+    @routes.post(
+        "/v1/alerts/{alert}/recipients",
+        tags=["alerts"],
+        summary="Address a released alert to more partners",
+        status_code=202,
+        response_model=None,
+        responses={
+            **_RELEASED,
+            **problem_responses(
+                "role_missing", "reason_needed", "not_yours", "not_found", "already_addressed", "alert_draft"
+            ),
+        },
+    )
+    async def add_recipients(
+        *,
+        request: Request,
+        principal: Principal = Depends(face.caller),
+        alert: AlertRef,
+        body: RecipientsBody,
+        key: OptionalIdempotencyKey,
+    ) -> Response:
+        """Adds partners; their clocks start now. Those who were addressed before stay as they are."""
+        alert_id = await face.resolve(alert)
+        answer = await handlers.add_recipients(
+            face.deps,
+            await face.call_of(request, principal, key),
+            alert_id,
+            to=body.to,
+            for_information=body.for_information,
+            self_release_reason=body.self_release_reason,
+        )
+        return answer.response()
+
+    @routes.post(
+        "/v1/alerts/{alert}/cancel",
+        tags=["alerts"],
+        summary="Recall an alert",
+        status_code=202,
+        response_model=None,
+        responses={
+            **_RELEASED,
+            **problem_responses("role_missing", "reason_needed", "not_yours", "not_found", "alert_superseded"),
+        },
+    )
+    async def cancel_alert(
+        *,
+        request: Request,
+        principal: Principal = Depends(face.caller),
+        alert: AlertRef,
+        body: CancelBody,
+        key: OptionalIdempotencyKey,
+    ) -> Response:
+        """Recalls an alert that should not have been sent: its escalations end, and everyone who was paged is told."""
+        alert_id = await face.resolve(alert)
+        call = await face.call_of(request, principal, key)
+        answer = await handlers.cancel_alert(
+            face.deps, call, alert_id, note=body.note, self_release_reason=body.self_release_reason
+        )
+        return answer.response()
+
+    @routes.post(
+        "/v1/alerts/{alert}/close",
+        tags=["alerts"],
+        summary="Stand an alert down",
+        status_code=202,
+        response_model=None,
+        responses={
+            **_RELEASED,
+            **problem_responses("role_missing", "reason_needed", "not_yours", "not_found", "alert_superseded"),
+        },
+    )
+    async def close_alert(
+        *,
+        request: Request,
+        principal: Principal = Depends(face.caller),
+        alert: AlertRef,
+        key: OptionalIdempotencyKey,
+        body: CloseBody | None = None,
+    ) -> Response:
+        """Ends an alert whose matter is over: no answer is owed any more, and everyone who was paged is told."""
+        alert_id = await face.resolve(alert)
+        said = body or CloseBody()
+        call = await face.call_of(request, principal, key)
+        answer = await handlers.close_alert(
+            face.deps, call, alert_id, note=said.note, self_release_reason=said.self_release_reason
+        )
+        return answer.response()
+
+
+def _crises(routes: APIRouter, face: _Face) -> None:
+    """Crises."""
+
+    @routes.post(
+        "/v1/crises",
+        tags=["crises"],
+        summary="Open a crisis",
+        status_code=201,
+        response_model=None,
+        responses={
+            201: {"model": CrisisView, "description": "The crisis."},
+            **problem_responses("idempotency_key_missing", "role_missing", "id_taken"),
+        },
+    )
+    async def open_crisis(
+        *, request: Request, principal: Principal = Depends(face.caller), body: CrisisBody, key: OptionalIdempotencyKey
+    ) -> Response:
+        """Opens a crisis that alerts can belong to. An alert that names none opens its own."""
+        needs_key(key or body.id)
+        answer = await handlers.open_crisis(
+            face.deps,
+            await face.call_of(request, principal, key),
+            name=body.name,
+            countries=body.countries,
+            tlp=body.tlp,
+            state=body.state,
+            crisis_id=body.id,
+        )
+        return answer.response()
+
+    @routes.get(
+        "/v1/crises",
+        tags=["crises"],
+        summary="Crises that you may see, the newest first",
+        responses=problem_responses("role_missing", "cursor_invalid"),
+    )
+    async def list_crises(
+        *,
+        principal: Principal = Depends(face.caller),
+        limit: PageSize = PAGE_SIZE_DEFAULT,
+        cursor: CursorText = None,
+        state: CrisisState | None = None,
+    ) -> Page[CrisisView]:
+        """Your partner's own crises, those of alerts addressed to it, and those for the whole network."""
+        viewer = reader(principal)
+        before = None if cursor is None else decode_cursor(cursor, UUID)[0]
+        async with face.deps.intake.transaction() as tx:
+            found = await store.find_crises(tx, viewer, state=state, before=before, limit=limit + 1)
+        shown = [views.crisis_view(crisis) for crisis in found[:limit]]
+        return Page(items=shown, next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None)
+
+    @routes.get(
+        "/v1/crises/{crisis_id}",
+        tags=["crises"],
+        summary="One crisis",
+        response_model=None,
+        responses={200: {"model": CrisisView, "description": "The crisis."}, **problem_responses("not_found")},
+    )
+    async def show_crisis(*, principal: Principal = Depends(face.caller), crisis_id: UUID) -> Response:
+        """The crisis, if you may see it; its alerts are `GET /v1/alerts?crisis_id=`."""
+        async with face.deps.intake.transaction() as tx:
+            found = await store.find_crisis(tx, viewer_of(principal), crisis_id)
+        if found is None:
+            raise NotFound("there is no such crisis")
+        view = views.crisis_view(found)
+        return Response(view.model_dump_json(), media_type="application/json", headers={"ETag": etag_of(found.version)})
+
+    @routes.patch(
+        "/v1/crises/{crisis_id}",
+        tags=["crises"],
+        summary="Move a crisis on",
+        response_model=None,
+        responses={
+            200: {"model": CrisisView, "description": "The crisis as it is now."},
+            **problem_responses(
+                "role_missing",
+                "not_yours",
+                "not_found",
+                "crisis_goes_forward",
+                "precondition_failed",
+                "precondition_required",
+            ),
+        },
+    )
+    async def move_crisis(
+        *,
+        request: Request,
+        principal: Principal = Depends(face.caller),
+        crisis_id: UUID,
+        body: CrisisEdit,
+        if_match: IfMatchHeader,
+    ) -> Response:
+        """Moves your partner's crisis to a later state: activated, stood down, closed."""
+        call = await face.call_of(request, principal, None)
+        answer = await handlers.move_crisis(face.deps, call, crisis_id, body.state, check_version=if_match.require)
+        return answer.response()
+
+
+def _stream(routes: APIRouter, face: _Face) -> None:
+    """The stream."""
+
+    @routes.get(
+        "/v1/stream",
+        tags=["stream"],
+        summary="Everything that you may see, as it happens",
+        response_model=None,
+        responses={**STREAM_RESPONSES, **problem_responses("role_missing", "cursor_invalid", "too_many_streams")},
+    )
+    async def follow_stream(
+        *,
+        principal: Principal = Depends(face.caller),
+        after: Annotated[str | None, Depends(last_event_id)],
+    ) -> Response:
+        """Server-sent events: `event:` names what happened (`alert_released`, `partner_acknowledged`, …), `data:` is a
+        row as in an alert's timeline. Begins with what comes next, or after `Last-Event-ID`.
+        """
+        viewer = reader(principal)
+        if after is None:
+            async with face.deps.intake.transaction() as tx:
+                begin = await store.head(tx)
+        else:
+            begin = stream.place_of(after)
+        source = stream.follow(face.deps.database, face.news, viewer, begin)
+        return face.deps.streams.respond(principal, source, allowed=still_allowed(face.deps, principal))
+
+
+def viewer_of(principal: Principal) -> Viewer:
+    """The caller as what is shown sees them."""
+    return Viewer(partner=principal.partner, roles=principal.roles)
+
+
+def reader(principal: Principal) -> Viewer:
+    """The caller, if their roles read alerts at all; a list tells nobody that something is hidden from them."""
+    viewer = viewer_of(principal)
+    if not viewer.reads_community:
+        raise Forbidden("none of your roles reads alerts", code="role_missing")
+    return viewer
+
+
+async def seen(tx: Transaction, viewer: Viewer, alert_id: UUID) -> tuple[Alert, Access]:
+    """The alert and how much of it the viewer may see; one that they may not know of is as one that is missing."""
+    alert = await store.find_alert(tx, alert_id)
+    granted = Access.NONE if alert is None else access(viewer, alert)
+    if alert is None or granted is Access.NONE:
+        raise NotFound("there is no such alert")
+    return alert, granted
+
+
+def needs_key(key: object) -> None:
+    """Raises 400 for a creating request that a retry would do twice."""
+    if key is None:
+        detail = "send an Idempotency-Key (or, in JSON, an id of your own): then a retry after a lost answer is safe"
+        raise HttpProblem(detail, code="idempotency_key_missing")
+
+
+def accepted(header: str) -> str:
+    """The form that the caller takes: CAP only if it is named and JSON is not preferred. Raises 406 for neither."""
+    best: dict[str, float] = {}
+    for part in header.lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        quality = next((piece[2:] for piece in parameters if piece.startswith("q=")), "1")
+        best[name] = float(quality) if re.fullmatch(r"[01](\.\d{0,3})?", quality) else 0.0
+    json = max(best.get(name, 0.0) for name in ("application/json", "application/*", "*/*"))
+    cap = max(best.get(name, 0.0) for name in (CAP, "application/xml", "text/xml"))
+    if json == cap == 0.0:
+        raise HttpProblem(f"an alert is given as application/json or {CAP}", code="not_acceptable")
+    return CAP if cap > 0 and (cap >= json or "application/json" not in best) else "application/json"
