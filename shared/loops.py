@@ -111,6 +111,12 @@ class Loop:
             return await self._interval_seconds()
         except Unavailable:
             return 0.2
+        except Exception as error:
+            self.failures += 1
+            log.warning(
+                "loop.failed", loop=self.name, failures=self.failures, error=type(error).__name__, exc_info=True
+            )
+            return self._longest_seconds
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -46,6 +46,10 @@ INTAKE_CONNECTIONS = 10
 DATABASE_RETRY_SECONDS = 0.5
 DATABASE_REMINDER_TRIES = 20
 FIRST_PULL_SECONDS_MAX = 5.0
+AFTER_FIRST_PULL = frozenset({"timers", "expiry"})
+"""Loops that fire deadlines. They start when the feeds have been read, so that no deadline fires which an event that
+lies there unread has settled."""
+
 RELAY_SECONDS = 1.0
 SEQUENCER_SECONDS = 1.0
 PULL_TICK_SECONDS = 1.0
@@ -56,8 +60,7 @@ class Deps:
     """What a service works with: the first argument of every handler.
 
     `intake` holds the connections of requests and acknowledgements, `database` those of everything else. `first_pull`
-    is set once the feeds have been read after a start, or five seconds later; timers wait for it, so that they do not
-    fire on what an unread event has settled.
+    is set once the feeds have been read after a start, or five seconds later; loops that fire deadlines start then.
     """
 
     service: ServiceName
@@ -137,10 +140,11 @@ class Service:
                 await self.bus.subscribe(subscription)
             await self.bus.start()
             for loop in deps.loops.values():
-                loop.start()
                 starting.push_async_callback(loop.stop)
+                if loop.name not in AFTER_FIRST_PULL:
+                    loop.start()
             gate = asyncio.create_task(self._open_gate(), name=f"first-pull:{self.name}")
-            starting.callback(gate.cancel)
+            starting.push_async_callback(_end, gate)
             starting.callback(deps.streams.close)
             self._running.push_async_exit(starting.pop_all())
         log.info("service.started", service=self.name)
@@ -184,6 +188,8 @@ class Service:
         except TimeoutError:
             log.warning("feed.first_pull_late", service=self.name)
         self.deps.first_pull.set()
+        for name in AFTER_FIRST_PULL & self.loops.keys():
+            self.loops[name].start()
 
 
 def assemble(
@@ -207,8 +213,8 @@ def assemble(
     """A service of its own parts and of those that every service has.
 
     `numbered` names further tables whose committed rows get positions; their loop is `sequencer`. `reconcile` runs
-    every ten seconds. `extend` adds what only this service's handlers work with. `concurrency` is for events whose handlers may run more than four at a time. Raises `ValueError`
-    if the settings name no database for it.
+    every ten seconds. `concurrency` is for events whose handlers may run more than four at a time. `extend` gives back
+    the service's own kind of `Deps`, made from the common one. Raises `ValueError` if the settings name no database.
     """
     url = settings.database_url_of(name)
     if url is None:
@@ -252,6 +258,11 @@ def assemble(
         on_start=on_start,
         on_stop=on_stop,
     )
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _with(deps: Deps, handler: Handler) -> Callable[[Message[Any]], Awaitable[None]]:

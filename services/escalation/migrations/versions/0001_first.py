@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from alembic import op
+from shared.migrate import create_common_tables, execute_script
 
 revision: str = "escalation_0001"
 down_revision: str | None = None
@@ -137,9 +137,8 @@ CREATE TABLE point_health (
 
 def upgrade() -> None:
     """Creates the tables."""
-    for statement in TABLES.split(";"):
-        if statement.strip():
-            op.execute(statement)
+    create_common_tables()
+    execute_script(TABLES)
 
 
 def downgrade() -> None:
