@@ -194,7 +194,6 @@ async def test_a_service_cannot_reach_beyond_its_part(guarded: GuardedNats, subj
     try:
         with pytest.raises(nats.errors.Error):
             await client.request(subject, b"{}", timeout=0.3)
-        await client.flush()
     finally:
         await client.close()
     assert any("permissions violation for publish" in error for error in errors)
@@ -207,7 +206,10 @@ async def test_a_service_cannot_listen_in(guarded: GuardedNats, subject: str) ->
     client = await connected(guarded, "roster", errors)
     try:
         await client.subscribe(subject)
-        await client.flush()
+        for _ in range(500):
+            if errors:
+                break
+            await turn()
     finally:
         await client.close()
     assert any("permissions violation for subscription" in error for error in errors)
