@@ -23,10 +23,33 @@ from services.escalation.views import (
 from shared.contracts import EscalationKind, EscalationState, PositionStance
 from shared.errors import NotFound
 from shared.paging import PAGE_SIZE_DEFAULT, CursorText, Page, PageSize, decode_cursor, encode_cursor
-from shared.problems import problem_responses
+from shared.problems import ProblemType, declare_problems, problem_responses
 from shared.security import Principal
 from shared.streams import STREAM_RESPONSES, last_event_id
 from shared.web import UtcDateTime, authenticated, cause_of, still_allowed
+
+declare_problems(
+    {
+        "escalation_ended": ProblemType(409, "The alert has ended", "Nothing is asked of you any more."),
+        "no_position_asked": ProblemType(
+            409, "No position is asked", "Only a partner that owes an answer takes a position."
+        ),
+        "not_unreached": ProblemType(
+            409, "The partner is not unreached", "Wait until all its levels are spent, or raise the level now."
+        ),
+        "not_waiting": ProblemType(
+            409, "Nobody is waited for", "Look at the state: the partner has answered or ended."
+        ),
+        "nothing_to_acknowledge": ProblemType(
+            409, "No answer is owed", "A partner that is only informed need not acknowledge."
+        ),
+        "use_takeover": ProblemType(409, "A takeover is taken over", "Use the takeover call."),
+        "not_your_escalation": ProblemType(
+            403, "Another government is asked", "Only the partner that is asked can answer for itself."
+        ),
+        "person_required": ProblemType(403, "A person is needed", "Use the credential of a person, not of a system."),
+    }
+)
 
 TAG = "Escalations"
 EscalationId = Annotated[UUID, Path(description="The escalation's id.")]
@@ -197,7 +220,7 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
         "/v1/escalations/{escalation_id}/position",
         summary="Take a position",
         response_model=EscalationView,
-        responses=problem_responses("token_invalid", "not_found", "forbidden", "invalid", "conflict"),
+        responses=problem_responses("token_invalid", "not_found", "forbidden", "invalid", "escalation_ended"),
     )
     async def take_position(
         escalation_id: EscalationId, body: PositionRequest, request: Request, principal: Principal = Depends(caller)
@@ -231,7 +254,7 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
             summary=summary,
             description=description,
             response_model=EscalationView,
-            responses=problem_responses("token_invalid", "not_found", "forbidden", "conflict"),
+            responses=problem_responses("token_invalid", "not_found", "forbidden", "not_unreached"),
         )(handle)
 
     act(

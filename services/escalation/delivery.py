@@ -182,7 +182,7 @@ class Delivery:
                 message_type=row["message_type"],
                 contact_point_id=row["contact_point_id"],
                 target=target,
-                body=page_body(row, store.load_json(row["data"]), self._alerts.get(row["alert_id"])),
+                body=page_body(row, row["data"], self._alerts.get(row["alert_id"])),
                 sent_at=started_at,
             )
         )

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
@@ -48,6 +48,8 @@ from shared.contracts import (
     PlannedLevel,
 )
 from shared.db import Transaction, raw, service_metadata
+
+T = TypeVar("T")
 
 metadata = service_metadata()
 
@@ -212,6 +214,7 @@ class AlertHead:
 _facts = TypeAdapter(AlertFacts)
 _position = TypeAdapter(Position)
 _levels = TypeAdapter(tuple[PlannedLevel, ...])
+_actor = TypeAdapter(Actor)
 
 
 def dump(value: Any) -> str:
@@ -219,9 +222,9 @@ def dump(value: Any) -> str:
     return orjson.dumps(value, default=_plain).decode()
 
 
-def load_json(stored: str | None) -> Any:
-    """The value of a jsonb column as the driver gives it."""
-    return None if stored is None else orjson.loads(stored)
+def _read(adapter: TypeAdapter[T], stored: object) -> T:
+    """A value from a jsonb column, which the driver gives as an object, or as text where a query casts it."""
+    return adapter.validate_json(stored) if isinstance(stored, str) else adapter.validate_python(stored)
 
 
 def _plain(value: Any) -> Any:
@@ -232,14 +235,14 @@ def _plain(value: Any) -> Any:
     raise TypeError(type(value).__name__)
 
 
-def facts_of_json(stored: str) -> AlertFacts:
+def facts_of_json(stored: object) -> AlertFacts:
     """An alert's facts from what is stored."""
-    return _facts.validate_json(stored)
+    return _read(_facts, stored)
 
 
-def position_of_json(stored: str | None) -> Position | None:
+def position_of_json(stored: object) -> Position | None:
     """A position from what is stored."""
-    return None if stored is None else _position.validate_json(stored)
+    return None if stored is None else _read(_position, stored)
 
 
 def facts_to_json(facts: AlertFacts) -> Any:
@@ -336,13 +339,13 @@ def escalation_of(row: Mapping[str, Any], facts: AlertFacts) -> Escalation:
         ended_at=row["ended_at"],
         end_reason=None if row["end_reason"] is None else EndReason(row["end_reason"]),
         gaps=tuple(Gap(gap) for gap in row["gaps"]),
-        brief=load_json(row["brief"]),
+        brief=row["brief"],
     )
 
 
-def actor_of(stored: str | None) -> Actor | None:
+def actor_of(stored: object) -> Actor | None:
     """The person or system of a stored actor."""
-    return None if stored is None else Actor.model_validate_json(stored)
+    return None if stored is None else _read(_actor, stored)
 
 
 # --- alert heads ------------------------------------------------------------------------------------------------------
@@ -371,7 +374,7 @@ async def find_heads(tx: Transaction, alert_ids: Sequence[UUID]) -> dict[UUID, A
 def _head_of(row: Any) -> AlertHead:
     return AlertHead(
         alert_id=row["alert_id"],
-        facts=None if row["facts"] is None else _facts.validate_json(row["facts"]),
+        facts=None if row["facts"] is None else facts_of_json(row["facts"]),
         superseded_by=row["superseded_by"],
         ended_at=row["ended_at"],
         end_reason=None if row["end_reason"] is None else EndReason(row["end_reason"]),
@@ -419,12 +422,17 @@ async def find_content(tx: Transaction, alert_ids: Sequence[UUID]) -> dict[UUID,
         "SELECT alert_id, facts, content FROM alert_heads WHERE alert_id = ANY($1) AND facts IS NOT NULL",
         list(alert_ids),
     )
-    return {row["alert_id"]: (_facts.validate_json(row["facts"]), orjson.loads(row["content"])) for row in rows}
+    return {row["alert_id"]: (facts_of_json(row["facts"]), row["content"]) for row in rows}
 
 
 # --- escalations ------------------------------------------------------------------------------------------------------
 
-_SELECT = f"SELECT {', '.join('e.' + name for name in _COLUMNS)}, h.facts FROM escalations e JOIN alert_heads h USING (alert_id)"  # noqa: S608, E501
+_SELECT = (
+    "SELECT "
+    + ", ".join(f"e.{name}::text" if name == "levels" else f"e.{name}" for name in _COLUMNS)
+    + ", h.facts::text FROM escalations e JOIN alert_heads h USING (alert_id)"
+)
+"""Levels and facts come as text, because the same ones come for hundreds of rows and are read once."""
 
 
 def _escalations_of(rows: Iterable[Any]) -> list[Escalation]:
@@ -433,7 +441,7 @@ def _escalations_of(rows: Iterable[Any]) -> list[Escalation]:
     for row in rows:
         stored = row["facts"]
         if stored not in facts:
-            facts[stored] = _facts.validate_json(stored)
+            facts[stored] = facts_of_json(stored)
         found.append(escalation_of(row, facts[stored]))
     return found
 

@@ -15,7 +15,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.escalation.model import AlertFacts, DueReason, Position
-from services.escalation.store import Row, actor_of, facts_of_json, load_json, position_of_json
+from services.escalation.store import Row, actor_of, facts_of_json, position_of_json
 from shared.contracts import (
     SECRETARIAT,
     ChannelName,
@@ -208,7 +208,7 @@ def escalation_detail(
             )
             for page in pages
         ],
-        brief=load_json(row["brief"]),
+        brief=row["brief"],
     )
 
 
@@ -223,7 +223,7 @@ def _fields(row: Row, principal: Principal) -> dict[str, Any]:
         "subject_partner": row["subject_partner"] or None,
         "state": row["state"],
         "level": row["level"],
-        "levels": len(load_json(row["levels"])),
+        "levels": len(row["levels"]),
         "clock_started_at": row["clock_started_at"],
         "acknowledge_by": row["acknowledge_by_at"],
         "unreached_at": row["unreached_at"],

@@ -143,7 +143,7 @@ class WebhookChannel:
             reason = Reason.TIMEOUT if progress.admitted else Reason.ENDPOINT_BUSY
             outcome = _Outcome(reason, f"no complete answer within {self._limits.total_seconds:g} s")
         except Exception as error:  # noqa: BLE001 - the delivery loop relies on a result for every page
-            log.error(  # noqa: TRY400 - a traceback could show the URL, which may hold a secret
+            log.error(
                 "webhook.send_failed",
                 contact_point_id=str(page.contact_point_id),
                 page_id=str(page.page_id),
