@@ -15,6 +15,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import orjson
+from pydantic import SecretStr
 
 from services.escalation.app import build
 from services.escalation.channels import AttemptState, Outgoing, Reason, SendResult
@@ -326,7 +327,7 @@ async def escalation_rig(cluster: Cluster, tmp_path: Path, **settings: Any) -> A
     outlet = Outlet()
     async with cluster.clone("escalation") as database:
         service = build(
-            Settings(data_dir=tmp_path, escalation_database_url=database.url, **settings),
+            Settings(data_dir=tmp_path, escalation_database_url=SecretStr(database.url), **settings),
             clock=clock,
             ids=ids,
             keys=keys,
