@@ -63,7 +63,9 @@ async def ensure_streams(
     Any number of times gives the same result. Raises `TimeoutError` if no server answers in time. In production with
     three replicas; a stream that exists is never emptied or deleted.
     """
-    options: dict[str, Any] = {"nkeys_seed_str": nkey_seed} if nkey_seed is not None else {}
+    options: dict[str, Any] = {"reconnect_time_wait": 0.25, "connect_timeout": 2, "max_reconnect_attempts": -1}
+    if nkey_seed is not None:
+        options["nkeys_seed_str"] = nkey_seed
 
     async def on_error(error: Exception) -> None:
         log.warning("bus.deploy_failed", error=f"{type(error).__name__}: {error}")

@@ -566,6 +566,15 @@ async def test_the_deploy_step_can_be_repeated(nats_rig: NatsRig) -> None:
     assert not consumer.config.backoff
 
 
+async def test_the_deploy_step_without_a_server(tmp_path: Path) -> None:
+    """It waits for a server as long as it was told to, and then says so."""
+    async with running_server(tmp_path) as server:
+        url = server.url
+    async with asyncio.timeout(5):
+        with pytest.raises(TimeoutError):
+            await ensure_streams([url], CONSUMES, timeout_seconds=0.5)
+
+
 async def test_a_healthy_server_has_no_alarms(nats_rig: NatsRig) -> None:
     """A server that syncs every write and holds all streams is in order."""
     assert await check_server(nats_rig.server.monitor_url) == []
