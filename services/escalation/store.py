@@ -427,8 +427,8 @@ async def find_content(tx: Transaction, alert_ids: Sequence[UUID]) -> dict[UUID,
 
 # --- escalations ------------------------------------------------------------------------------------------------------
 
-_SELECT = (  # noqa: S608 - our own column names
-    "SELECT "
+_SELECT = (
+    "SELECT "  # noqa: S608 - our own column names
     + ", ".join(f"e.{name}::text" if name == "levels" else f"e.{name}" for name in _COLUMNS)
     + ", h.facts::text FROM escalations e JOIN alert_heads h USING (alert_id)"
 )
