@@ -380,7 +380,7 @@ class NatsBus:
             self.recovered(f"stream {stream}")
 
 
-class _Renew(Exception):  # noqa: N818 - a turn of the loop, not an error
+class _Renew(Exception):
     """The pull request is void: make a new one, with a new inbox."""
 
 
