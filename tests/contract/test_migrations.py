@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Iterator
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -46,9 +45,9 @@ def differences(connection: Connection, metadatas: list[MetaData]) -> list[objec
 
 
 @pytest.fixture(params=WITH_MIGRATIONS)
-def service(request: pytest.FixtureRequest) -> Iterator[str]:
+def service(request: pytest.FixtureRequest) -> str:
     """Each service that has migrations."""
-    yield request.param
+    return str(request.param)
 
 
 def test_shared_metadata_is_complete() -> None:
@@ -57,7 +56,7 @@ def test_shared_metadata_is_complete() -> None:
 
 
 async def test_schema_equals_table_objects(cluster: Cluster, service: str) -> None:
-    """After all migrations, the real schema and the declared tables are the same, column by column and index by index."""
+    """After all migrations, real schema and declared tables are the same, column by column and index by index."""
     await cluster.prepare(service, template(service))
     async with cluster.clone(service) as clone:
         database = Database(clone.owner_url)

@@ -28,7 +28,7 @@ class Broker:
         self.healthy = True
         self.given: list[MessageId] = []
 
-    async def publish(self, messages: Sequence[Message[Any]], *, timeout_seconds: float) -> set[MessageId]:
+    async def publish(self, messages: Sequence[Message[Any]], *, timeout_seconds: float) -> set[MessageId]:  # noqa: ARG002
         self.given += [message.id for message in messages]
         return {message.id for message in messages} if self.confirms else set()
 

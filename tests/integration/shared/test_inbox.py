@@ -49,10 +49,14 @@ async def test_second_copy_is_dropped_for_that_consumer_only(desk: Desk) -> None
 async def test_failed_handler_leaves_no_trace(desk: Desk) -> None:
     """A message whose handling failed is new again: acceptance and effects commit together."""
     message_id = MessageId(desk.ids.new())
-    with pytest.raises(RuntimeError, match="bug"):
+
+    async def fail() -> None:
         async with desk.database.transaction() as tx:
             assert await inbox.accept(tx, consumer="a", message_id=message_id, now=desk.clock.now())
             raise RuntimeError("bug")
+
+    with pytest.raises(RuntimeError, match="bug"):
+        await fail()
     assert await accept(desk, "a", message_id)
 
 

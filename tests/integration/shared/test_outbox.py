@@ -23,10 +23,14 @@ async def published(database: Database) -> int:
 
 async def test_rolled_back_event_is_never_published(desk: Desk, broker: Broker) -> None:
     """An event whose transaction fails leaves no row, so nothing claims what did not happen."""
-    with pytest.raises(RuntimeError, match="crash"):
+
+    async def crash() -> None:
         async with desk.database.transaction() as tx:
             await outbox.append(tx, [desk.ended()], cause=Cause(desk.ids.new()), ids=desk.ids, now=desk.clock.now())
             raise RuntimeError("crash")
+
+    with pytest.raises(RuntimeError, match="crash"):
+        await crash()
     desk.clock.advance(10)
     assert await Relay(desk.database, broker, desk.clock).run_once() == 0
     assert broker.given == []
