@@ -1,27 +1,37 @@
-"""alerting alone, on a real database: people of several partners, a clock that moves when told, and what was published."""
+"""alerting alone, on a real database: people of every partner, a clock that moves when told, and what was published."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+import httpx
+import orjson
+from sqlalchemy import insert, text
 
+from services.alerting import api, store
 from services.alerting.content import Proposal
+from services.alerting.expiry import expiry_loop
 from services.alerting.handlers import Call
+from services.alerting.stream import News, news_loop
 from shared.clock import ManualClock
-from shared.contracts import Area, Info, Precedence, Role, Severity
+from shared.contracts import Precedence, Role
 from shared.db import Database
-from shared.events import Cause, Event, Message
+from shared.events import Cause, Message
 from shared.idempotency import Attempt
 from shared.ids import Ids, MessageId, SeededBits
+from shared.keys import KeyRing
 from shared.migrate import template
 from shared.outbox import Relay
-from shared.security import Principal, PrincipalKind
+from shared.process import Deps
+from shared.security import Principal, PrincipalKind, credentials, issue_token
+from shared.settings import load
+from shared.web import build_app
 from tests.support.cluster import Cluster
 
 KABUL = datetime(2021, 8, 15, 9, 30, tzinfo=UTC)
@@ -29,7 +39,7 @@ KABUL = datetime(2021, 8, 15, 9, 30, tzinfo=UTC)
 
 PARTNERS = ("US", "AU", "CA", "ES", "IT", "NZ", "GB", "EU", "DE", "BR", "XR")
 
-ALL_ROLES = {
+ROLES: dict[str, tuple[Role, ...]] = {
     "officer": (Role.DUTY_OFFICER,),
     "second": (Role.RELEASER,),
     "drafter": (Role.DRAFTER,),
@@ -38,22 +48,29 @@ ALL_ROLES = {
     "observer": (Role.OBSERVER,),
     "auditor": (Role.AUDITOR,),
     "administrator": (Role.ADMINISTRATOR,),
-    "secretariat": (Role.SECRETARIAT, Role.DUTY_OFFICER),
+    "secretariat": (Role.SECRETARIAT,),
 }
 
 
-def person(
-    partner: str, what: str = "officer", *, number: int = 1, kind: PrincipalKind = PrincipalKind.PERSON
-) -> Principal:
-    """A made-up person of a partner, by what they are there for."""
+def person(partner: str, what: str = "officer", *, number: int = 1) -> Principal:
+    """A made-up person of a partner, by what they are there for; `system` is a system with an officer's roles."""
+    kind = PrincipalKind.SYSTEM if what == "system" else PrincipalKind.PERSON
     return Principal(
         subject=f"{partner.lower()}-{what}-{number}",
         client_id=f"{partner.lower()}-{what}-{number}",
         partner=partner,
-        roles=frozenset(ALL_ROLES[what]),
+        roles=frozenset(ROLES.get(what, (Role.DUTY_OFFICER, Role.RELEASER))),
         kind=kind,
         name=f"{what.title()} {number} of {partner}",
+        credential_version=1,
     )
+
+
+@cache
+def everybody() -> tuple[Principal, ...]:
+    """One person of each kind, and a second officer, for every partner."""
+    people = [person(partner, what) for partner in PARTNERS for what in (*ROLES, "system")]
+    return (*people, *(person(partner, number=2) for partner in PARTNERS))
 
 
 def proposal(**changes: Any) -> Proposal:
@@ -68,13 +85,14 @@ def proposal(**changes: Any) -> Proposal:
 
 
 class Recorder:
-    """The broker's place: confirms everything and remembers it."""
+    """The broker's place: confirms everything, or nothing, and remembers what it was given."""
 
     def __init__(self) -> None:
         self.published: list[Message[Any]] = []
         self.confirms = True
 
-    async def publish(self, messages: Sequence[Message[Any]], *, timeout_seconds: float) -> set[MessageId]:
+    async def publish(self, messages: Sequence[Message[Any]], *, timeout_seconds: float) -> set[MessageId]:  # noqa: ARG002
+        """Takes the messages."""
         if not self.confirms:
             return set()
         self.published += messages
@@ -85,90 +103,126 @@ class Recorder:
 class Rig:
     """What handlers are given, and what tests look at."""
 
-    database: Database
+    deps: Deps
     clock: ManualClock
-    ids: Ids
     bus: Recorder
-    relay: Relay
-    service: str = "alerting"
-    woken: list[str] = field(default_factory=list)
-
-    @property
-    def intake(self) -> Database:
-        return self.database
-
-    def wake(self, *names: str) -> None:
-        self.woken += names
-
-    def consumer(self, event: type[Event]) -> str:
-        return f"{self.service}-{event.name}-v{event.version}"
+    news: News
+    url: str
 
     def call(self, principal: Principal, *, key: str | None = None, sha256: str = "0" * 64) -> Call:
         """A request of somebody, with or without an Idempotency-Key."""
         attempt = None if key is None else Attempt(principal.client_id, "POST /v1/alerts", key, sha256)
-        cause = Cause(correlation_id=self.ids.new(), subject=principal.subject, partner=principal.partner)
+        cause = Cause(correlation_id=self.deps.ids.new(), subject=principal.subject, partner=principal.partner)
         return Call(principal=principal, cause=cause, request_sha256=sha256, attempt=attempt)
 
     def message(self, body: Any) -> Message[Any]:
         """An event as it comes from the bus."""
-        return Message(
-            id=MessageId(self.ids.new()), body=body, occurred_at=self.clock.now(), correlation_id=self.ids.new()
+        ids = self.deps.ids
+        return Message(id=MessageId(ids.new()), body=body, occurred_at=self.clock.now(), correlation_id=ids.new())
+
+    def client(self, principal: Principal | None = None) -> httpx.AsyncClient:
+        """An HTTP client that speaks for somebody."""
+        headers = {}
+        if principal is not None:
+            token = issue_token(self.deps.keys, principal, now=self.clock.now(), token_id=self.deps.ids.new())
+            headers["Authorization"] = f"Bearer {token}"
+        return httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app()), base_url="http://redphone.test", headers=headers
+        )
+
+    def app(self) -> Any:
+        """The application as one process serves it."""
+        return build_app(
+            "alerting", [api.router(self.deps, self.news)], service="alerting", clock=self.clock, ids=self.deps.ids
         )
 
     async def rows(self, sql: str, **values: Any) -> list[Any]:
         """What a query finds."""
-        async with self.database.transaction() as tx:
+        async with self.deps.database.transaction() as tx:
             return list((await tx.execute(text(sql), values)).all())
 
     async def count(self, table: str) -> int:
         """How many rows a table has."""
-        return int((await self.rows(f"SELECT count(*) FROM {table}"))[0][0])
+        return int((await self.rows(f"SELECT count(*) FROM {table}"))[0][0])  # noqa: S608 - our own names
 
-    async def events(self, type_: str) -> list[Any]:
-        """Bodies of the outbox rows of one type, in order."""
+    async def whole(self, table: str) -> list[Any]:
+        """Every row of a table."""
+        return await self.rows(f"SELECT * FROM {table} ORDER BY 1")  # noqa: S608 - our own names
+
+    async def state_of(self, alert_id: UUID) -> str:
+        """The alert's state."""
+        return str((await self.rows("SELECT state FROM alerts WHERE id = :id", id=alert_id))[0].state)
+
+    async def events(self, name: str) -> list[dict[str, Any]]:
+        """Bodies of the outbox rows of one kind, in order."""
         found = await self.rows(
-            "SELECT body FROM outbox WHERE type LIKE :pattern ORDER BY occurred_at, id", pattern=f"%.{type_}.%"
+            "SELECT body FROM outbox WHERE type = :type ORDER BY occurred_at, id", type=f"redphone.alerting.{name}.v1"
         )
-        import orjson
-
         return [orjson.loads(row.body) for row in found]
+
+    async def records(self) -> list[str]:
+        """The kinds of all record rows, in order."""
+        return [row.kind for row in await self.rows("SELECT kind FROM record ORDER BY recorded_at, kind")]
 
 
 @asynccontextmanager
-async def alerting_rig(cluster: Cluster, *, partners: Sequence[str] = PARTNERS) -> AsyncIterator[Rig]:
-    """A rig on a fresh database in which these partners are known and active."""
+async def alerting_rig(cluster: Cluster) -> AsyncIterator[Rig]:
+    """A rig on a fresh database, in which every partner is known and active and everybody has a credential."""
     await cluster.prepare("alerting", template("alerting"))
     async with cluster.clone("alerting") as clone:
         database = Database(clone.url, pool_size=8)
         clock = ManualClock(KABUL)
         bus = Recorder()
-        rig = Rig(database, clock, Ids(clock.now, SeededBits(7)), bus, Relay(database, bus, clock))
+        deps = Deps(
+            service="alerting",
+            settings=load({}),
+            clock=clock,
+            ids=Ids(clock.now, SeededBits(7)),
+            keys=_keys(),
+            database=database,
+            intake=database,
+            relay=Relay(database, bus, clock),
+        )
+        news = News(database)
+        deps.loops.update({loop.name: loop for loop in (expiry_loop(deps), news_loop(news, clock))})
         async with database.transaction() as tx:
-            for code in partners:
-                await tx.execute(text("INSERT INTO partners VALUES (:code, :code, 'member', true, 1)"), {"code": code})
+            known = [
+                {"code": code, "name": code, "standing": "member", "active": True, "version": 1} for code in PARTNERS
+            ]
+            await tx.execute(insert(store.partners), known)
+            await tx.execute(insert(credentials), [_credential(one) for one in everybody()])
         try:
-            yield rig
+            yield Rig(deps, clock, bus, news, clone.url)
         finally:
             await database.close()
 
 
-def alert_id_of(stored: Any) -> UUID:
+@cache
+def _keys() -> KeyRing:
+    return KeyRing.generate()
+
+
+def _credential(principal: Principal) -> dict[str, Any]:
+    return {
+        "client_id": principal.client_id,
+        "kind": principal.kind.value,
+        "subject": principal.subject,
+        "name": principal.name,
+        "partner": principal.partner,
+        "roles": [role.value for role in principal.roles],
+        "contact_id": None,
+        "secret_sha256": "0" * 64,
+        "revoked_at": None,
+        "version": 1,
+    }
+
+
+def body_of(stored: Any) -> dict[str, Any]:
+    """A handler's answer."""
+    decoded: dict[str, Any] = orjson.loads(stored.body)
+    return decoded
+
+
+def id_of(stored: Any) -> UUID:
     """The id in a handler's answer."""
-    import orjson
-
-    return UUID(orjson.loads(stored.body)["id"])
-
-
-__all__ = [
-    "KABUL",
-    "PARTNERS",
-    "Area",
-    "Info",
-    "Recorder",
-    "Rig",
-    "Severity",
-    "alert_id_of",
-    "alerting_rig",
-    "person",
-    "proposal",
-]
+    return UUID(body_of(stored)["id"])
