@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from services.roster import schedule
 from services.roster.domain import Contact, ContactPoint, Credential, DutyOffice, Endpoint, PartnerState
@@ -36,8 +37,8 @@ PLAN_DAYS = 14
 PLAN_LEAD = timedelta(hours=1)
 """A plan begins this long before it is computed, so that it answers for a release that was on its way."""
 
-Seal = Callable[[str], str]
-"""Encrypts an address so that escalation alone can read it."""
+Seal = Callable[[UUID, str], str]
+"""Encrypts the address of the contact point or endpoint of this id, so that escalation alone can read it."""
 
 
 def duty_plan(
@@ -163,7 +164,7 @@ def _planned_points(points: Sequence[ContactPoint], seal: Seal) -> tuple[Planned
         PlannedPoint(
             id=point.id,
             channel=point.channel,
-            sealed_address=seal(point.address),
+            sealed_address=seal(point.id, point.address),
             verified=point.verified_at is not None,
             label=point.label,
         )
@@ -173,6 +174,6 @@ def _planned_points(points: Sequence[ContactPoint], seal: Seal) -> tuple[Planned
 
 def _planned_endpoints(endpoints: Sequence[Endpoint], seal: Seal) -> tuple[PlannedEndpoint, ...]:
     return tuple(
-        PlannedEndpoint(id=endpoint.id, sealed_url=seal(endpoint.url), description=endpoint.description)
+        PlannedEndpoint(id=endpoint.id, sealed_url=seal(endpoint.id, endpoint.url), description=endpoint.description)
         for endpoint in endpoints
     )

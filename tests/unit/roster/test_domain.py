@@ -348,7 +348,7 @@ def test_faults_are_raised_together() -> None:
 # --- what is published ------------------------------------------------------------------------------------------------
 
 
-def seal(address: str) -> str:
+def seal(_point_id: UUID, address: str) -> str:
     """Stands in for encryption: of the length that encryption gives, and without the address."""
     return f"sealed:{len(address)}:" + "x" * (len(address) * 4 // 3 + 200)
 
@@ -394,7 +394,7 @@ def test_addresses_leave_only_sealed() -> None:
     for text in (plan, changed):
         assert POINT.address not in text
         assert ENDPOINT.url not in text
-        assert seal(ENDPOINT.url) in text
+        assert seal(ENDPOINT.id, ENDPOINT.url) in text
 
 
 def test_a_revoked_credential_is_published_and_gives_nobody_a_subject() -> None:

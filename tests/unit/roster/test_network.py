@@ -165,7 +165,7 @@ def test_the_shipped_file_makes_duty_plans(shipped: NetworkFile) -> None:
     """Every partner of the file has a duty plan in which every level leads to somebody."""
     for state in shipped.states():
         plan = publication.duty_plan(
-            state, shipped.deadlines(), plan_version=1, now=FIXED_DAY, seal=lambda address: f"sealed {len(address)}"
+            state, shipped.deadlines(), plan_version=1, now=FIXED_DAY, seal=lambda _, address: f"sealed {len(address)}"
         )
         rotas = {rota.id: rota for rota in plan.rotas}
         for level in plan.levels:

@@ -1,0 +1,750 @@
+"""The rows of roster. `load_*` locks, `find_*` does not.
+
+    partners            one row each, with `version` (counts every change, the ETag) and the state of its duty plan
+    offices, contacts, contact_points, rotas, overrides, policies, endpoints, issued_credentials
+                        what a partner owns, in its order (`place`)
+    deadlines           the network's table
+    seeded_hashes       what a network file last wrote of an object, kept when the object is removed
+    point_health        what escalation says about contact points and endpoints
+
+Whoever writes for a partner holds its row's lock, which orders all writes of one partner; network files also hold one
+lock together, so that two of them never create the same thing. Addresses are encrypted, each bound to its own id.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    Table,
+    Text,
+    Uuid,
+    any_,
+    bindparam,
+    delete,
+    func,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+
+from services.roster.changes import Changed, Placed, plain
+from services.roster.domain import (
+    Contact,
+    ContactPoint,
+    Credential,
+    DutyOffice,
+    Endpoint,
+    EscalationPolicy,
+    Level,
+    Partner,
+    PartnerState,
+    Target,
+    TargetKind,
+)
+from services.roster.schedule import Frequency, Layer, LayerId, Override, OverrideId, Rota, Rotation
+from shared.contracts import ChannelName, CredentialKind, Deadlines, Precedence, Role, Standing
+from shared.db import Transaction, service_metadata
+from shared.ids import ContactId, ContactPointId, EndpointId, OfficeId, PartnerCode, RotaId
+from shared.keys import KeyRing, point_context
+
+metadata = service_metadata()
+
+_NETWORK_LOCK = 0x52_50_4E_45_54
+"""Names the advisory lock of network files."""
+
+
+def _at(name: str, *, nullable: bool = True) -> Column[datetime]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+def _owned(name: str, *columns: Any, key: str = "id") -> Table:
+    """A table of things that a partner owns, in its order."""
+    return Table(
+        name,
+        metadata,
+        Column(key, Text if key == "client_id" else Uuid, primary_key=True),
+        Column("partner", Text, nullable=False),
+        *columns,
+        Column("place", Integer, nullable=False),
+        Index(f"ix_{name}_partner", "partner"),
+    )
+
+
+partners = Table(
+    "partners",
+    metadata,
+    Column("code", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("standing", Text, nullable=False),
+    Column("time_zone", Text, nullable=False),
+    Column("languages", ARRAY(Text), nullable=False),
+    Column("iso3", Text),
+    Column("m49", Text),
+    Column("active", Boolean, nullable=False),
+    Column("version", Integer, nullable=False),
+    _at("changed_at", nullable=False),
+    Column("plan_asked", Integer, nullable=False),
+    _at("plan_due_at", nullable=False),
+    Column("plan_version", Integer, nullable=False),
+    _at("plan_computed_at"),
+    _at("plan_valid_until"),
+    Column("plan_failures", Integer, nullable=False),
+    Index("ix_partners_plan_due_at", "plan_due_at"),
+)
+
+offices = _owned(
+    "offices",
+    Column("name", Text, nullable=False),
+    Column("switchboard", Text),
+    Column("embassies", JSONB, nullable=False),
+)
+
+contacts = _owned(
+    "contacts",
+    Column("name", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("languages", ARRAY(Text), nullable=False),
+)
+
+contact_points = _owned(
+    "contact_points",
+    Column("owner_id", Uuid, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("encrypted_address", Text, nullable=False),
+    Column("label", Text),
+    _at("verified_at"),
+    _at("confirmed_at"),
+)
+
+rotas = _owned(
+    "rotas",
+    Column("name", Text, nullable=False),
+    Column("time_zone", Text, nullable=False),
+    Column("layers", JSONB, nullable=False),
+)
+
+overrides = _owned(
+    "overrides",
+    Column("rota_id", Uuid, nullable=False),
+    Column("contact_id", Uuid),
+    _at("start_at", nullable=False),
+    _at("end_at", nullable=False),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("partner", Text, primary_key=True),
+    Column("levels", JSONB, nullable=False),
+)
+
+endpoints = _owned(
+    "endpoints",
+    Column("encrypted_url", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    _at("created_at"),
+)
+
+issued_credentials = _owned(
+    "issued_credentials",
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("roles", ARRAY(Text), nullable=False),
+    Column("contact_id", Uuid),
+    Column("secret_sha256", Text, nullable=False),
+    _at("revoked_at"),
+    Column("version", Integer, nullable=False),
+    key="client_id",
+)
+
+deadlines = Table(
+    "deadlines",
+    metadata,
+    Column("precedence", Text, primary_key=True),
+    Column("acknowledge_within_seconds", Integer, nullable=False),
+    Column("next_level_every_seconds", Integer),
+    Column("unreached_after_seconds", Integer, nullable=False),
+    Column("position_within_seconds", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+)
+
+seeded_hashes = Table(
+    "seeded_hashes",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("content_hash", Text, nullable=False),
+)
+
+point_health = Table(
+    "point_health",
+    metadata,
+    Column("contact_point_id", Uuid, primary_key=True),
+    Column("partner", Text, nullable=False),
+    Column("failing", Boolean, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("reason", Text),
+    _at("since_at", nullable=False),
+    _at("said_at", nullable=False),
+    Index("ix_point_health_partner", "partner"),
+)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPartner:
+    """A partner with all that it owns, and what its row counts."""
+
+    state: PartnerState
+    version: int
+    plan_asked: int
+    plan_version: int
+    plan_computed_at: datetime | None
+    plan_valid_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDeadlines:
+    """The network's table of deadlines; version 0 is a table that nobody has written."""
+
+    table: Mapping[Precedence, Deadlines]
+    version: int
+
+
+async def lock_network(tx: Transaction) -> None:
+    """Waits until no other transaction creates partners or changes deadlines."""
+    await tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _NETWORK_LOCK})
+
+
+async def load_partner(tx: Transaction, keys: KeyRing, code: str) -> StoredPartner | None:
+    """One partner whole, its row locked; None if there is none."""
+    return (await load_partners(tx, keys, [code])).get(PartnerCode(code))
+
+
+async def load_partners(tx: Transaction, keys: KeyRing, codes: Collection[str]) -> dict[PartnerCode, StoredPartner]:
+    """Those of these partners that exist, whole, their rows locked in the order of their codes."""
+    wanted = select(partners).where(partners.c.code == any_(_texts(codes))).order_by(partners.c.code)
+    return await _whole(tx, keys, (await tx.execute(wanted.with_for_update())).all())
+
+
+async def find_partner(tx: Transaction, keys: KeyRing, code: str) -> StoredPartner | None:
+    """One partner whole; None if there is none."""
+    found = (await tx.execute(select(partners).where(partners.c.code == code))).all()
+    return (await _whole(tx, keys, found)).get(PartnerCode(code))
+
+
+@dataclass(frozen=True, slots=True)
+class PartnerSummary:
+    """What everybody may know of a partner."""
+
+    partner: Partner
+    office: str | None
+    version: int
+
+
+async def find_summaries(tx: Transaction, *, after: str | None, limit: int) -> list[PartnerSummary]:
+    """Partners in the order of their codes, with the name of the first office of each."""
+    first_office = (
+        select(offices.c.name)
+        .where(offices.c.partner == partners.c.code)
+        .order_by(offices.c.place, offices.c.id)
+        .limit(1)
+        .scalar_subquery()
+    )
+    found = select(partners, first_office.label("office")).order_by(partners.c.code).limit(limit)
+    if after is not None:
+        found = found.where(partners.c.code > after)
+    return [PartnerSummary(_partner(row), row.office, row.version) for row in await tx.execute(found)]
+
+
+async def find_summary(tx: Transaction, code: str) -> PartnerSummary | None:
+    """What everybody may know of one partner."""
+    row = (await tx.execute(select(partners).where(partners.c.code == code))).first()
+    if row is None:
+        return None
+    first = select(offices.c.name).where(offices.c.partner == code).order_by(offices.c.place, offices.c.id).limit(1)
+    return PartnerSummary(_partner(row), (await tx.execute(first)).scalar_one_or_none(), row.version)
+
+
+async def find_deadlines(tx: Transaction) -> StoredDeadlines:
+    """The deadlines that were written, by precedence."""
+    rows = (await tx.execute(select(deadlines))).all()
+    table = {
+        Precedence(row.precedence): Deadlines(
+            acknowledge_within_seconds=row.acknowledge_within_seconds,
+            next_level_every_seconds=row.next_level_every_seconds,
+            unreached_after_seconds=row.unreached_after_seconds,
+            position_within_seconds=row.position_within_seconds,
+        )
+        for row in rows
+    }
+    return StoredDeadlines(table, max((row.version for row in rows), default=0))
+
+
+async def find_seeded(tx: Transaction, ids: Collection[UUID]) -> dict[UUID, str]:
+    """What network files have written, of those objects of these ids that they have written at all."""
+    wanted = select(seeded_hashes).where(seeded_hashes.c.id == any_(_uuids(ids)))
+    return {row.id: row.content_hash for row in await tx.execute(wanted)}
+
+
+async def find_client_partners(tx: Transaction, client_ids: Collection[str]) -> dict[str, PartnerCode]:
+    """Whose each of these client ids is."""
+    table = issued_credentials.c
+    wanted = select(table.client_id, table.partner).where(table.client_id == any_(_texts(client_ids)))
+    return {row.client_id: PartnerCode(row.partner) for row in await tx.execute(wanted)}
+
+
+async def find_taken_ids(tx: Transaction, ids: Collection[UUID]) -> set[UUID]:
+    """Those of these ids that something of any partner has."""
+    wanted = [
+        select(table.c.id).where(table.c.id == any_(_uuids(ids)))
+        for table in (offices, contacts, contact_points, rotas, overrides, endpoints)
+    ]
+    found: set[UUID] = set()
+    for statement in wanted:
+        found |= set((await tx.execute(statement)).scalars())
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A contact point or endpoint that fails."""
+
+    failures: int
+    reason: str | None
+    since_at: datetime
+
+
+async def find_failing(tx: Transaction, code: str) -> dict[UUID, Health]:
+    """The contact points and endpoints of a partner that fail now."""
+    table = point_health.c
+    wanted = select(point_health).where(table.partner == code, table.failing)
+    return {row.contact_point_id: Health(row.failures, row.reason, row.since_at) for row in await tx.execute(wanted)}
+
+
+async def _whole(tx: Transaction, keys: KeyRing, rows: Sequence[Any]) -> dict[PartnerCode, StoredPartner]:
+    codes = [row.code for row in rows]
+    if not codes:
+        return {}
+    points = await _by_partner(tx, contact_points, codes)
+    parts = {
+        table.name: await _by_partner(tx, table, codes)
+        for table in (offices, contacts, rotas, overrides, endpoints, issued_credentials)
+    }
+    found = (await tx.execute(select(policies).where(policies.c.partner == any_(_texts(codes))))).all()
+    levels = {row.partner: row.levels for row in found}
+    stored = {}
+    for row in rows:
+        code = row.code
+        own_points: dict[UUID, list[ContactPoint]] = defaultdict(list)
+        for point in points[code]:
+            own_points[point.owner_id].append(_point(keys, point))
+        own_overrides: dict[UUID, list[Override]] = defaultdict(list)
+        for override in parts["overrides"][code]:
+            own_overrides[override.rota_id].append(_override(override))
+        state = PartnerState(
+            partner=_partner(row),
+            offices=tuple(_office(part, own_points[part.id]) for part in parts["offices"][code]),
+            contacts=tuple(_contact(part, own_points[part.id]) for part in parts["contacts"][code]),
+            rotas=tuple(_rota(part, own_overrides[part.id]) for part in parts["rotas"][code]),
+            policy=_policy(levels.get(code, [])),
+            endpoints=tuple(_endpoint(keys, part) for part in parts["endpoints"][code]),
+            credentials=tuple(map(_credential, parts["issued_credentials"][code])),
+        )
+        stored[PartnerCode(code)] = StoredPartner(
+            state, row.version, row.plan_asked, row.plan_version, row.plan_computed_at, row.plan_valid_until
+        )
+    return stored
+
+
+async def _by_partner(tx: Transaction, table: Table, codes: Collection[str]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = defaultdict(list)
+    key = next(iter(table.primary_key.columns))
+    wanted = select(table).where(table.c.partner == any_(_texts(codes))).order_by(table.c.place, key)
+    for row in await tx.execute(wanted):
+        found[row.partner].append(row)
+    return found
+
+
+def _partner(row: Any) -> Partner:
+    return Partner(
+        code=PartnerCode(row.code),
+        name=row.name,
+        standing=Standing(row.standing),
+        time_zone=row.time_zone,
+        languages=tuple(row.languages),
+        iso3=row.iso3,
+        m49=row.m49,
+        active=row.active,
+    )
+
+
+def _point(keys: KeyRing, row: Any) -> ContactPoint:
+    return ContactPoint(
+        id=ContactPointId(row.id),
+        channel=ChannelName(row.channel),
+        address=keys.decrypt(row.encrypted_address, context=point_context(row.id)),
+        label=row.label,
+        verified_at=row.verified_at,
+        confirmed_at=row.confirmed_at,
+    )
+
+
+def _office(row: Any, points: Iterable[ContactPoint]) -> DutyOffice:
+    return DutyOffice(
+        id=OfficeId(row.id),
+        name=row.name,
+        switchboard=row.switchboard,
+        embassies=tuple((country, number) for country, number in row.embassies),
+        points=tuple(points),
+    )
+
+
+def _contact(row: Any, points: Iterable[ContactPoint]) -> Contact:
+    return Contact(ContactId(row.id), row.name, row.title, tuple(row.languages), tuple(points))
+
+
+def _rota(row: Any, laid_over: Iterable[Override]) -> Rota:
+    return Rota(RotaId(row.id), row.name, row.time_zone, tuple(map(_layer, row.layers)), tuple(laid_over))
+
+
+def _layer(kept: Mapping[str, Any]) -> Layer:
+    return Layer(
+        id=LayerId(UUID(kept["id"])),
+        name=kept["name"],
+        rotation=Rotation(Frequency(kept["rotation"]["frequency"]), kept["rotation"]["every"]),
+        participants=tuple(ContactId(UUID(participant)) for participant in kept["participants"]),
+        starts_on=date.fromisoformat(kept["starts_on"]),
+        hand_over_time=time.fromisoformat(kept["hand_over_time"]),
+        ends_on=date.fromisoformat(kept["ends_on"]) if kept["ends_on"] is not None else None,
+    )
+
+
+def _override(row: Any) -> Override:
+    contact_id = ContactId(row.contact_id) if row.contact_id is not None else None
+    return Override(OverrideId(row.id), contact_id, row.start_at, row.end_at)
+
+
+def _policy(levels: Iterable[Mapping[str, Any]]) -> EscalationPolicy:
+    return EscalationPolicy(
+        tuple(
+            Level(
+                tuple(Target(TargetKind(target["kind"]), UUID(target["id"])) for target in level["targets"]),
+                level["wait_seconds"],
+            )
+            for level in levels
+        )
+    )
+
+
+def _endpoint(keys: KeyRing, row: Any) -> Endpoint:
+    return Endpoint(
+        id=EndpointId(row.id),
+        url=keys.decrypt(row.encrypted_url, context=point_context(row.id)),
+        description=row.description,
+        created_at=row.created_at,
+    )
+
+
+def _credential(row: Any) -> Credential:
+    return Credential(
+        client_id=row.client_id,
+        kind=CredentialKind(row.kind),
+        name=row.name,
+        roles=tuple(Role(role) for role in row.roles),
+        contact_id=ContactId(row.contact_id) if row.contact_id is not None else None,
+        secret_sha256=row.secret_sha256,
+        revoked_at=row.revoked_at,
+        version=row.version,
+    )
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+async def save_partner(
+    tx: Transaction, keys: KeyRing, partner: Partner, changed: Iterable[Changed], *, now: datetime
+) -> int:
+    """Writes what changed of one partner, counts its version up and asks for a new duty plan; returns the version.
+
+    The caller holds the partner's row, or the network's lock if it is a new one.
+    """
+    values = {
+        "code": partner.code,
+        "name": partner.name,
+        "standing": partner.standing.value,
+        "time_zone": partner.time_zone,
+        "languages": list(partner.languages),
+        "iso3": partner.iso3,
+        "m49": partner.m49,
+        "active": partner.active,
+        "changed_at": now,
+        "plan_due_at": now,
+    }
+    counted = {"version": partners.c.version + 1, "plan_asked": partners.c.plan_asked + 1}
+    written = await tx.execute(
+        insert(partners)
+        .values(**values, version=1, plan_asked=1, plan_version=0, plan_failures=0)
+        .on_conflict_do_update(index_elements=["code"], set_={**values, **counted})
+        .returning(partners.c.version)
+    )
+    version = int(written.scalar_one())
+    by_type: dict[type, list[Changed]] = defaultdict(list)
+    for one in changed:
+        by_type[one.type].append(one)
+    for kind, (table, row_of) in _WRITTEN.items():
+        await _write(tx, table, by_type.get(kind, []), partner.code, partial(row_of, keys))
+    for one in by_type.get(EscalationPolicy, []):
+        assert one.after is not None, "a policy is replaced and never removed"
+        levels = plain(one.after.value.levels) if isinstance(one.after.value, EscalationPolicy) else []
+        kept = insert(policies).values(partner=partner.code, levels=levels)
+        await tx.execute(kept.on_conflict_do_update(index_elements=["partner"], set_={"levels": levels}))
+    return version
+
+
+async def _write(
+    tx: Transaction,
+    table: Table,
+    changed: Sequence[Changed],
+    partner: str,
+    row_of: Callable[[Placed], dict[str, Any]],
+) -> None:
+    key = next(iter(table.primary_key.columns))
+    rows = [{**row_of(one.after), "partner": partner, "place": one.after.place} for one in changed if one.after]
+    if rows:
+        statement = insert(table)
+        replaced = {name: statement.excluded[name] for name in rows[0] if name != key.name}
+        await tx.execute(statement.on_conflict_do_update(index_elements=[key.name], set_=replaced), rows)
+    removed = [one.id for one in changed if one.after is None]
+    if removed:
+        await tx.execute(delete(table).where(key == any_(_uuids(removed)), table.c.partner == partner))
+        if table in (contact_points, endpoints):
+            await tx.execute(delete(point_health).where(point_health.c.contact_point_id == any_(_uuids(removed))))
+
+
+def _office_row(_keys: KeyRing, placed: Placed) -> dict[str, Any]:
+    office = placed.value
+    assert isinstance(office, DutyOffice)
+    return {
+        "id": office.id,
+        "name": office.name,
+        "switchboard": office.switchboard,
+        "embassies": plain(office.embassies),
+    }
+
+
+def _contact_row(_keys: KeyRing, placed: Placed) -> dict[str, Any]:
+    contact = placed.value
+    assert isinstance(contact, Contact)
+    return {"id": contact.id, "name": contact.name, "title": contact.title, "languages": list(contact.languages)}
+
+
+def _point_row(keys: KeyRing, placed: Placed) -> dict[str, Any]:
+    point = placed.value
+    assert isinstance(point, ContactPoint)
+    return {
+        "id": point.id,
+        "owner_id": placed.owner_id,
+        "channel": point.channel.value,
+        "encrypted_address": keys.encrypt(point.address, context=point_context(point.id)),
+        "label": point.label,
+        "verified_at": point.verified_at,
+        "confirmed_at": point.confirmed_at,
+    }
+
+
+def _rota_row(_keys: KeyRing, placed: Placed) -> dict[str, Any]:
+    rota = placed.value
+    assert isinstance(rota, Rota)
+    return {"id": rota.id, "name": rota.name, "time_zone": rota.time_zone, "layers": plain(rota.layers)}
+
+
+def _override_row(_keys: KeyRing, placed: Placed) -> dict[str, Any]:
+    override = placed.value
+    assert isinstance(override, Override)
+    return {
+        "id": override.id,
+        "rota_id": placed.owner_id,
+        "contact_id": override.contact_id,
+        "start_at": override.start_at,
+        "end_at": override.end_at,
+    }
+
+
+def _endpoint_row(keys: KeyRing, placed: Placed) -> dict[str, Any]:
+    endpoint = placed.value
+    assert isinstance(endpoint, Endpoint)
+    return {
+        "id": endpoint.id,
+        "encrypted_url": keys.encrypt(endpoint.url, context=point_context(endpoint.id)),
+        "description": endpoint.description,
+        "created_at": endpoint.created_at,
+    }
+
+
+def _credential_row(_keys: KeyRing, placed: Placed) -> dict[str, Any]:
+    credential = placed.value
+    assert isinstance(credential, Credential)
+    return {
+        "client_id": credential.client_id,
+        "kind": credential.kind.value,
+        "name": credential.name,
+        "roles": [role.value for role in credential.roles],
+        "contact_id": credential.contact_id,
+        "secret_sha256": credential.secret_sha256,
+        "revoked_at": credential.revoked_at,
+        "version": credential.version,
+    }
+
+
+_WRITTEN: Mapping[type, tuple[Table, Callable[[KeyRing, Placed], dict[str, Any]]]] = {
+    DutyOffice: (offices, _office_row),
+    Contact: (contacts, _contact_row),
+    ContactPoint: (contact_points, _point_row),
+    Rota: (rotas, _rota_row),
+    Override: (overrides, _override_row),
+    Endpoint: (endpoints, _endpoint_row),
+    Credential: (issued_credentials, _credential_row),
+}
+
+
+async def save_deadlines(
+    tx: Transaction, table: Mapping[Precedence, Deadlines], *, version: int, now: datetime
+) -> None:
+    """Writes these deadlines as one version and asks for a new duty plan of every partner."""
+    rows = [
+        {"precedence": precedence.value, **given.model_dump(), "version": version}
+        for precedence, given in table.items()
+    ]
+    statement = insert(deadlines)
+    replaced = {name: statement.excluded[name] for name in rows[0] if name != "precedence"}
+    await tx.execute(statement.on_conflict_do_update(index_elements=["precedence"], set_=replaced), rows)
+    await tx.execute(update(partners).values(plan_asked=partners.c.plan_asked + 1, plan_due_at=now))
+
+
+async def save_seeded(tx: Transaction, hashes: Mapping[UUID, str]) -> None:
+    """Remembers what a network file has written."""
+    if hashes:
+        rows = [{"id": key, "content_hash": content_hash} for key, content_hash in hashes.items()]
+        statement = insert(seeded_hashes)
+        replaced = {"content_hash": statement.excluded.content_hash}
+        await tx.execute(statement.on_conflict_do_update(index_elements=["id"], set_=replaced), rows)
+
+
+async def save_health(
+    tx: Transaction, point_id: UUID, partner: str, health: Health, *, failing: bool, said_at: datetime
+) -> bool:
+    """Keeps what escalation says of a contact point or endpoint of this partner; False if something newer is known.
+
+    A point that the partner does not have (any more) is passed over.
+    """
+    for table in (contact_points, endpoints):
+        known = select(table.c.id).where(table.c.id == point_id, table.c.partner == partner)
+        if (await tx.execute(known)).first() is not None:
+            break
+    else:
+        return False
+    values = {
+        "failing": failing,
+        "failures": health.failures,
+        "reason": health.reason,
+        "since_at": health.since_at,
+        "said_at": said_at,
+    }
+    said = insert(point_health).values(contact_point_id=point_id, partner=partner, **values)
+    written = await tx.execute(
+        said.on_conflict_do_update(
+            index_elements=["contact_point_id"], set_=values, where=point_health.c.said_at < said_at
+        ).returning(point_health.c.contact_point_id)
+    )
+    return written.first() is not None
+
+
+# --- duty plans -------------------------------------------------------------------------------------------------------
+
+
+async def find_plans_due(tx: Transaction, *, now: datetime, limit: int) -> list[PartnerCode]:
+    """Partners whose duty plan is due, the longest waiting first."""
+    due = select(partners.c.code).where(partners.c.plan_due_at <= now)
+    found = await tx.execute(due.order_by(partners.c.plan_due_at, partners.c.code).limit(limit))
+    return [PartnerCode(code) for code in found.scalars()]
+
+
+async def find_next_plan_at(tx: Transaction) -> datetime | None:
+    """When the next duty plan falls due; None without partners."""
+    found: datetime | None = (await tx.execute(select(func.min(partners.c.plan_due_at)))).scalar_one()
+    return found
+
+
+async def load_unchanged(tx: Transaction, code: str, *, plan_asked: int, plan_version: int) -> bool:
+    """Locks the partner's row and says whether nothing has asked for or published another plan meanwhile.
+
+    False also if somebody else holds the row: whoever that is changes it.
+    """
+    table = partners.c
+    wanted = select(table.code).where(
+        table.code == code, table.plan_asked == plan_asked, table.plan_version == plan_version
+    )
+    return (await tx.execute(wanted.with_for_update(skip_locked=True))).first() is not None
+
+
+async def save_plan(
+    tx: Transaction, code: str, *, plan_version: int, computed_at: datetime, valid_until: datetime, due_at: datetime
+) -> None:
+    """The partner's duty plan was published; the next one is due at `due_at`."""
+    await tx.execute(
+        update(partners)
+        .where(partners.c.code == code)
+        .values(
+            plan_version=plan_version,
+            plan_computed_at=computed_at,
+            plan_valid_until=valid_until,
+            plan_due_at=due_at,
+            plan_failures=0,
+        )
+    )
+
+
+async def save_plan_failure(tx: Transaction, code: str, *, due_at: datetime) -> None:
+    """The partner's duty plan could not be computed; the old one holds, and it is tried again at `due_at`."""
+    table = partners.c
+    await tx.execute(
+        update(partners)
+        .where(table.code == code)
+        .values(plan_failures=table.plan_failures + 1, plan_due_at=func.greatest(table.plan_due_at, due_at))
+    )
+
+
+async def find_plan_troubles(tx: Transaction, *, now: datetime, ahead: timedelta) -> tuple[list[str], list[str]]:
+    """Codes of the partners whose plan failed, and of those whose plan ends less than `ahead` from now."""
+    table = partners.c
+    failed = await tx.execute(select(table.code).where(table.plan_failures > 0).order_by(table.code))
+    ending = await tx.execute(
+        select(table.code)
+        .where(func.coalesce(table.plan_valid_until, table.changed_at + timedelta(days=14)) < now + ahead)
+        .order_by(table.code)
+    )
+    return list(failed.scalars()), list(ending.scalars())
+
+
+def _texts(values: Collection[str]) -> Any:
+    """Texts as one array parameter: however many there are, the statement stays the same."""
+    return bindparam(None, sorted(values), type_=ARRAY(Text), unique=True)
+
+
+def _uuids(values: Collection[UUID]) -> Any:
+    return bindparam(None, sorted(values), type_=ARRAY(Uuid), unique=True)

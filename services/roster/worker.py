@@ -1,0 +1,186 @@
+"""Work that takes long, in processes of its own: reading network files, computing shifts and duty plans.
+
+The cast: `Worker` is one process that is started when it is first needed. `read_network_file`, `compute_plan`,
+`compute_shifts` and `compute_on_call` are what it can be asked for; they are pure and so give the same anywhere.
+
+The promise: no deadline of this process waits for a rota or for a hostile file. A task ends within its seconds and the
+process within its memory, whatever it was given; a process that dies is replaced, and one whose parent dies ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from types import FrameType
+from typing import Any, TypeVar
+from uuid import UUID
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+from services.roster import network, publication, schedule
+from services.roster.domain import PartnerState
+from services.roster.network import NetworkFile, NetworkFileError, Problem
+from services.roster.schedule import Rota, Shift
+from shared.contracts import Deadlines, DutyPlanPublished, Precedence
+from shared.errors import Invalid, Unavailable
+from shared.keys import point_context, seal
+
+T = TypeVar("T")
+
+READ_SECONDS_MAX = 10.0
+"""A network file of the greatest size takes about two; one that takes this long was made to."""
+
+COMPUTE_SECONDS_MAX = 10.0
+QUEUE_SECONDS_MAX = 20.0
+"""How long a caller waits for its turn and its result."""
+
+MEMORY_BYTES_MAX = 2 * 1024**3
+
+
+class Worker:
+    """One process for one kind of work. Tasks wait in line; a task that was given up still ends by its own limit."""
+
+    def __init__(self) -> None:
+        self._executor: ProcessPoolExecutor | None = None
+
+    async def run(self, seconds_max: float, function: Callable[..., T], *args: Any) -> T:
+        """What the function returns; raises what it raises, `TimeoutError` if it takes longer than `seconds_max`.
+
+        Raises `Unavailable` if the process died or is busy.
+        """
+        executor = self._executor
+        if executor is None:
+            # A process of its own start: a forked one would inherit sockets, threads and locks.
+            executor = self._executor = ProcessPoolExecutor(
+                max_workers=1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
+            )
+        try:
+            submitted = await asyncio.to_thread(executor.submit, _limited, seconds_max, function, *args)
+            async with asyncio.timeout(QUEUE_SECONDS_MAX):
+                outcome = await asyncio.wrap_future(submitted)
+        except BrokenProcessPool:
+            if self._executor is executor:
+                self._executor = None
+            raise Unavailable("the work was interrupted; try again", code="worker_lost") from None
+        except TimeoutError:
+            raise Unavailable("others are being worked for; try again", code="worker_busy") from None
+        if outcome is _OUT_OF_TIME:
+            raise TimeoutError
+        return outcome  # type: ignore[no-any-return]
+
+    async def warm(self) -> None:
+        """Starts the process ahead of the first task."""
+        await self.run(COMPUTE_SECONDS_MAX, schedule.is_zone, "UTC")
+
+    async def stop(self) -> None:
+        """Ends the process after the task that it is at."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            await asyncio.to_thread(executor.shutdown, cancel_futures=True)
+
+
+_OUT_OF_TIME = "out of time"
+
+
+class _OutOfTime(BaseException):
+    """The task's seconds are over. No `Exception`, so that nothing that the task calls takes it for one of its own."""
+
+
+def _begin() -> None:
+    """What the process does first: it leaves Ctrl-C to its parent, ends with it, and bounds its memory."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, _on_alarm)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(0)
+
+
+def _on_alarm(_signal: int, _frame: FrameType | None) -> None:
+    raise _OutOfTime
+
+
+def _limited(seconds_max: float, function: Callable[..., Any], *args: Any) -> Any:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds_max)
+        try:
+            return function(*args)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except _OutOfTime:
+        return _OUT_OF_TIME
+
+
+# --- what it can be asked for -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a network file is refused: `NetworkFileError` in a form that travels between processes."""
+
+    problems: tuple[Problem, ...]
+    omitted: int
+
+
+def read_network_file(text: str, filename: str, allow_http: bool) -> NetworkFile | Refusal:  # noqa: FBT001
+    """The file, or all that is wrong with it."""
+    try:
+        return network.parse(text, filename, allow_http=allow_http)
+    except NetworkFileError as error:
+        return Refusal(error.problems, error.omitted)
+    except MemoryError:
+        return Refusal((Problem(filename, 1, "", "needs too much memory to be read; split it by partner"),), 0)
+
+
+def compute_plan(
+    state: PartnerState,
+    deadlines: Mapping[Precedence, Deadlines],
+    plan_version: int,
+    now: datetime,
+    sealing_key: bytes,
+) -> DutyPlanPublished:
+    """The duty plan, every address sealed for the holder of the private half of `sealing_key`."""
+    public_key = X25519PublicKey.from_public_bytes(sealing_key)
+
+    def seal_address(point_id: UUID, address: str) -> str:
+        return seal(public_key, address, context=point_context(point_id))
+
+    return publication.duty_plan(state, deadlines, plan_version=plan_version, now=now, seal=seal_address)
+
+
+def compute_shifts(rotas: Sequence[Rota], from_at: datetime, to_at: datetime) -> list[tuple[Shift, ...]]:
+    """The shifts of each rota in a window."""
+    return [schedule.shifts(rota, from_at, to_at) for rota in rotas]
+
+
+def compute_on_call(rotas: Sequence[Rota], at: datetime) -> list[Shift | None]:
+    """Who is on call in each rota at an instant."""
+    return [schedule.on_call(rota, at) for rota in rotas]
+
+
+async def read(worker: Worker, text: str, filename: str, *, allow_http: bool) -> NetworkFile:
+    """The checked network file; raises `NetworkFileError`, and `Invalid` for one that takes too long to read."""
+    try:
+        found = await worker.run(READ_SECONDS_MAX, read_network_file, text, filename, allow_http)
+    except TimeoutError:
+        detail = f"The network file takes longer than {READ_SECONDS_MAX:g} s to read; split it by partner."
+        raise Invalid(detail, code="network_file_too_costly") from None
+    if isinstance(found, Refusal):
+        raise NetworkFileError(found.problems, found.omitted)
+    return found
