@@ -1,0 +1,157 @@
+"""The `redphone` command: what it can do, and where each part is written.
+
+    running       up · serve · deploy · demo · doctor · docs        redphone/up.py, demo.py, doctor.py, documents.py
+    setting up    network apply · token · webhook listen            redphone/network.py, answers.py, listen.py
+    an alert      alert raise|release|update|cancel|close|…         redphone/alerts.py, watch.py
+    answering     acknowledge · position · board · on-call          redphone/answers.py, on_call.py, watch.py
+
+What serves is imported only by the commands that serve, so that the others start quickly.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from redphone import alerts, answers, documents, listen, network, on_call
+from redphone.commands import blocks
+from redphone.output import Output
+
+EXIT_CODES = (
+    "Exit codes: 0 done · 1 refused · 2 wrong command line · 3 no answer · 4 not authorised · 5 not everybody "
+    "acknowledged (alert watch --until-acknowledged) · 6 something is wrong (doctor) · 7 cannot start or go on "
+    "(up, serve, deploy)"
+)
+
+app = typer.Typer(
+    name="redphone",
+    help="The emergency line between governments: an alert reaches every addressed partner and is acknowledged, or "
+    "escalates.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class ServiceChoice(StrEnum):
+    """The services that run by themselves."""
+
+    ALERTING = "alerting"
+    ROSTER = "roster"
+    ESCALATION = "escalation"
+
+
+HostOption = Annotated[
+    str | None, typer.Option("--host", help="Address to listen on [REDPHONE_HOST, else 127.0.0.1].", show_default=False)
+]
+PortOption = Annotated[
+    int | None,
+    typer.Option(
+        "--port", min=0, max=65535, help="Port; 0 takes a free one [REDPHONE_PORT, else 8000].", show_default=False
+    ),
+]
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+@blocks
+def up(
+    output: Output,
+    *,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir", help="Where everything is kept [REDPHONE_DATA_DIR, else ./.redphone].", show_default=False
+        ),
+    ] = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    network_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--network", help="A network file to bring in on the first start.", metavar="FILE", show_default=False
+        ),
+    ] = None,
+    development: Annotated[
+        bool, typer.Option("--development", help="Webhooks may go to this machine, over http. Never in production.")
+    ] = False,
+) -> None:
+    """Runs the whole system on this machine: PostgreSQL, NATS and the three services, on one address.
+
+    With REDPHONE_DATABASE_URL and REDPHONE_NATS_URL it uses those servers instead of its own.
+
+    For example:
+
+        redphone up --network network/rdn.toml
+    """
+    from redphone import up as running  # noqa: PLC0415 - see above
+
+    options = running.UpOptions(data_dir=data_dir, host=host, port=port, network=network_file, development=development)
+    running.run(running.up(options, output))
+
+
+@app.command()
+@blocks
+def serve(
+    output: Output,
+    service: Annotated[ServiceChoice, typer.Argument(help="Which service.")],
+    host: HostOption = None,
+    port: PortOption = None,
+) -> None:
+    """Runs one service, as production does; any number of replicas. Run redphone deploy before.
+
+    For example:
+
+        REDPHONE_DATABASE_URL=postgresql://… REDPHONE_NATS_URL=nats://… redphone serve escalation --port 8003
+    """
+    from redphone import up as running  # noqa: PLC0415 - see above
+
+    running.run(running.serve(service.value, host=host, port=port, output=output))
+
+
+@app.command()
+@blocks
+def deploy(
+    output: Output,
+    services: Annotated[list[ServiceChoice] | None, typer.Argument(help="Which services; by default all.")] = None,
+) -> None:
+    """Brings databases (migrations), streams and consumers to this version, and ends. May be repeated.
+
+    Needs the database's owner: REDPHONE_<SERVICE>_OWNER_DATABASE_URL. redphone up does this by itself.
+
+    For example:
+
+        redphone deploy && redphone serve alerting
+    """
+    from redphone import up as running  # noqa: PLC0415 - see above
+
+    names: list[Literal["alerting", "roster", "escalation"]] = [
+        choice.value for choice in services or list(ServiceChoice)
+    ]
+    running.run(running.deploy_all(names, output))
+
+
+app.command("docs")(documents.docs)
+
+# --- setting up, alerts, answering ------------------------------------------------------------------------------------
+
+app.add_typer(network.app, name="network")
+app.add_typer(listen.app, name="webhook")
+app.add_typer(alerts.app, name="alert")
+app.command("acknowledge")(answers.acknowledge)
+app.command("position")(answers.position)
+app.command("board")(answers.board)
+app.command("on-call")(on_call.on_call)
+app.command("token")(answers.token)
+
+
+def main() -> None:
+    """The console script."""
+    app()
