@@ -1,0 +1,55 @@
+"""The command: `python -m bench fanout | sustained | timers`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import orjson
+import structlog
+import typer
+import uvloop
+from rich.console import Console
+
+from bench import report
+from bench.fanout import fanout
+
+app = typer.Typer(
+    help="Measures Red Phone as production runs it: real servers that write to disk, one process per service.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object in place of a table.")]
+OwnSinkOption = Annotated[bool, typer.Option(help="Use the built-in sink also where nginx is installed.")]
+
+
+def _measure(title: str, measuring: Coroutine[Any, Any, dict[str, Any]], *, as_json: bool) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    result = uvloop.run(measuring)
+    if as_json:
+        print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
+        return
+    rows = [(name.replace("_", " "), value) for name, value in result.items() if name != "each_run"]
+    Console().print(report.table(title, rows))
+
+
+def _progress(text: str) -> None:
+    Console(stderr=True).print(text, style="dim", highlight=False)
+
+
+@app.command("fanout")
+def fanout_command(
+    partners: Annotated[int, typer.Option(min=1, max=1000, help="How many partners, with one endpoint each.")] = 200,
+    alerts: Annotated[int, typer.Option(min=1, help="Measured alerts per run, after the warm-up.")] = 10,
+    runs: Annotated[int, typer.Option(min=1, help="Runs on fresh servers; the medians over them are printed.")] = 1,
+    own_sink: OwnSinkOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """From POST to 202 and to the first and last webhook, beside a bare loop and Alertmanager."""
+    measuring = fanout(partners, alerts=alerts, runs=runs, own_sink=own_sink, progress=_progress)
+    _measure(f"Fan-out to {partners} partners", measuring, as_json=as_json)
+
+
+if __name__ == "__main__":
+    app()

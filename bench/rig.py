@@ -1,0 +1,260 @@
+"""What a benchmark stands on: real servers that write to disk, one process per service, partners, and a raiser.
+
+The promise: the build-up is production's. PostgreSQL syncs every commit and NATS every message; each service is a
+process of its own; the address guard is on, with loopback allowed since that is where the sink is; everything is
+recorded. Nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+from pyreqwest.client import Client, ClientBuilder
+
+from bench import network, sinks
+from bench.processes import Process, ProcessFailed
+from redphone.local import LocalServers, ServerUrls
+from shared import migrate
+from shared.broker import ensure_streams
+from shared.bus import NatsBus
+from shared.clock import SystemClock
+from shared.ids import Ids
+from shared.keys import KeyRing
+from shared.outbox import wrap
+from shared.events import Cause
+from shared.security import new_secret
+from shared.settings import SERVICES
+
+PATH = "/redphone"
+OFFICE_PATH = "/office"
+READY_SECONDS_MAX = 30.0
+LOAD_SECONDS_MAX = 60.0
+PUBLISH_BATCH = 200
+TOKEN_SECONDS = 600
+QUIET_SECONDS = 0.3
+HEADLINE = "Kabul: evacuation of people at risk before the airport closes"
+DESCRIPTION = (
+    "The government has fallen and crowds press towards the airport. Embassies tell their citizens to shelter in place"
+    " until they are called. Three convoys wait at the ministry; the road to the northern gate is open from 04:00 to"
+    " 06:00 local time. Overflight permission is being arranged with the neighbouring states."
+)
+INSTRUCTION = "Say how many seats and visas you can offer in the coming 72 hours, and who speaks for you on the ground."
+
+
+class Refused(RuntimeError):
+    """The service answered a request of the benchmark with something else than expected."""
+
+
+@dataclass
+class Raiser:
+    """The officer who raises alerts, over one warm connection."""
+
+    client: Client
+    url: str
+    secret: str
+    to: list[str]
+    _token: str = ""
+    _until: float = 0.0
+
+    async def raise_alert(self) -> tuple[UUID, float, float]:
+        """Releases one alert to every partner: its id, when the request was sent (Unix seconds), and how long the
+        answer took (seconds).
+        """
+        token = await self.token()
+        body = {
+            "headline": HEADLINE,
+            "description": DESCRIPTION,
+            "instruction": INSTRUCTION,
+            "countries": ["AFG"],
+            "to": self.to,
+            "precedence": "PRIORITY",
+            "self_release_reason": "alone on duty",
+        }
+        request = (
+            self.client.post(f"{self.url}/v1/alerts")
+            .headers({"authorization": f"Bearer {token}", "idempotency-key": str(uuid4())})
+            .body_json(body)
+            .build()
+        )
+        sent_at, begun = time.time(), time.perf_counter()
+        answer = await request.send()
+        took = time.perf_counter() - begun
+        if answer.status != 202:
+            raise Refused(f"alerting answered {answer.status}: {await answer.text()}")
+        return UUID((await answer.json())["id"]), sent_at, took
+
+    async def token(self) -> str:
+        """A token that is good for some minutes more."""
+        if time.monotonic() > self._until:
+            body = {"client_id": network.CLIENT_ID, "client_secret": self.secret}
+            answer = await self.client.post(f"{self.url}/v1/tokens").body_json(body).build().send()
+            if answer.status != 200:
+                raise Refused(f"alerting gave no token: {answer.status} {await answer.text()}")
+            self._token, self._until = (await answer.json())["access_token"], time.monotonic() + TOKEN_SECONDS
+        return self._token
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Everything, running."""
+
+    directory: Path
+    urls: ServerUrls
+    keys: KeyRing
+    sink: sinks.Sink
+    services: Mapping[str, Process]
+    partners: Sequence[network.Partner]
+    raiser: Raiser
+    escalation_database: asyncpg.Connection[Any]
+
+    @property
+    def endpoints(self) -> int:
+        """How many webhooks one alert means."""
+        return sum(len(partner.urls) for partner in self.partners)
+
+    def check(self) -> None:
+        """Raises `ProcessFailed` if any process has ended."""
+        for process in (*self.services.values(), self.sink.process):
+            process.check()
+
+    async def quiet(self) -> None:
+        """Waits until every page has been sent and recorded, and everything has had time to settle."""
+        while await self.escalation_database.fetchval(
+            "SELECT count(*) FROM pages WHERE state IN ('due', 'leased')"
+        ) or await self.escalation_database.fetchval("SELECT count(*) FROM outbox WHERE position IS NULL"):
+            self.check()
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(QUIET_SECONDS)
+
+
+def available_services() -> list[str]:
+    """The services that can be built."""
+    return [name for name in SERVICES if importlib.util.find_spec(f"services.{name}.app") is not None]
+
+
+@asynccontextmanager
+async def rig(endpoints: int, *, own_sink: bool = False) -> AsyncIterator[Rig]:
+    """Starts everything for so many endpoints, and ends it again."""
+    directory = Path(tempfile.mkdtemp(prefix="redphone-bench-"))
+    async with AsyncExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        servers = LocalServers(directory / "data")
+        urls = await servers.start()
+        stack.push_async_callback(servers.stop)
+        sink = await sinks.start_sink(directory / "sink", endpoints, own=own_sink)
+        stack.callback(sink.process.stop)
+        keys = KeyRing.generate()
+        keys.save(directory / "keys.json")
+        names = available_services()
+        await _deploy(names, urls)
+        ports = dict(zip(names, sinks.free_ports(len(names)), strict=True))
+        environment = _environment(directory, urls, ports)
+        processes = {name: _start(name, ports[name], environment, directory) for name in names}
+        for process in processes.values():
+            stack.callback(process.stop)
+        client = ClientBuilder().no_proxy().build()
+        stack.push_async_callback(client.close)
+        for name, process in processes.items():
+            await _until_ready(client, process, ports[name])
+        database = await asyncpg.connect(urls.database_urls["escalation"])
+        stack.push_async_callback(database.close)
+        partners = network.partners(sink.urls(PATH), sink.urls(OFFICE_PATH))
+        secret = new_secret()
+        await _load(partners, keys, secret, urls)
+        raiser = Raiser(client, f"http://127.0.0.1:{ports['alerting']}", secret, [p.code for p in partners])
+        running = Rig(directory, urls, keys, sink, processes, partners, raiser, database)
+        await asyncio.sleep(QUIET_SECONDS)
+        running.check()
+        yield running
+        running.check()
+
+
+async def _deploy(names: Sequence[str], urls: ServerUrls) -> None:
+    for name in names:
+        await migrate.upgrade(name, urls.owner_urls[name])
+    consumes = {
+        name: list(importlib.import_module(f"services.{name}.handlers").SUBSCRIPTIONS) for name in names
+    }
+    await ensure_streams([urls.nats_url], consumes)
+
+
+def _environment(directory: Path, urls: ServerUrls, ports: Mapping[str, int]) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("REDPHONE_")}
+    environment |= {f"REDPHONE_{name.upper()}_DATABASE_URL": url for name, url in urls.database_urls.items()}
+    environment |= {f"REDPHONE_FEED_{name.upper()}_URL": f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    return environment | {
+        "REDPHONE_NATS_URL": urls.nats_url,
+        "REDPHONE_KEYS_FILE": str(directory / "keys.json"),
+        "REDPHONE_PUBLIC_URL": "https://redphone.example",
+        "REDPHONE_DEVELOPMENT": "true",
+        "REDPHONE_LOG_JSON": "true",
+    }
+
+
+def _start(name: str, port: int, environment: Mapping[str, str], directory: Path) -> Process:
+    return Process.start(
+        name,
+        [sys.executable, "-m", "bench.serving", name],
+        directory / f"{name}.log",
+        environment={**environment, "REDPHONE_PORT": str(port)},
+    )
+
+
+async def _until_ready(client: Client, process: Process, port: int) -> None:
+    await process.until_listening(port)
+    deadline = time.monotonic() + READY_SECONDS_MAX
+    while (answer := await client.get(f"http://127.0.0.1:{port}/readyz").build().send()).status != 200:
+        process.check()
+        if time.monotonic() > deadline:
+            raise ProcessFailed(f"{process.name} does not become ready: {await answer.text()}")
+        await asyncio.sleep(0.1)
+
+
+async def _load(listed: Sequence[network.Partner], keys: KeyRing, secret: str, urls: ServerUrls) -> None:
+    """Publishes the partners as roster does, and waits until both other services keep them."""
+    clock = SystemClock()
+    ids = Ids(clock.now)
+    bus = NatsBus([urls.nats_url], service="roster", clock=clock)
+    await bus.start()
+    try:
+        messages = wrap(
+            network.events(listed, keys, secret, datetime.now(UTC)),
+            cause=Cause(correlation_id=ids.new()),
+            ids=ids,
+            now=clock.now(),
+        )
+        for start in range(0, len(messages), PUBLISH_BATCH):
+            batch = messages[start : start + PUBLISH_BATCH]
+            if len(await bus.publish(batch, timeout_seconds=10)) != len(batch):
+                raise Refused("the broker did not confirm the partners")
+    finally:
+        await bus.stop()
+    wanted = {
+        "alerting": ("SELECT count(*) FROM partners", len(listed) + 1),
+        "escalation": ("SELECT count(*) FROM duty_plans", len(listed)),
+    }
+    deadline = time.monotonic() + LOAD_SECONDS_MAX
+    for service, (query, count) in wanted.items():
+        connection = await asyncpg.connect(urls.database_urls[service])
+        try:
+            while await connection.fetchval(query) < count:
+                if time.monotonic() > deadline:
+                    raise Refused(f"{service} did not take all partners")
+                await asyncio.sleep(0.05)
+        finally:
+            await connection.close()
