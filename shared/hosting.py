@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import httpx
 import uvicorn
@@ -70,7 +70,9 @@ def host(services: Sequence[Service], *, title: str = "Red Phone", routers: Sequ
         lifespan=lifespan,
     )
     app.state.closing = [service.deps.streams.close for service in services]
-    app.state.failed = asyncio.Event()
+    app.state.failed = False
+    app.state.ended = asyncio.Event()
+    app.state.stop = app.state.ended.set
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     for service in services:
         service.feed_through(transport, [other.name for other in services])
@@ -84,16 +86,31 @@ async def _start_all(services: Sequence[Service]) -> None:
 def _report_start(app: FastAPI, task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("service.start_failed", error=type(error).__name__, exc_info=error)
-        app.state.failed.set()
+        app.state.failed = True
+        app.state.stop()
 
 
 class _Server(uvicorn.Server):
-    """Ends open streams at the first signal, because the server waits for them before it stops."""
+    """Ends open streams first, because the server waits for them, and returns after a signal in place of raising it
+    again, so that whoever called can clean up.
+    """
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        for close in getattr(self.config.app.state, "closing", ()):  # type: ignore[union-attr]
-            close()
+        self.end_streams()
         super().handle_exit(sig, frame)
+
+    def end_streams(self) -> None:
+        """Ends what would otherwise stay open for ever."""
+        for close in cast("FastAPI", self.config.app).state.closing:
+            close()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            try:
+                yield
+            finally:
+                self._captured_signals.clear()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -117,7 +134,7 @@ def address_of(listening: socket.socket) -> str:
 
 
 async def serve(app: FastAPI, listening: socket.socket) -> None:
-    """Serves until SIGTERM or SIGINT: open requests have three seconds to end, streams end at once.
+    """Serves until SIGTERM, SIGINT or `app.state.stop()`: open requests have three seconds to end, streams end at once.
 
     Raises `RuntimeError` when a service could not start for a reason that waiting does not mend.
     """
@@ -133,17 +150,18 @@ async def serve(app: FastAPI, listening: socket.socket) -> None:
     server = _Server(config)
     log.info("process.listening", address=address_of(listening))
 
-    async def give_up() -> None:
-        await app.state.failed.wait()
+    async def end() -> None:
+        await app.state.ended.wait()
+        server.end_streams()
         server.should_exit = True
 
-    giving_up = asyncio.create_task(give_up())
+    ending = asyncio.create_task(end())
     try:
         await server.serve(sockets=[listening])
     finally:
-        giving_up.cancel()
+        ending.cancel()
         listening.close()
-    if app.state.failed.is_set():
+    if app.state.failed:
         raise RuntimeError("a service could not start; the log says why")
 
 
