@@ -21,6 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from types import FrameType
 from typing import Any, TypeVar
 from uuid import UUID
@@ -74,7 +75,7 @@ class Worker:
             raise Unavailable("the work was interrupted; try again", code="worker_lost") from None
         except TimeoutError:
             raise Unavailable("others are being worked for; try again", code="worker_busy") from None
-        if outcome is _OUT_OF_TIME:
+        if outcome is _End.OUT_OF_TIME:
             raise TimeoutError
         return outcome  # type: ignore[no-any-return]
 
@@ -89,7 +90,10 @@ class Worker:
             await asyncio.to_thread(executor.shutdown, cancel_futures=True)
 
 
-_OUT_OF_TIME = "out of time"
+class _End(Enum):
+    """How a task ended that gave no result."""
+
+    OUT_OF_TIME = "out_of_time"
 
 
 class _OutOfTime(BaseException):
@@ -124,7 +128,7 @@ def _limited(seconds_max: float, function: Callable[..., Any], *args: Any) -> An
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
     except _OutOfTime:
-        return _OUT_OF_TIME
+        return _End.OUT_OF_TIME
 
 
 # --- what it can be asked for -----------------------------------------------------------------------------------------
@@ -138,7 +142,7 @@ class Refusal:
     omitted: int
 
 
-def read_network_file(text: str, filename: str, allow_http: bool) -> NetworkFile | Refusal:  # noqa: FBT001
+def read_network_file(text: str, filename: str, allow_http: bool) -> NetworkFile | Refusal:
     """The file, or all that is wrong with it."""
     try:
         return network.parse(text, filename, allow_http=allow_http)
