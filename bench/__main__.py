@@ -14,6 +14,8 @@ from rich.console import Console
 
 from bench import report
 from bench.fanout import fanout
+from bench.sustained import sustained
+from bench.timers import timers
 
 app = typer.Typer(
     help="Measures Red Phone as production runs it: real servers that write to disk, one process per service.",
@@ -49,6 +51,27 @@ def fanout_command(
     """From POST to 202 and to the first and last webhook, beside a bare loop and Alertmanager."""
     measuring = fanout(partners, alerts=alerts, runs=runs, own_sink=own_sink, progress=_progress)
     _measure(f"Fan-out to {partners} partners", measuring, as_json=as_json)
+
+
+@app.command("sustained")
+def sustained_command(
+    seconds: Annotated[float, typer.Option(min=1, help="How long alerts are raised.")] = 30.0,
+    own_sink: OwnSinkOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Alerts per second that the whole chain holds, with ten partners each, and the growth of memory."""
+    _measure("Sustained rate", sustained(seconds, own_sink=own_sink, progress=_progress), as_json=as_json)
+
+
+@app.command("timers")
+def timers_command(
+    escalations: Annotated[int, typer.Option(min=1, help="How many are open.")] = 10_000,
+    due: Annotated[int, typer.Option(min=1, help="How many of them fall due at the same instant.")] = 1_000,
+    own_sink: OwnSinkOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """How late deadlines fire when many fall due together."""
+    _measure("Lateness of deadlines", timers(escalations, due, own_sink=own_sink, progress=_progress), as_json=as_json)
 
 
 if __name__ == "__main__":

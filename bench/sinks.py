@@ -78,6 +78,10 @@ class Arrivals:
         """When each request on the path came, in the order of arrival."""
         return sorted(at for at, _port in self._times[path])
 
+    def count(self, path: str) -> int:
+        """How many requests have been read on the path."""
+        return len(self._times[path])
+
     def forget(self) -> None:
         """Starts counting afresh."""
         self.read()
