@@ -92,11 +92,9 @@ class Loop:
                 self.failures = 0
             except asyncio.CancelledError:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a loop never ends by itself; it is reported
                 self.failures += 1
-                log.warning(
-                    "loop.failed", loop=self.name, failures=self.failures, error=type(error).__name__, exc_info=True
-                )
+                self._report(error)
                 await self._pause(min(FAILURE_PAUSE_SECONDS_MAX, 0.1 * 2 ** min(self.failures, 6)))
                 continue
             self.passes += 1
@@ -111,12 +109,16 @@ class Loop:
             return await self._interval_seconds()
         except Unavailable:
             return 0.2
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as above
             self.failures += 1
-            log.warning(
-                "loop.failed", loop=self.name, failures=self.failures, error=type(error).__name__, exc_info=True
-            )
+            self._report(error)
             return self._longest_seconds
+
+    def _report(self, error: Exception) -> None:
+        # What does not answer is no bug: it needs no trace, and every loop would write one every few seconds.
+        trace = not isinstance(error, Unavailable)
+        kind = type(error).__name__
+        log.warning("loop.failed", loop=self.name, failures=self.failures, error=kind, exc_info=trace)
 
     async def _pause(self, seconds: float) -> None:
         try:

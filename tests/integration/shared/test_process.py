@@ -333,6 +333,7 @@ async def test_signal_ends_it_in_order(deployment: Deployment) -> None:
     assert not service.started
 
 
+@pytest.mark.logs_error("bus.unreachable")
 async def test_servers_restart_delays_and_loses_nothing(tmp_path: Path) -> None:
     """While PostgreSQL and NATS are away the process lives and is not ready; then it does what was committed before."""
     servers = LocalServers(tmp_path / "data", fsync=False, sync_always=False)
