@@ -36,6 +36,9 @@ from shared.contracts import (
 from shared.events import REGISTRY, parse
 from shared.web import UtcDateTime
 
+NOBODY = ""
+"""Whose eyes an observer reads with: the raiser's own observers learn no names either."""
+
 Position = Annotated[list[float], Field(min_length=2, max_length=2, description="[longitude, latitude]")]
 
 
@@ -311,7 +314,8 @@ def _entry_data(entry: Entry, granted: Access, viewer: Viewer) -> dict[str, Any]
     if entry.type not in REGISTRY:
         data: dict[str, Any] = orjson.loads(entry.body)
         return data
-    event = parse(entry.type, entry.body.encode()).for_viewer(viewer.partner)
+    reads_as = viewer.partner if viewer.reads_for_partner or viewer.is_secretariat else NOBODY
+    event = parse(entry.type, entry.body.encode()).for_viewer(reads_as)
     data = event.model_dump(mode="json")
     if granted < Access.TEXT and isinstance(event, (AlertReleased, AlertEnded)):
         data |= {name: None for name in ("info", "note") if name in data} | {"withheld": True}

@@ -108,6 +108,7 @@ class Rig:
     bus: Recorder
     news: News
     url: str
+    _app: Any = None
 
     def call(self, principal: Principal, *, key: str | None = None, sha256: str = "0" * 64) -> Call:
         """A request of somebody, with or without an Idempotency-Key."""
@@ -132,9 +133,11 @@ class Rig:
 
     def app(self) -> Any:
         """The application as one process serves it."""
-        return build_app(
-            "alerting", [api.router(self.deps, self.news)], service="alerting", clock=self.clock, ids=self.deps.ids
-        )
+        if self._app is None:
+            self._app = build_app(
+                "alerting", [api.router(self.deps, self.news)], service="alerting", clock=self.clock, ids=self.deps.ids
+            )
+        return self._app
 
     async def rows(self, sql: str, **values: Any) -> list[Any]:
         """What a query finds."""
