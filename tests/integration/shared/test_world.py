@@ -25,7 +25,7 @@ async def ended(world: World) -> AlertEnded:
 
 async def test_event_crosses_by_the_bus(cluster: Cluster, tmp_path: Path) -> None:
     """What alerting has published is in escalation's inbox once the world has settled."""
-    async with world(cluster, tmp_path) as all_of_it:
+    async with world(cluster, tmp_path, services=("alerting", "escalation")) as all_of_it:
         (message,) = await all_of_it.publish("alerting", await ended(all_of_it))
         await all_of_it.settle()
         inbox = await all_of_it.rows("escalation", "SELECT message_id FROM inbox")
@@ -34,7 +34,7 @@ async def test_event_crosses_by_the_bus(cluster: Cluster, tmp_path: Path) -> Non
 
 async def test_event_crosses_without_the_bus(cluster: Cluster, tmp_path: Path) -> None:
     """With the broker away the same event arrives by the feed within two seconds, and only once when it is back."""
-    async with world(cluster, tmp_path) as all_of_it:
+    async with world(cluster, tmp_path, services=("alerting", "escalation")) as all_of_it:
         all_of_it.broker.down = True
         (message,) = await all_of_it.publish("alerting", await ended(all_of_it))
         await all_of_it.fast_forward(2)
@@ -48,7 +48,7 @@ async def test_event_crosses_without_the_bus(cluster: Cluster, tmp_path: Path) -
 
 async def test_fast_forward_ends_where_it_was_told(cluster: Cluster, tmp_path: Path) -> None:
     """However many stops there are on the way, the clock has moved by what was asked."""
-    async with world(cluster, tmp_path) as all_of_it:
+    async with world(cluster, tmp_path, services=("alerting", "escalation")) as all_of_it:
         before = all_of_it.clock.now()
         await all_of_it.fast_forward(185)
         assert all_of_it.clock.now() == before + timedelta(seconds=185)
@@ -56,7 +56,7 @@ async def test_fast_forward_ends_where_it_was_told(cluster: Cluster, tmp_path: P
 
 async def test_officer_is_known_to_every_service(cluster: Cluster, tmp_path: Path) -> None:
     """A person of a partner may read each service's feed with one token."""
-    async with world(cluster, tmp_path) as all_of_it:
+    async with world(cluster, tmp_path, services=("alerting", "escalation")) as all_of_it:
         headers = await all_of_it.officer("NL")
         for service in all_of_it.services:
             answer = await all_of_it.http.get(f"/v1/feed/{service}", headers=headers)
