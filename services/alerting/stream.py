@@ -10,7 +10,7 @@ whoever comes back with the id of the last event misses nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from services.alerting import store, views
 from services.alerting.store import Head
@@ -64,7 +64,7 @@ def place_of(event_id: str) -> Head:
     return Head(epoch, position)
 
 
-async def follow(database: Database, news: News, viewer: Viewer, after: Head) -> AsyncIterator[StreamEvent]:
+async def follow(database: Database, news: News, viewer: Viewer, after: Head) -> AsyncGenerator[StreamEvent]:
     """All that the viewer may see after a place, for ever."""
     while True:
         changed = news.changed()

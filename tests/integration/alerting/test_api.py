@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ import httpx
 import pytest
 from openapi_spec_validator import validate
 
-from services.alerting import handlers, stream
+from services.alerting import handlers, store, stream
 from services.alerting.cap import MEDIA_TYPE as CAP
 from services.alerting.content import HEADLINE_CHARACTERS_MAX
 from services.alerting.stream import place_of
@@ -30,6 +30,7 @@ from shared.contracts import (
     Tlp,
 )
 from shared.errors import Invalid
+from shared.paging import encode_cursor
 from shared.security import Principal
 from shared.streams import StreamEvent
 from tests.support.alerting_rig import KABUL, ROLES, Rig, person
@@ -644,10 +645,10 @@ async def test_crisis_is_opened_listed_and_moved_on(rig: Rig) -> None:
 # --- stream -----------------------------------------------------------------------------------------------------------
 
 
-async def following(rig: Rig, who: Principal, after: str | None = None) -> AsyncIterator[StreamEvent]:
+async def following(rig: Rig, who: Principal, after: str | None = None) -> AsyncGenerator[StreamEvent]:
     """What somebody's stream would send."""
     async with rig.deps.database.transaction() as tx:
-        begin = await stream.store.head(tx) if after is None else place_of(after)
+        begin = await store.head(tx) if after is None else place_of(after)
     return stream.follow(rig.deps.database, rig.news, Viewer(who.partner, who.roles), begin)
 
 
@@ -689,7 +690,7 @@ async def test_stream_over_http_begins_at_once(rig: Rig) -> None:
     """The route answers with an event stream and sends what comes after the id that was given."""
     await released(rig)
     await rig.news.run_once()
-    async with aclosing(await following(rig, OFFICER, after=stream.encode_cursor(0, 0))) as source:
+    async with aclosing(await following(rig, OFFICER, after=encode_cursor(0, 0))) as source:
         first = await anext(source)
     token = rig.client(OFFICER).headers["authorization"]
     sent: list[dict[str, Any]] = []
@@ -716,7 +717,7 @@ async def test_stream_over_http_begins_at_once(rig: Rig) -> None:
         "root_path": "",
         "client": ("127.0.0.1", 1),
         "server": ("redphone.test", 80),
-        "headers": [(b"authorization", token.encode()), (b"last-event-id", stream.encode_cursor(0, 0).encode())],
+        "headers": [(b"authorization", token.encode()), (b"last-event-id", encode_cursor(0, 0).encode())],
     }
     await rig.app()(scope, receive, send)
     assert sent[0]["status"] == 200

@@ -465,6 +465,10 @@ def sample(event: type[Any], alert_id: UUID) -> Any:
         if name.endswith("_at") and field.is_required() and name != "next_due_at"
     }
     actor = contracts.Actor(subject="us-senior", partner="US", name="S. Contact")
+    reasons: dict[type[Any], Any] = {
+        contracts.LevelRaised: contracts.LevelReason.RELEASED,
+        contracts.EscalationsEnded: contracts.EndReason.CLOSED,
+    }
     known: dict[str, Any] = {
         "alert_id": alert_id,
         "root_alert_id": alert_id,
@@ -476,10 +480,7 @@ def sample(event: type[Any], alert_id: UUID) -> Any:
         "channel": contracts.ChannelName.WEBHOOK,
         "told": ("duty office",) if event is contracts.LevelRaised else "duty office",
         "level": 1,
-        "reason": {
-            contracts.LevelRaised: contracts.LevelReason.RELEASED,
-            contracts.EscalationsEnded: contracts.EndReason.CLOSED,
-        }.get(event, "timed out"),
+        "reason": reasons.get(event, "timed out"),
         "next_due_at": None,
         "acknowledged_by": actor,
         "taken_by": actor,

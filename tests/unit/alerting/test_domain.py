@@ -652,6 +652,7 @@ def test_chain_never_loses_anybody_nor_restarts_a_clock(steps: list[tuple[str, s
 def test_any_proposal_is_refused_cleanly_or_releasable(proposal: Proposal) -> None:
     """Whatever is asked for either becomes a draft that a second person can release, or is rejected with its fields."""
     rejected: Rejected | None = None
+    alert: Alert | None = None
     try:
         alert = domain.draft(
             proposal,
@@ -664,7 +665,8 @@ def test_any_proposal_is_refused_cleanly_or_releasable(proposal: Proposal) -> No
         )
     except Rejected as refusal:
         rejected = refusal
-    if rejected is not None:
+    if alert is None:
+        assert rejected is not None
         assert rejected.errors
         return
     event = domain.released_event(released(alert))
