@@ -453,7 +453,7 @@ app.command("watch")(watch.watch_alert)
 async def send_stored(
     session: Session, path: str, body: Mapping[str, Any], *, with_id: bool, cap: str | None = None
 ) -> dict[str, Any]:
-    """Sends a creating request that is stored before it leaves, and repeated by the same command if it got no answer."""
+    """Sends a request that is stored before it leaves; the same command repeats it if it got no answer."""
     client = session.client
     target = [session.connection.url, session.connection.client_id or "", path]
     stored = files.store_request(
@@ -473,7 +473,7 @@ async def send_stored(
                 failed.what,
                 details=[
                     *failed.details,
-                    "Whether it was stored is not known. Type the same command again: it is safe.",
+                    "Whether it was stored is not known; the same command again is safe.",
                 ],
                 exit_code=failed.exit_code,
                 code=failed.code,

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from redphone import alerts, answers, documents, listen, network, on_call
+from redphone import alerts, answers, doctor, documents, listen, network, on_call
 from redphone.commands import blocks
 from redphone.output import Output
 
@@ -138,6 +138,38 @@ def deploy(
     running.run(running.deploy_all(names, output))
 
 
+class Crisis(StrEnum):
+    """The crises that can be played."""
+
+    AFGHANISTAN = "afghanistan"
+    DERNA = "derna"
+    GAZA = "gaza"
+    SUDAN = "sudan"
+
+
+@app.command()
+@blocks
+def demo(
+    output: Output,
+    *,
+    crisis: Annotated[Crisis, typer.Option("--crisis", help="Which crisis to play.")] = Crisis.AFGHANISTAN,
+    quick: Annotated[bool, typer.Option("--quick", help="With the shortest deadlines.")] = False,
+    stay: Annotated[bool, typer.Option("--open", help="Keep it running afterwards, to look around.")] = False,
+) -> None:
+    """Plays a real crisis on a throw-away directory: ten partners that answer, answer late, fail, or stay silent.
+
+    Exit code 0 only if every partner ended as it should.
+
+    For example:
+
+        redphone demo --crisis derna
+    """
+    from redphone import demo as playing  # noqa: PLC0415 - see above
+
+    playing.run(playing.DemoOptions(crisis=crisis.value, stay=stay, quick=quick), output)
+
+
+app.command("doctor")(doctor.doctor)
 app.command("docs")(documents.docs)
 
 # --- setting up, alerts, answering ------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from shared.keys import KEY_FILE_NAME, KeyRing, KeysUnusable
 
 URL_DEFAULT = "http://127.0.0.1:8000"
 TIMEOUT_SECONDS = 15.0
+PROBE_SECONDS = 5.0
 TRIES_MAX = 4
 FIRST_PAUSE_SECONDS = 0.3
 PAUSE_SECONDS_MAX = 2.0
@@ -181,6 +182,13 @@ class Client:
         """The same for what anybody may read: nobody signs in for it."""
         return (await self._answer("GET", path, signed=False)).json()
 
+    async def probe(self, path: str) -> httpx.Response:
+        """Whatever the address answers, a refusal too; `Failed` if nobody does."""
+        try:
+            return await self._http.get(path, timeout=PROBE_SECONDS)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise self._nobody(error) from None
+
     async def get_raw(self, path: str, *, accept: str = "application/json", **query: Any) -> httpx.Response:
         """The answer itself."""
         params = {name: value for name, value in query.items() if value is not None}
@@ -199,11 +207,18 @@ class Client:
         return found
 
     async def post(
-        self, path: str, body: object = None, *, key: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        body: object = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> Any:
         """Sends JSON, or bytes with their Content-Type in `headers`; with a key it is repeated after trouble."""
         sent = dict(headers or {}) | ({"Idempotency-Key": key} if key is not None else {})
-        content = {"content": body} if isinstance(body, bytes) else {"json": body}
+        content: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
+        content["timeout"] = timeout_seconds
         answer = await self._answer("POST", path, headers=sent, repeatable=key is not None, **content)
         return answer.json()
 
@@ -296,11 +311,11 @@ class Client:
             for wrong in problem.get("errors", [])
             if not (wrong.get("detail") == detail and len(problem["errors"]) == 1 and not wrong.get("field"))
         ]
+        if status >= 500 and "instance" in problem:
+            detail += f" ({problem['instance']})"
         title = str(problem.get("title", "Refused"))
         remedy = await self._remedy(str(problem.get("type", "")))
         shown = [detail] if detail and detail != title and not _repeats(detail, problem) else []
-        if status >= 500 and "instance" in problem:
-            remedy += f" ({problem['instance']})"
         return Failed(
             f"{title} ({code}).",
             details=[*shown, *details, *([f"What to do: {remedy}"] if remedy else [])],

@@ -158,7 +158,7 @@ def store_request(
 ) -> StoredRequest:
     """Stores a request before it is sent, or finds one of the same content that got no answer in the last hour.
 
-    `target` says where to and as whom; `key` is a new id for the Idempotency-Key and, if `with_id`, for what is created.
+    `target` says where to and as whom; `key` is a new id for the Idempotency-Key and, if `with_id`, for what is made.
     """
     content = orjson.dumps([list(target), body], option=orjson.OPT_SORT_KEYS)
     path = _unanswered(environment) / f"{hashlib.sha256(content).hexdigest()[:32]}.json"

@@ -141,8 +141,9 @@ class Receiver:
 
     def _tell(self, message_id: str, kind: str, message: Mapping[str, Any], times: int) -> None:
         if self.session.output.as_json:
-            line = {"event": "received", "webhook_id": message_id, "times": times, "message": message}
-            self.session.output.json(line)
+            self.session.output.json(
+                {"event": "received", "webhook_id": message_id, "times": times, "message": message}
+            )
             return
         data = message["data"]
         alert = data.get("alert") or {}
@@ -181,7 +182,7 @@ async def _read(receive: Receive) -> bytes | None:
         message = await receive()
         if message["type"] != "http.request":
             return None
-        body += message.get("body", b"")
+        body += bytes(message.get("body", b""))
         if len(body) > BODY_BYTES_MAX:
             return None
         if not message.get("more_body"):

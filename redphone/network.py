@@ -6,10 +6,11 @@ each with file, line and key, and then nothing has been applied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 from rich.text import Text
@@ -17,7 +18,7 @@ from rich.text import Text
 from redphone import files
 from redphone.client import Client
 from redphone.commands import Session, calls
-from redphone.exits import Exit, Failed
+from redphone.exits import Failed
 from redphone.files import SavedCredential
 from redphone.output import clean, grid_of, state
 
@@ -40,12 +41,12 @@ class Applied:
         return [
             SavedCredential(
                 client_id=entry["client_id"],
-                client_secret=entry["client_secret"],
+                client_secret=entry["secret"],
                 partner=entry.get("partner") or "",
                 name=entry.get("name") or "",
                 roles=tuple(entry.get("roles") or ()),
             )
-            for entry in self.answer["credentials"]
+            for entry in self.answer["secrets"]
         ]
 
     def items(self, outcome: str) -> list[Mapping[str, Any]]:
@@ -63,13 +64,95 @@ OUTCOMES = ("created", "updated", "unchanged", "left_alone")
 
 
 async def send_network(client: Client, text: str, file_name: str, *, dry_run: bool = False) -> Applied:
-    """Applies a network file; `Failed` names every mistake. With `dry_run` nothing is written and no secret made."""
-    query = "?dry_run=true" if dry_run else ""
-    answer = await client.post(
-        f"/v1/network{query}",
-        text.encode(),
-        key=client.new_key(),
-        headers={"Content-Type": MEDIA_TYPE},
-        timeout_seconds=APPLY_SECONDS_MAX,
-    )
+    """Applies a network file; `Failed` names every mistake. With `dry_run` nothing is written and no secret made.
+
+    Sent once: an answer that is lost takes the new secrets with it, and a second try would only hide that.
+    """
+    query = urlencode({"filename": file_name} | ({"dry_run": "true"} if dry_run else {}))
+    try:
+        answer = await client.post(
+            f"/v1/network?{query}",
+            text.encode(),
+            headers={"Content-Type": MEDIA_TYPE},
+            timeout_seconds=APPLY_SECONDS_MAX,
+        )
+    except Failed as failed:
+        raise _mistakes(failed, file_name) from None
     return Applied(answer)
+
+
+@app.callback()
+def network() -> None:
+    """Bring partners, people, rotas and credentials in from a file."""
+
+
+@app.command("apply")
+@calls
+async def apply_network(
+    session: Session,
+    file: Annotated[Path, typer.Argument(help="The network file, TOML.", show_default=False)],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Keep new secrets in this file, mode 0600.", metavar="FILE")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--all", help="Also name what stays as it is.")] = False,
+) -> None:
+    """Creates what is missing and updates what nobody has edited since; deletes nothing. Twice changes nothing.
+
+    On the installation's own machine the key file in the data directory is enough; elsewhere use --as. New secrets are
+    shown this once: with --save they go to a file instead of the screen.
+
+    For example:
+
+        redphone network apply network/rdn.toml --dry-run
+    """
+    text = files.read_text(file)
+    if save is not None and not dry_run:
+        files.load_credentials(save)  # a file that cannot be added to is better found out before the secrets are made
+    session.client.be_administrator()
+    applied = await send_network(session.client, text, file.name, dry_run=dry_run)
+    if save is not None and applied.secrets:
+        files.save_credentials(save, applied.secrets)
+    _show(session, applied, dry_run=dry_run, save=save, verbose=verbose)
+
+
+def _show(session: Session, applied: Applied, *, dry_run: bool, save: Path | None, verbose: bool) -> None:
+    output = session.output
+    if output.as_json:
+        answer = dict(applied.answer) | {"dry_run": dry_run}
+        if save is not None:
+            answer["secrets"] = [{"client_id": secret.client_id} for secret in applied.secrets]
+        output.json(answer)
+        return
+    shown = [outcome for outcome in OUTCOMES if verbose or outcome != "unchanged"]
+    grid = grid_of(["Partner", "What", "Key", "Outcome"])
+    for outcome in shown:
+        for item in applied.items(outcome):
+            said = state(outcome.replace("_", " "))
+            if item.get("detail"):
+                said = Text.assemble(said, f"\n{item['detail']}")
+            grid.add_row(item.get("partner") or "–", item["kind"].replace("_", " "), clean(item["key"]), said)
+    if grid.row_count:
+        output.show(grid)
+    output.show(Text(f"{'Would be: ' if dry_run else ''}{applied.sentence}.", style="bold"))
+    if save is not None and applied.secrets:
+        output.show(Text(f"{len(applied.secrets)} new secrets are in {save}, and nowhere else."))
+    elif applied.secrets:
+        output.show(Text("\nNew credentials. Their secrets are shown this once: keep them now.", style="bold yellow"))
+        for secret in applied.secrets:
+            roles = ", ".join(role.replace("_", " ") for role in secret.roles)
+            output.show(Text.assemble((secret.client_id, "bold"), f"  {secret.name} · {roles}"))
+            output.console.print(Text(f"  {secret.client_secret}"), soft_wrap=True)
+
+
+def _mistakes(failed: Failed, file_name: str) -> Failed:
+    """The same refusal, with the mistakes under the name that the file has here."""
+    if failed.code != "network_file_invalid":
+        return failed
+    return Failed(
+        f"{file_name} has mistakes. Nothing was applied.",
+        details=failed.details,
+        exit_code=failed.exit_code,
+        code=failed.code,
+    )

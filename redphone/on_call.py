@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from redphone.commands import Session, calls
+from redphone.output import clean, instant
 
 
 @calls
@@ -17,9 +20,36 @@ async def on_call(
         str | None, typer.Option("--at", help="Another instant: 2021-08-15T03:00:00Z.", metavar="INSTANT")
     ] = None,
 ) -> None:
-    """Shows who is on call.
+    """Shows who is paged first and who next, by office and role; names are shown to their own government.
 
     For example:
 
         redphone on-call CA --at 2021-08-15T03:00:00Z
     """
+    codes = [partner.upper()] if partner else [each["code"] for each in await session.client.items("/v1/partners")]
+    found = [await session.client.get(f"/v1/partners/{code}/on-call", at=at) for code in codes]
+    rows = [row for view in found for row in _rows(session, view)]
+    session.output.table(["", "Level", "Who", "Office", "Until"], rows, items=found, empty="There are no partners yet.")
+
+
+def _rows(session: Session, view: Mapping[str, Any]) -> Iterator[tuple[Text | str, ...]]:
+    """One row for each target; the partner's code stands in its first row only."""
+    now = session.clock.now()
+    code = Text(str(view["partner"]), style="bold")
+    if not view["levels"]:
+        yield code, "", Text("nobody: no escalation policy", style="bold red"), "", ""
+    shown = False
+    for level in view["levels"]:
+        for target in level["targets"]:
+            until = instant(target["until_at"], now=now) if target.get("until_at") else ""
+            yield "" if shown else code, str(level["level"]), _who(target), target.get("office") or "", until
+            shown = True
+
+
+def _who(target: Mapping[str, Any]) -> Text:
+    if target.get("nobody"):
+        return Text("nobody: a gap in the rota", style="bold red")
+    if target["kind"] == "office":
+        return Text("the duty office")
+    title = target.get("title") or "contact"
+    return clean(f"{target['name']}, {title}" if target.get("name") else title)

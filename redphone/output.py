@@ -54,7 +54,9 @@ class Output:
         self.as_json = as_json
         terminal = sys.stdout.isatty()
         self.console = Console(highlight=False, markup=False, width=None if terminal else PLAIN_WIDTH)
-        self.errors = Console(stderr=True, highlight=False, markup=False)
+        self.errors = Console(
+            stderr=True, highlight=False, markup=False, width=None if sys.stderr.isatty() else PLAIN_WIDTH
+        )
 
     @property
     def is_live(self) -> bool:

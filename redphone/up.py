@@ -24,7 +24,7 @@ from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from redphone import files
-from redphone.client import URL_DEFAULT
+from redphone.client import URL_DEFAULT, Client, Connection
 from redphone.exits import Exit, Failed
 from redphone.installation import Installation, build_services, complete, deploy, installation
 from redphone.local import LocalServerError, ServerUrls, given_servers
@@ -40,7 +40,6 @@ from shared.security import administrator, issue_token
 from shared.settings import DATA_DIR_DEFAULT, ServiceName, Settings, SettingsWrong, load
 
 START_POLL_SECONDS = 0.05
-PARTNERS_COUNTED_MAX = 100
 
 
 # --- what all three share ---------------------------------------------------------------------------------------------
@@ -190,7 +189,7 @@ async def up(options: UpOptions, output: Output) -> None:
     async def announce(running: Installation) -> None:
         while not running.started:
             await running.clock.sleep(START_POLL_SECONDS)
-        async with _local_client(running, address) as client:
+        async with local_client(running, address) as client:
             await _report(client, running, address, network=network, output=output)
 
     output.note("Starting PostgreSQL, NATS and the services …")
@@ -201,19 +200,19 @@ async def up(options: UpOptions, output: Output) -> None:
     output.say(f"Stopped. The data stays in {settings.data_dir.resolve()}.", event="stopped")
 
 
-def _local_client(running: Installation, address: str) -> httpx.AsyncClient:
+def local_client(running: Installation, address: str) -> Client:
     """Calls the application in this process, as the administrator of this machine."""
     token = issue_token(running.keys, administrator("redphone up"), now=running.clock.now(), token_id=running.ids.new())
-    return httpx.AsyncClient(
+    return Client(
+        Connection(url=address, token=token),
+        clock=running.clock,
+        ids=running.ids,
         transport=httpx.ASGITransport(app=running.app),
-        base_url=address,
-        headers={"Authorization": f"Bearer {token}"},
-        timeout=60,
     )
 
 
 async def _report(
-    client: httpx.AsyncClient,
+    client: Client,
     running: Installation,
     address: str,
     *,
@@ -258,14 +257,8 @@ async def _report(
     output.show(shown)
 
 
-async def _partner_count(client: httpx.AsyncClient) -> int:
-    answer = await client.get("/v1/partners", params={"limit": PARTNERS_COUNTED_MAX})
-    if not answer.is_success:
-        raise Failed(
-            f"Roster answered {answer.status_code} to its own installation; its log says why.",
-            exit_code=Exit.NOT_RUNNING,
-        )
-    return len(answer.json()["items"])
+async def _partner_count(client: Client) -> int:
+    return len(await client.items("/v1/partners"))
 
 
 def _servers(urls: ServerUrls) -> str:

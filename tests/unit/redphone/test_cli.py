@@ -1,0 +1,412 @@
+"""The command line against a canned server on loopback: what is asked for, what is said, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import typer
+from typer.main import get_command
+from typer.testing import CliRunner, Result
+
+from redphone import files
+from redphone.cli import app
+from redphone.exits import Exit, Failed
+
+ALERT_ID = "01900000-0000-7000-8000-000000000001"
+ALERT: dict[str, Any] = {
+    "id": ALERT_ID,
+    "reference": "RP-CA-2026-0001",
+    "state": "draft",
+    "precedence": "FLASH",
+    "msg_type": "Alert",
+    "to": ["US", "GB"],
+    "for_information": [],
+    "info": [{"language": "en", "headline": "Kabul"}],
+}
+PARTNERS = [
+    {"code": "CA", "standing": "member", "active": True},
+    {"code": "US", "standing": "member", "active": True},
+    {"code": "BR", "standing": "participating", "active": True},
+    {"code": "XR", "standing": "secretariat", "active": True},
+]
+TOKEN = "e30.eyJwYXJ0bmVyIjoiQ0EifQ.c2ln"  # {} . {"partner":"CA"} . sig
+RAISE = ["alert", "raise", "Kabul", "--countries", "AFG", "--to", "US,GB", "--precedence", "FLASH"]
+
+
+@dataclass
+class Canned:
+    """A server that answers what a test puts into `answers`, and remembers what it was asked."""
+
+    url: str = ""
+    answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    asked: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+
+    def sent_to(self, call: str) -> list[tuple[dict[str, str], bytes]]:
+        """Headers and bodies of the requests to `METHOD /path`."""
+        return [(headers, body) for asked, headers, body in self.asked if asked == call]
+
+
+@pytest.fixture
+def server() -> Iterator[Canned]:
+    """The canned server, which gives everybody a token."""
+    canned = Canned(answers={"POST /v1/tokens": (200, {"access_token": TOKEN, "partner": "CA"})})
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            call = f"{self.command} {self.path.partition('?')[0]}"
+            canned.asked.append((call, dict(self.headers.items()), body))
+            status, said = canned.answers.get(call, (404, problem("not_found", 404, "there is no such thing")))
+            content = json.dumps(said).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = answer  # noqa: N815 - names that the library asks for
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    canned.url = f"http://127.0.0.1:{httpd.server_address[1]}"
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield canned
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def run(server: Canned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs the command with a credential from the environment and a state directory of its own."""
+    for name in ("REDPHONE_TOKEN", "REDPHONE_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("REDPHONE_URL", server.url)
+    monkeypatch.setenv("REDPHONE_CLIENT_ID", "ca-duty")
+    monkeypatch.setenv("REDPHONE_CLIENT_SECRET", "rps_very-secret")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("redphone.client.FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(app, list(arguments))
+
+    return invoke
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def problem(code: str, status: int, detail: str, errors: list[dict[str, str]] | None = None) -> dict[str, Any]:
+    """A refusal as the services write it."""
+    return {
+        "type": f"/problems/{code}",
+        "title": f"Title of {code}",
+        "status": status,
+        "detail": detail,
+        "instance": "urn:uuid:0",
+        "code": code,
+        "errors": errors or [],
+    }
+
+
+def commands(group: typer.core.TyperGroup, *path: str) -> Iterator[tuple[str, ...]]:
+    """All commands, as the words that name them."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, *path, name)  # type: ignore[arg-type]
+        else:
+            yield (*path, name)
+
+
+ALL = sorted(commands(get_command(app)))  # type: ignore[arg-type]
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_command_of_the_issue_exists() -> None:
+    """The command line has the commands that people were promised."""
+    names = {" ".join(words) for words in ALL}
+    assert names >= {
+        *("up", "serve", "deploy", "demo", "network apply", "acknowledge", "position", "board", "on-call", "token"),
+        *(f"alert {verb}" for verb in ("raise", "release", "update", "cancel", "close", "show", "list", "watch")),
+        *("webhook listen", "doctor", "docs"),
+    }
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_every_help_text_has_an_example_and_json(words: tuple[str, ...]) -> None:
+    """Each command explains itself with an example and can speak JSON."""
+    result = CliRunner().invoke(app, [*words, "--help"], terminal_width=80)
+    assert result.exit_code == 0
+    assert "For example:" in result.stdout
+    assert "redphone" in result.stdout.split("For example:")[1] or "curl" in result.stdout
+    assert "--json" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_the_exit_codes_are_documented() -> None:
+    """Every exit code that a script can see stands in the help text."""
+    shown = re.sub(r"\s+", " ", CliRunner().invoke(app, ["--help"]).stdout)
+    assert all(f"{int(code)} " in shown.partition("Exit codes:")[2] for code in Exit)
+
+
+# --- raising ----------------------------------------------------------------------------------------------------------
+
+
+def test_raise_needs_four_things_only(server: Canned, run: Callable[..., Result]) -> None:
+    """Headline, countries, partners and precedence are enough; id and key are made by the command, and are the same."""
+    server.answers["POST /v1/alerts"] = (201, ALERT)
+    result = run(*RAISE)
+    assert result.exit_code == 0, result.output
+    [(headers, body)] = server.sent_to("POST /v1/alerts")
+    sent = json.loads(body)
+    assert UUID(sent.pop("id")).version == 7
+    assert UUID(headers["Idempotency-Key"]).version == 7
+    assert sent == {"headline": "Kabul", "countries": ["AFG"], "to": ["US", "GB"], "precedence": "FLASH"}
+    assert "RP-CA-2026-0001" in result.stdout
+    assert "redphone alert release RP-CA-2026-0001 --precedence FLASH" in result.stdout
+
+
+def test_to_all_means_all_but_oneself_and_the_secretariat(server: Canned, run: Callable[..., Result]) -> None:
+    """`--to all` addresses every partner but the raiser, the secretariat and those who are only told."""
+    server.answers["POST /v1/alerts"] = (201, ALERT)
+    server.answers["GET /v1/partners"] = (200, {"items": PARTNERS, "next_cursor": None})
+    run("alert", "raise", "Kabul", "--countries", "AFG", "--to", "all", "--precedence", "flash")
+    run(*RAISE[:3], "--countries", "AFG", "--to", "all", "--for-information", "br", "--precedence", "FLASH")
+    everybody, told = [json.loads(body)["to"] for _, body in server.sent_to("POST /v1/alerts")]
+    assert everybody == ["US", "BR"]
+    assert told == ["US"]
+
+
+def test_a_raise_without_an_answer_is_repeated_with_the_same_id(server: Canned, run: Callable[..., Result]) -> None:
+    """When the answer is lost, the same command sends the same id and key; after an answer it is a new alert."""
+    server.answers["POST /v1/alerts"] = (503, problem("unavailable", 503, "not now"))
+    lost = run(*RAISE)
+    assert lost.exit_code == Exit.UNREACHABLE
+    assert "same command again is safe" in lost.stderr
+    server.answers["POST /v1/alerts"] = (201, ALERT)
+    assert run(*RAISE).exit_code == 0
+    assert run(*RAISE).exit_code == 0
+    keys = [(headers["Idempotency-Key"], json.loads(body)["id"]) for headers, body in server.sent_to("POST /v1/alerts")]
+    assert len(set(keys[:-1])) == 1
+    assert keys[-1] != keys[0]
+
+
+def test_a_refused_raise_is_not_kept(server: Canned, run: Callable[..., Result], tmp_path: Path) -> None:
+    """A refusal is an answer: nothing of the request stays on the disk."""
+    server.answers["POST /v1/alerts"] = (422, problem("invalid", 422, "the input is wrong in: to"))
+    assert run(*RAISE).exit_code == Exit.REFUSED
+    assert list((tmp_path / "state").rglob("*.json")) == []
+
+
+def test_a_stored_request_is_its_owners_alone(server: Canned, run: Callable[..., Result], tmp_path: Path) -> None:
+    """What waits for an answer holds an alert's text, so nobody else may read it."""
+    server.answers["POST /v1/alerts"] = (503, problem("unavailable", 503, "not now"))
+    run(*RAISE)
+    [stored] = (tmp_path / "state").rglob("*.json")
+    assert stored.stat().st_mode & 0o077 == 0
+
+
+def test_what_is_missing_is_named(server: Canned, run: Callable[..., Result]) -> None:
+    """Without the four least things nothing is sent, and those that are missing are named."""
+    result = run("alert", "raise", "Kabul")
+    assert result.exit_code == Exit.USAGE
+    assert "--countries, --to, --precedence" in result.stderr
+    assert server.asked == []
+
+
+def test_an_exercise_says_so(server: Canned, run: Callable[..., Result]) -> None:
+    """`--exercise` makes an alert of status Exercise with the note that it needs."""
+    server.answers["POST /v1/alerts"] = (201, ALERT)
+    run(*RAISE, "--exercise", "Spring drill")
+    [(_, body)] = server.sent_to("POST /v1/alerts")
+    assert {"status": "Exercise", "note": "Spring drill"}.items() <= json.loads(body).items()
+
+
+def test_cap_is_sent_as_it_is(server: Canned, run: Callable[..., Result], tmp_path: Path) -> None:
+    """`--cap FILE` sends the message untouched, with CAP's media type and a key."""
+    server.answers["POST /v1/alerts"] = (201, ALERT)
+    (tmp_path / "alert.xml").write_text("<alert/>")
+    assert run("alert", "raise", "--cap", "alert.xml").exit_code == 0
+    [(headers, body)] = server.sent_to("POST /v1/alerts")
+    assert (headers["Content-Type"], body) == ("application/cap+xml", b"<alert/>")
+    assert UUID(headers["Idempotency-Key"]).version == 7
+
+
+# --- refusals and exit codes ------------------------------------------------------------------------------------------
+
+
+def test_a_problem_is_told_in_words(server: Canned, run: Callable[..., Result]) -> None:
+    """A refusal says what is wrong, which field, and what to do; never the secret or a trace."""
+    wrong = [{"field": "countries[0]", "detail": "must be ISO 3166-1 alpha-3", "code": "country_unknown"}]
+    server.answers["POST /v1/alerts"] = (422, problem("invalid", 422, "the input is wrong in: countries", wrong))
+    server.answers["GET /problems/invalid"] = (200, {"what_to_do": "Correct the fields."})
+    result = run(*RAISE)
+    assert result.exit_code == Exit.REFUSED
+    assert "Title of invalid (invalid)." in result.stderr
+    assert "countries[0]: must be ISO 3166-1 alpha-3" in result.stderr
+    assert "What to do: Correct the fields." in result.stderr
+    assert "rps_very-secret" not in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code"),
+    [
+        (401, "invalid_client", Exit.NOT_AUTHORISED),
+        (403, "role_missing", Exit.NOT_AUTHORISED),
+        (404, "not_found", Exit.REFUSED),
+        (409, "alert_draft", Exit.REFUSED),
+        (429, "too_many_streams", Exit.UNREACHABLE),
+        (500, "internal", Exit.UNREACHABLE),
+    ],
+)
+def test_each_kind_of_refusal_has_its_exit_code(
+    server: Canned, run: Callable[..., Result], status: int, code: str, exit_code: Exit
+) -> None:
+    """A script can tell a wrong request from a missing right and from trouble that passes."""
+    server.answers["GET /v1/alerts"] = (status, problem(code, status, "so it is"))
+    assert run("alert", "list").exit_code == exit_code
+
+
+def test_nobody_there(run: Callable[..., Result], free_port: int) -> None:
+    """Where nobody answers, the command says so and how to start it, and ends with 3."""
+    result = run("alert", "list", "--url", f"http://127.0.0.1:{free_port}")
+    assert result.exit_code == Exit.UNREACHABLE
+    assert "redphone up" in result.stderr
+
+
+def test_an_answer_of_somebody_else(server: Canned, run: Callable[..., Result]) -> None:
+    """A server that is not Red Phone gives a sentence, not a trace."""
+    server.answers["GET /v1/alerts"] = (404, "<html>")
+    result = run("alert", "list")
+    assert result.exit_code == Exit.REFUSED
+    assert "not in Red Phone's way" in result.stderr
+
+
+def test_without_a_credential(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any credential the command says how to give one, and ends with 4."""
+    monkeypatch.delenv("REDPHONE_CLIENT_ID")
+    monkeypatch.delenv("REDPHONE_CLIENT_SECRET")
+    result = run("alert", "list")
+    assert result.exit_code == Exit.NOT_AUTHORISED
+    assert "--as" in result.stderr
+
+
+def test_a_saved_credential_is_used_by_name(server: Canned, run: Callable[..., Result], tmp_path: Path) -> None:
+    """`--as` finds the secret in the data directory's file, and sends it to the token call only."""
+    files.save_credentials(tmp_path / ".redphone" / "credentials.json", [files.SavedCredential("us-duty", "rps_us")])
+    server.answers["GET /v1/alerts"] = (200, {"items": [], "next_cursor": None})
+    assert run("alert", "list", "--as", "us-duty").exit_code == 0
+    [(_, body)] = server.sent_to("POST /v1/tokens")
+    assert json.loads(body)["client_secret"] == "rps_us"
+    [(headers, _)] = server.sent_to("GET /v1/alerts")
+    assert headers["Authorization"] == f"Bearer {TOKEN}"
+
+
+def test_credentials_that_others_may_read_are_refused(run: Callable[..., Result], tmp_path: Path) -> None:
+    """A file of secrets that is open to others is not used, and the way to close it is named."""
+    path = tmp_path / ".redphone" / "credentials.json"
+    files.save_credentials(path, [files.SavedCredential("us-duty", "rps_us")])
+    path.chmod(0o644)
+    result = run("alert", "list", "--as", "us-duty")
+    assert result.exit_code == Exit.NOT_AUTHORISED
+    assert "chmod 600" in result.stderr
+
+
+def test_json_lines_are_all_that_is_printed(server: Canned, run: Callable[..., Result]) -> None:
+    """With --json standard output holds one object a line, and a refusal is JSON on standard error."""
+    server.answers["GET /v1/alerts"] = (200, {"items": [ALERT, ALERT], "next_cursor": None})
+    result = run("alert", "list", "--json")
+    assert [json.loads(line)["reference"] for line in result.stdout.splitlines()] == ["RP-CA-2026-0001"] * 2
+    server.answers["GET /v1/alerts"] = (403, problem("role_missing", 403, "this needs a role"))
+    refused = run("alert", "list", "--json")
+    assert refused.stdout == ""
+    assert json.loads(refused.stderr)["code"] == "role_missing"
+
+
+def test_control_characters_are_taken_out(server: Canned, run: Callable[..., Result]) -> None:
+    """What a partner wrote cannot move the cursor or colour the screen."""
+    shouting = {**ALERT, "info": [{"language": "en", "headline": "\x1b[31mred [bold]x[/bold]"}]}
+    server.answers["GET /v1/alerts"] = (200, {"items": [shouting], "next_cursor": None})
+    result = run("alert", "list")
+    assert "\x1b" not in result.stdout
+    assert "[bold]x[/bold]" in result.stdout
+
+
+def test_update_must_say_whether_it_asks_anew(server: Canned, run: Callable[..., Result]) -> None:
+    """An Update without the decision whom it asks again is not sent."""
+    result = run("alert", "update", "RP-CA-2026-0001", "--description", "x")
+    assert result.exit_code == Exit.USAGE
+    assert "--asks-anew or --asks-nobody-anew" in result.stderr
+    assert server.asked == []
+
+
+def test_release_without_precedence_and_terminal(server: Canned, run: Callable[..., Result]) -> None:
+    """A script confirms the precedence by an option; nobody is asked who is not there."""
+    result = run("alert", "release", "RP-CA-2026-0001")
+    assert result.exit_code == Exit.USAGE
+    assert server.asked == []
+
+
+def test_acknowledge_all(server: Canned, run: Callable[..., Result]) -> None:
+    """`acknowledge all` is one call for one's own government."""
+    server.answers["POST /v1/acknowledgements"] = (200, {"escalations": []})
+    result = run("acknowledge", "all")
+    assert result.exit_code == 0, result.output
+    [(_, body)] = server.sent_to("POST /v1/acknowledgements")
+    assert json.loads(body) == {"alert_ids": "all", "via": "command_line"}
+
+
+def test_considering_needs_a_time(server: Canned, run: Callable[..., Result]) -> None:
+    """ "Considering" without an hour is refused before anything is sent."""
+    assert run("position", ALERT_ID, "considering").exit_code == Exit.USAGE
+    assert server.asked == []
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_saved_credentials_are_merged_and_private(tmp_path: Path) -> None:
+    """Saving adds to what is there, replaces what has the same name, and closes the file to others."""
+    path = tmp_path / "secrets.json"
+    files.save_credentials(path, [files.SavedCredential("a", "1"), files.SavedCredential("b", "2")])
+    files.save_credentials(path, [files.SavedCredential("b", "3")])
+    found = files.load_credentials(path)
+    assert {name: saved.client_secret for name, saved in found.items()} == {"a": "1", "b": "3"}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_damaged_file_of_credentials_is_named(tmp_path: Path) -> None:
+    """A file that holds something else is refused in one sentence."""
+    path = tmp_path / "secrets.json"
+    path.touch(mode=0o600)
+    path.write_text("[]")
+    with pytest.raises(Failed, match="damaged"):
+        files.load_credentials(path)
+
+
+def test_nobody_holds_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    """Asking who holds a directory makes nothing and fails nowhere."""
+    assert files.holder_of(tmp_path / "nowhere") is None
+    assert list(tmp_path.iterdir()) == []
