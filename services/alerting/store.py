@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -207,7 +208,7 @@ async def write(
     records: Iterable[Mapping[str, Any]] = (),
     answer: tuple[Attempt | None, StoredResponse] | None = None,
 ) -> None:
-    """Everything that one decision changes, in one statement, on a transaction in which something was asked before.
+    """Everything that one decision changes, in one statement.
 
     `new` pairs an alert with the hash of the request that made it. Raises `Conflict` when its id was taken meanwhile.
     """
@@ -283,9 +284,23 @@ async def save_partner(tx: Transaction, partner: PartnerChanged) -> bool:
 # --- what a decision needs --------------------------------------------------------------------------------------------
 
 
+_PARTNERS = "SELECT code, active FROM partners"
+
+_NEXT_NUMBER = """
+WITH next AS (
+    INSERT INTO reference_counters (raiser, year, last_number) VALUES ($1, $2, 1)
+    ON CONFLICT (raiser, year) DO UPDATE SET last_number = reference_counters.last_number + 1
+    RETURNING last_number
+)
+SELECT last_number, (SELECT jsonb_object_agg(code, active) FROM partners)::text AS partners FROM next
+"""
+
+_LOAD = "SELECT * FROM alerts WHERE id = $1 FOR UPDATE"
+
+
 async def known_partners(tx: Transaction) -> dict[str, bool]:
     """Every known partner code, and whether it is active."""
-    return {row.code: row.active for row in await tx.execute(select(partners.c.code, partners.c.active))}
+    return {row["code"]: row["active"] for row in await (await raw(tx)).fetch(_PARTNERS)}
 
 
 async def next_number(tx: Transaction, raiser: str, year: int) -> tuple[int, dict[str, bool]]:
@@ -293,14 +308,15 @@ async def next_number(tx: Transaction, raiser: str, year: int) -> tuple[int, dic
 
     The counter's row stays locked until the commit, so that no number is given twice or left out.
     """
-    row = (await tx.execute(_NEXT, {"raiser": raiser, "year": year})).one()
-    return row.last_number, row.partners or {}
+    row = await (await raw(tx)).fetchrow(_NEXT_NUMBER, raiser, year)
+    assert row is not None
+    return row["last_number"], orjson.loads(row["partners"] or "{}")
 
 
 async def load_alert(tx: Transaction, alert_id: UUID) -> Alert | None:
     """The alert, locked."""
-    row = (await tx.execute(select(alerts).where(alerts.c.id == alert_id).with_for_update())).first()
-    return None if row is None else _alert_of(row)
+    row = await (await raw(tx)).fetchrow(_LOAD, alert_id)
+    return None if row is None else _alert_of(SimpleNamespace(**row))
 
 
 async def find_alert(tx: Transaction, alert_id: UUID) -> Alert | None:
@@ -533,17 +549,6 @@ async def head(tx: Transaction) -> Head:
 
 
 # --- rows and values --------------------------------------------------------------------------------------------------
-
-_NEXT = text(
-    """
-    WITH next AS (
-        INSERT INTO reference_counters (raiser, year, last_number) VALUES (:raiser, :year, 1)
-        ON CONFLICT (raiser, year) DO UPDATE SET last_number = reference_counters.last_number + 1
-        RETURNING last_number
-    )
-    SELECT last_number, (SELECT jsonb_object_agg(code, active) FROM partners) AS partners FROM next
-    """
-).columns(last_number=Integer, partners=JSONB)
 
 
 def _json(value: Any) -> str:
