@@ -19,8 +19,8 @@ setup: $(READY) ## Make a ready .venv (every other target does so by itself)
 demo: $(READY) ## Play a real crisis on a throw-away directory; DEMO="--crisis derna" plays another
 	$(BIN)/redphone demo $(DEMO)
 
-up: $(READY) ## Run the whole system on http://127.0.0.1:8000 with its data in ./.redphone
-	$(BIN)/redphone up $(UP)
+up: $(READY) ## Run the whole system on http://127.0.0.1:8000, with the partners of network/rdn.toml, data in ./.redphone
+	$(BIN)/redphone up --network network/rdn.toml --development $(UP)
 
 test: $(READY) ## Run every test that needs nothing but Python; what is skipped is counted and named
 	$(BIN)/pytest -n $(WORKERS) $(TESTS)

@@ -148,7 +148,7 @@ def _show(session: Session, applied: Applied, *, dry_run: bool, save: Path | Non
 
 def _mistakes(failed: Failed, file_name: str) -> Failed:
     """The same refusal, with the mistakes under the name that the file has here."""
-    if failed.code != "network_file_invalid":
+    if failed.code != "invalid_network_file":
         return failed
     return Failed(
         f"{file_name} has mistakes. Nothing was applied.",
