@@ -21,7 +21,7 @@ from uuid import UUID
 
 from services.roster import domain, publication, seeding, store
 from services.roster.changes import NOUNS, Changed, changes, recorded
-from services.roster.domain import Contact, Credential, DutyOffice, PartnerState
+from services.roster.domain import Contact, Credential, DutyOffice, Partner, PartnerState
 from services.roster.merging import merged
 from services.roster.network import Item, Kind, NetworkFile, PrecedenceDeadlines, deadlines_id
 from services.roster.seeding import CurrentNetwork, NetworkPlan
@@ -209,6 +209,8 @@ def _require_whole(states: Mapping[PartnerCode, PartnerState]) -> None:
 
 def _faults_of_whole(state: PartnerState) -> Iterable[FieldError]:
     yield from domain.reference_faults(state)
+    if not state.offices:
+        yield FieldError("offices", "is empty; every partner needs a duty office")
     owned: tuple[tuple[str, Sequence[DutyOffice | Contact]], ...] = (
         ("offices", state.offices),
         ("contacts", state.contacts),
@@ -267,19 +269,35 @@ async def change_partner(
     return response
 
 
-async def set_standing(deps: RosterDeps, call: Call, code: str, change: Callable[[PartnerState], PartnerState]) -> int:
-    """What an administrator decides of any partner: its standing, and whether it takes part. Returns the version."""
-    call.principal.require(Role.ADMINISTRATOR)
-    now = deps.clock.now()
+async def edit_partner(
+    deps: RosterDeps,
+    call: Call,
+    code: str,
+    change: Callable[[Partner], Partner],
+    *,
+    is_own: bool,
+    is_administrative: bool,
+) -> None:
+    """Edits a partner's own row: what describes it is its roster manager's, standing and activity an administrator's.
+
+    `is_own` and `is_administrative` tell which of the two the change touches. That a partner is there is no secret.
+    """
+    now, principal = deps.clock.now(), call.principal
     async with deps.intake.transaction() as tx:
         stored = await store.load_partner(tx, deps.keys, code)
         if stored is None:
             raise missing()
+        if is_administrative and not principal.has(Role.ADMINISTRATOR):
+            raise Forbidden("standing and activity are an administrator's to decide", code="not_an_administrator")
+        if is_own and principal.partner != code:
+            raise Forbidden("what describes a partner is its own to say", code="not_your_partner")
+        if is_own:
+            principal.require(Role.ROSTER_MANAGER)
         call.check_version(stored.version)
-        version, messages = await _save_changed(tx, deps, stored, change(stored.state), cause=call.cause, now=now)
+        after = replace(stored.state, partner=change(stored.state.partner))
+        _, messages = await _save_changed(tx, deps, stored, after, cause=call.cause, now=now)
     await deps.relay.publish(messages)
     deps.wake("plans")
-    return version
 
 
 async def _save_changed(
@@ -359,8 +377,9 @@ def missing(what: str = "partner") -> NotFound:
 async def find_credentials(deps: RosterDeps, principal: Principal, code: str) -> StoredPartner:
     """A partner's credentials, for administrators and for its own roster managers."""
     async with deps.intake.transaction() as tx:
-        stored = await store.find_partner(tx, deps.keys, code)
-    return _manageable(stored, principal)
+        stored = _manageable(await store.find_partner(tx, deps.keys, code), principal)
+    principal.require(Role.ADMINISTRATOR, Role.ROSTER_MANAGER)
+    return stored
 
 
 async def issue_credential(deps: RosterDeps, call: Call, code: str, credential: Credential) -> tuple[int, NewSecret]:
@@ -400,11 +419,13 @@ async def rotate_secret(deps: RosterDeps, call: Call, code: str, client_id: str)
 
 
 async def revoke_credential(deps: RosterDeps, call: Call, code: str, client_id: str) -> tuple[int, Credential]:
-    """Ends a credential for ever. A second time changes nothing."""
+    """Ends a credential for ever: an administrator, the partner's roster manager or the holder. Twice is harmless."""
     now = deps.clock.now()
 
     def revoke(state: PartnerState) -> tuple[PartnerState, Credential]:
         old = _credential_of(state, client_id)
+        if call.principal.client_id != client_id:
+            call.principal.require(Role.ADMINISTRATOR, Role.ROSTER_MANAGER)
         if old.revoked_at is not None:
             return state, old
         new = replace(old, revoked_at=now, version=old.version + 1)

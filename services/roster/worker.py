@@ -188,3 +188,12 @@ async def read(worker: Worker, text: str, filename: str, *, allow_http: bool) ->
     if isinstance(found, Refusal):
         raise NetworkFileError(found.problems, found.omitted)
     return found
+
+
+async def compute(worker: Worker, function: Callable[..., T], *args: Any) -> T:
+    """What a computation of shifts returns; raises what it raises, and `Unavailable` if it takes too long."""
+    try:
+        return await worker.run(COMPUTE_SECONDS_MAX, function, *args)
+    except TimeoutError:
+        detail = f"the shifts take longer than {COMPUTE_SECONDS_MAX:g} s to compute; ask for a shorter window"
+        raise Unavailable(detail, code="worker_busy") from None

@@ -1,0 +1,400 @@
+"""The HTTP face of roster: the network file, partners, who is on call, credentials, deadlines. No rule lives here.
+
+What a partner owns (offices, contacts, rotas, policy, endpoints) is in `api_owned`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.responses import Response
+
+from services.roster import api_owned, bodies, handlers, store, views
+from services.roster.api_owned import TAG, Code, answer_of
+from services.roster.bodies import CredentialBody, DeadlinesBody, PartnerEdit
+from services.roster.handlers import Call, RosterDeps, missing
+from services.roster.views import (
+    AppliedView,
+    Credentials,
+    CredentialView,
+    DeadlinesView,
+    OnCallView,
+    PartnerView,
+    SecretView,
+    ShiftsView,
+)
+from services.roster.worker import compute, compute_on_call, compute_shifts
+from shared.errors import Invalid
+from shared.paging import PAGE_SIZE_DEFAULT, CursorText, Page, PageSize, decode_cursor, encode_cursor
+from shared.problems import HttpProblem, ProblemType, declare_problems, problem_responses
+from shared.security import Principal
+from shared.web import IfMatchHeader, UtcDateTime, authenticated, cause_of
+
+FILE_BYTES_MAX = 4_000_000
+FILENAME_CHARACTERS_MAX = 200
+FILE_TYPES = ("application/toml", "text/plain")
+SHIFT_DAYS_MAX = 366
+
+declare_problems(
+    {
+        "invalid_network_file": ProblemType(
+            422, "The network file has mistakes", "Correct what `errors` names by line and key; nothing was applied."
+        ),
+        "network_file_too_costly": ProblemType(
+            422, "The network file takes too long to read", "Split it by partner and apply the parts."
+        ),
+        "client_id_taken": ProblemType(
+            409,
+            "The client id is taken",
+            "Choose another one; if it is yours and its secret is lost, change that.",
+        ),
+        "credential_is_revoked": ProblemType(409, "The credential is revoked", "Have a new one issued."),
+        "not_the_holder": ProblemType(
+            403, "Not your credential", "Ask its holder, or an administrator, to change the secret."
+        ),
+        "not_an_administrator": ProblemType(
+            403, "Only an administrator decides this", "Ask the secretariat's administrator."
+        ),
+        "not_your_partner": ProblemType(
+            403, "Only the partner itself decides this", "Ask the partner's roster manager."
+        ),
+        "worker_busy": ProblemType(503, "Others are being worked for", "Retry after Retry-After."),
+        "worker_lost": ProblemType(503, "The work was interrupted", "Retry after Retry-After."),
+    }
+)
+
+ClientId = Annotated[str, Path(max_length=80, description="The credential's client id.", examples=["ca-duty-1"])]
+_AT = Query(description="An instant; left out, now.", examples=["2021-08-15T06:00:00Z"])
+
+
+def router(deps: RosterDeps) -> APIRouter:
+    """All routes of roster."""
+    routes = APIRouter(tags=[TAG])
+    _network(routes, deps)
+    _partners(routes, deps)
+    _answering(routes, deps)
+    _credentials(routes, deps)
+    _deadlines(routes, deps)
+    routes.include_router(api_owned.router(deps))
+    return routes
+
+
+# --- the network file -------------------------------------------------------------------------------------------------
+
+
+def _network(routes: APIRouter, deps: RosterDeps) -> None:
+    caller = authenticated(deps)
+
+    @routes.post(
+        "/v1/network",
+        summary="Apply a network file",
+        response_model=AppliedView,
+        responses=problem_responses(
+            "token_invalid",
+            "role_missing",
+            "unsupported_media_type",
+            "malformed",
+            "body_too_large",
+            "invalid_network_file",
+            "network_file_too_costly",
+        ),
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {kind: {"schema": {"type": "string"}, "example": _EXAMPLE_FILE} for kind in FILE_TYPES},
+            }
+        },
+    )
+    async def apply_network(
+        request: Request,
+        principal: Principal = Depends(caller),
+        dry_run: Annotated[bool, Query(description="Only say what would be done.")] = False,
+        filename: Annotated[
+            str,
+            Query(
+                max_length=FILENAME_CHARACTERS_MAX,
+                pattern=r"^[^\x00-\x1f\x7f]+$",
+                description="What messages call the file.",
+            ),
+        ] = "network.toml",
+    ) -> Response:
+        """Writes partners, offices, contacts, rotas, policies, endpoints, credentials and deadlines from TOML.
+
+        All of it or, if there is a mistake anywhere, nothing; the problem then lists every mistake with file, line and
+        key. Applying a file twice changes nothing. What a partner has edited since is reported and left alone, unless
+        the file is applied with that partner's own credential; nothing is ever deleted. Secrets of new credentials
+        stand in this answer and nowhere else: there is no Idempotency-Key, because a kept answer would keep them, and
+        applying again is safe. If an answer was lost, change the secret of what it created.
+        """
+        text = await _text_of(request)
+        cause = cause_of(request, principal)
+        applied = await handlers.apply_network(deps, principal, text, filename, dry_run=dry_run, cause=cause)
+        return answer_of(views.applied_view(applied))
+
+
+async def _text_of(request: Request) -> str:
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in FILE_TYPES:
+        raise HttpProblem(f"send the file as {' or '.join(FILE_TYPES)}", code="unsupported_media_type")
+    body = await request.body()
+    if len(body) > FILE_BYTES_MAX:
+        raise HttpProblem(f"a network file may have at most {FILE_BYTES_MAX} bytes", code="body_too_large")
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = body.count(b"\n", 0, error.start) + 1
+        raise HttpProblem(f"the file is not UTF-8 (line {line})", code="malformed") from None
+
+
+_EXAMPLE_FILE = """format = 1
+
+[partners.CA]
+name = "Canada"
+standing = "member"
+time_zone = "America/Toronto"
+
+[partners.CA.offices.main]
+name = "Watch Centre"
+points.desk = { channel = "voice", address = "+16135550101" }
+
+[[partners.CA.levels]]
+targets = ["office:main"]
+"""
+
+
+# --- partners ---------------------------------------------------------------------------------------------------------
+
+
+def _partners(routes: APIRouter, deps: RosterDeps) -> None:
+    caller = authenticated(deps)
+
+    @routes.get(
+        "/v1/partners",
+        summary="List partners",
+        response_model=Page[PartnerView],
+        responses=problem_responses("token_invalid", "cursor_invalid"),
+    )
+    async def list_partners(
+        principal: Principal = Depends(caller),  # noqa: ARG001 - whoever is known may see who takes part
+        limit: PageSize = PAGE_SIZE_DEFAULT,
+        cursor: CursorText = None,
+    ) -> Page[PartnerView]:
+        """All partners of the network by their codes, each with the office that answers."""
+        after = decode_cursor(cursor, str)[0] if cursor is not None else None
+        async with deps.intake.transaction() as tx:
+            found = await store.find_summaries(tx, after=after, limit=limit + 1)
+        page = found[:limit]
+        return Page(
+            items=[views.partner_view(one.partner, one.office) for one in page],
+            next_cursor=encode_cursor(page[-1].partner.code) if len(found) > limit else None,
+        )
+
+    @routes.get(
+        "/v1/partners/{code}",
+        summary="One partner",
+        response_model=PartnerView,
+        responses=problem_responses("token_invalid", "not_found"),
+    )
+    async def get_partner(
+        code: Code,
+        principal: Principal = Depends(caller),  # noqa: ARG001 - whoever is known may see who takes part
+    ) -> Response:
+        """Name, standing, time zone, languages, and the office that answers. The ETag counts all that it owns."""
+        return await _shown_partner(deps, code)
+
+    @routes.patch(
+        "/v1/partners/{code}",
+        summary="Edit a partner",
+        response_model=PartnerView,
+        responses=problem_responses(
+            "token_invalid",
+            "not_found",
+            "role_missing",
+            "not_an_administrator",
+            "not_your_partner",
+            "precondition_failed",
+            "precondition_required",
+            "invalid",
+        ),
+    )
+    async def edit_partner(
+        code: Code, body: PartnerEdit, request: Request, if_match: IfMatchHeader, principal: Principal = Depends(caller)
+    ) -> Response:
+        """Changes the fields that are sent. The partner's roster manager changes what describes it; standing, and
+        whether it takes part, are an administrator's to decide.
+        """
+        call = Call(principal, cause_of(request, principal), if_match.require)
+        await handlers.edit_partner(
+            deps,
+            call,
+            code,
+            lambda partner: bodies.edited_partner(body, partner),
+            is_own=body.is_own,
+            is_administrative=body.is_administrative,
+        )
+        return await _shown_partner(deps, code)
+
+
+async def _shown_partner(deps: RosterDeps, code: str) -> Response:
+    async with deps.intake.transaction() as tx:
+        found = await store.find_summary(tx, code)
+    if found is None:
+        raise missing()
+    return answer_of(views.partner_view(found.partner, found.office), version=found.version)
+
+
+# --- who answers ------------------------------------------------------------------------------------------------------
+
+
+def _answering(routes: APIRouter, deps: RosterDeps) -> None:
+    caller = authenticated(deps)
+
+    @routes.get(
+        "/v1/partners/{code}/on-call",
+        summary="Who answers at an instant",
+        response_model=OnCallView,
+        responses=problem_responses("token_invalid", "not_found", "invalid"),
+    )
+    async def get_on_call(
+        code: Code, principal: Principal = Depends(caller), at: Annotated[UtcDateTime | None, _AT] = None
+    ) -> Response:
+        """Whom each level pages at that instant: office, role, and until when; names for their own government alone."""
+        instant = at if at is not None else deps.clock.now()
+        async with deps.intake.transaction() as tx:
+            stored = await store.find_partner(tx, deps.keys, code)
+        if stored is None:
+            raise missing()
+        rotas = stored.state.rotas
+        found = await compute(deps.shifts, compute_on_call, rotas, instant)
+        is_owner = principal.partner == code and principal.has(*handlers.READING_ROLES)
+        return answer_of(views.on_call_view(stored.state, found, at=instant, is_owner=is_owner))
+
+    @routes.get(
+        "/v1/partners/{code}/shifts",
+        summary="Shifts of your own government",
+        response_model=ShiftsView,
+        responses=problem_responses("token_invalid", "not_found", "role_missing", "invalid"),
+    )
+    async def list_shifts(
+        code: Code,
+        from_at: Annotated[
+            UtcDateTime, Query(alias="from", description="Where the window begins.", examples=["2021-08-15T00:00:00Z"])
+        ],
+        to_at: Annotated[
+            UtcDateTime, Query(alias="to", description="Where it ends.", examples=["2021-08-29T00:00:00Z"])
+        ],
+        principal: Principal = Depends(caller),
+    ) -> Response:
+        """The shifts of every rota with their gaps, computed as paging computes them; at most 366 days at once."""
+        if to_at - from_at > timedelta(days=SHIFT_DAYS_MAX):
+            raise Invalid(f"a window can be at most {SHIFT_DAYS_MAX} days long", field="to")
+        stored = await handlers.own_partner(deps, principal, code)
+        rotas = stored.state.rotas
+        found = await compute(deps.shifts, compute_shifts, rotas, from_at, to_at)
+        return answer_of(views.shifts_view(stored.state, found, from_at, to_at))
+
+
+# --- credentials ------------------------------------------------------------------------------------------------------
+
+
+def _credentials(routes: APIRouter, deps: RosterDeps) -> None:
+    caller = authenticated(deps)
+
+    @routes.get(
+        "/v1/partners/{code}/credentials",
+        summary="List credentials",
+        response_model=Credentials,
+        responses=problem_responses("token_invalid", "not_found", "role_missing"),
+    )
+    async def list_credentials(code: Code, principal: Principal = Depends(caller)) -> Response:
+        """For administrators and the partner's own roster managers. Secrets cannot be read, by nobody."""
+        stored = await handlers.find_credentials(deps, principal, code)
+        items = [views.credential_view(credential) for credential in stored.state.credentials]
+        return answer_of(Credentials(items=items), version=stored.version)
+
+    @routes.post(
+        "/v1/partners/{code}/credentials",
+        summary="Issue a credential",
+        status_code=201,
+        response_model=SecretView,
+        responses=problem_responses("token_invalid", "not_found", "role_missing", "client_id_taken", "invalid"),
+    )
+    async def issue_credential(
+        code: Code, body: CredentialBody, request: Request, principal: Principal = Depends(caller)
+    ) -> Response:
+        """An administrator gives one person or one system of a partner a credential; the answer holds its secret.
+
+        The secret is shown this once. The client id makes it safe to send twice: the second is refused, and if the
+        first answer was lost, the secret can be changed.
+        """
+        call = Call(principal, cause_of(request, principal))
+        version, made = await handlers.issue_credential(deps, call, code, bodies.credential_of(body))
+        return answer_of(views.secret_view(made), version=version, status=201)
+
+    @routes.post(
+        "/v1/partners/{code}/credentials/{client_id}/secret",
+        summary="Change a credential's secret",
+        response_model=SecretView,
+        responses=problem_responses("token_invalid", "not_found", "not_the_holder", "credential_is_revoked"),
+    )
+    async def rotate_secret(
+        code: Code, client_id: ClientId, request: Request, principal: Principal = Depends(caller)
+    ) -> Response:
+        """Makes a new secret, shown this once. The old one, and every token that it bought, end at once."""
+        call = Call(principal, cause_of(request, principal))
+        version, made = await handlers.rotate_secret(deps, call, code, client_id)
+        return answer_of(views.secret_view(made), version=version)
+
+    @routes.post(
+        "/v1/partners/{code}/credentials/{client_id}/revocation",
+        summary="Revoke a credential",
+        response_model=CredentialView,
+        responses=problem_responses("token_invalid", "not_found", "role_missing"),
+    )
+    async def revoke_credential(
+        code: Code, client_id: ClientId, request: Request, principal: Principal = Depends(caller)
+    ) -> Response:
+        """Ends the credential for ever, with every token that it bought; every service refuses them as soon as the
+        news arrives there. For administrators, the partner's roster managers, and the holder.
+        """
+        call = Call(principal, cause_of(request, principal))
+        version, credential = await handlers.revoke_credential(deps, call, code, client_id)
+        return answer_of(views.credential_view(credential), version=version)
+
+
+# --- deadlines --------------------------------------------------------------------------------------------------------
+
+
+def _deadlines(routes: APIRouter, deps: RosterDeps) -> None:
+    caller = authenticated(deps)
+
+    @routes.get(
+        "/v1/deadlines",
+        summary="The network's deadlines",
+        response_model=DeadlinesView,
+        responses=problem_responses("token_invalid"),
+    )
+    async def get_deadlines(
+        principal: Principal = Depends(caller),  # noqa: ARG001 - the table is everybody's
+    ) -> Response:
+        """How long the network waits at each precedence. A partner's policy can only shorten it."""
+        kept = await handlers.find_deadlines(deps)
+        return answer_of(DeadlinesView(deadlines=dict(kept.table)), version=kept.version)
+
+    @routes.put(
+        "/v1/deadlines",
+        summary="Set the network's deadlines",
+        response_model=DeadlinesView,
+        responses=problem_responses(
+            "token_invalid", "role_missing", "precondition_failed", "precondition_required", "invalid"
+        ),
+    )
+    async def set_deadlines(
+        body: DeadlinesBody, request: Request, if_match: IfMatchHeader, principal: Principal = Depends(caller)
+    ) -> Response:
+        """For administrators. Every duty plan carries the table, so alerts that are released from now on keep to it."""
+        call = Call(principal, cause_of(request, principal), if_match.require)
+        kept = await handlers.set_deadlines(deps, call, body.table())
+        return answer_of(DeadlinesView(deadlines=dict(kept.table)), version=kept.version)

@@ -1,0 +1,64 @@
+"""Builds roster from its parts. Tests, the runner and production all use this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, cast
+
+from services.roster import api, handlers
+from services.roster.handlers import RosterDeps
+from services.roster.plans import plan_troubles, plans_loop
+from services.roster.worker import Worker
+from shared.bus import Bus
+from shared.clock import Clock
+from shared.ids import Ids
+from shared.keys import KeyRing
+from shared.loops import Loop
+from shared.process import Deps, Handler, Service, assemble
+from shared.settings import Settings
+
+
+def build(
+    settings: Settings,
+    *,
+    clock: Clock,
+    ids: Ids,
+    keys: KeyRing,
+    bus: Bus,
+    files: Worker | None = None,
+    shifts: Worker | None = None,
+) -> Service:
+    """The service, ready to start. Workers that are given are not stopped with it: tests share theirs.
+
+    Of the sealing keys only the public halves stay: what roster has sealed it cannot open.
+    """
+    file_worker, shift_worker = files or Worker(), shifts or Worker()
+
+    def extend(deps: Deps) -> Deps:
+        shared: dict[str, Any] = {field.name: getattr(deps, field.name) for field in fields(deps)}
+        return RosterDeps(**shared, files=file_worker, shifts=shift_worker)
+
+    def loops(deps: Deps) -> Sequence[Loop]:
+        return (plans_loop(cast("RosterDeps", deps)),)
+
+    async def stop() -> None:
+        if files is None:
+            await file_worker.stop()
+        if shifts is None:
+            await shift_worker.stop()
+
+    return assemble(
+        "roster",
+        settings,
+        clock=clock,
+        ids=ids,
+        keys=keys.without_opening(),
+        bus=bus,
+        router=lambda deps: api.router(cast("RosterDeps", deps)),
+        subscriptions=cast("Mapping[Any, Handler]", handlers.SUBSCRIPTIONS),
+        loops=loops,
+        reconcile=(plan_troubles,),
+        on_stop=(stop,),
+        extend=extend,
+    )

@@ -1,0 +1,476 @@
+"""What roster is sent, and the objects of the domain that it becomes.
+
+The promise: an unknown field is refused. A `…Body` checks types and sizes; what the rules say of the result is raised
+as `Invalid` with every fault, by the function that makes it. An id that the caller gives to something new is a UUIDv7,
+so that it can never be one that is derived from a key of a network file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime, time
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from services.roster import domain, schedule
+from services.roster.changes import plain
+from services.roster.domain import (
+    Contact,
+    ContactPoint,
+    Credential,
+    DutyOffice,
+    Endpoint,
+    EscalationPolicy,
+    Level,
+    Partner,
+    PartnerState,
+    Target,
+    TargetKind,
+)
+from services.roster.merging import changed_point
+from services.roster.schedule import Frequency, Layer, LayerId, Override, OverrideId, Rota, Rotation
+from shared.contracts import ChannelName, CredentialKind, Deadlines, Precedence, Role, Standing
+from shared.errors import FieldError, Invalid
+from shared.ids import ContactId, ContactPointId, EndpointId, Ids, OfficeId, RotaId
+from shared.web import UtcDateTime
+
+TEXT_CHARACTERS_MAX = 1000
+"""More than any text may have; the rules say which may have how much."""
+
+Text = Annotated[str, Field(max_length=TEXT_CHARACTERS_MAX)]
+NewId = Annotated[
+    UUID | None,
+    Field(description="A UUID of version 7 of your own, to know the id beforehand. The same again is safe."),
+]
+
+
+def _wall_time(value: object) -> object:
+    if not isinstance(value, str) or len(value) != 5:
+        raise ValueError("must be a local time in whole minutes, for example 08:00")
+    return value
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PartnerEdit(_Body):
+    """Fields to change. `standing` and `active` are an administrator's, all others the partner's own."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"languages": ["en", "fr"]}]})
+
+    name: Text | None = None
+    time_zone: Text | None = None
+    languages: Annotated[list[Text], Field(max_length=domain.LANGUAGES_MAX)] | None = None
+    iso3: Text | None = None
+    m49: Text | None = None
+    standing: Standing | None = None
+    active: bool | None = None
+
+    @property
+    def is_administrative(self) -> bool:
+        """Whether it asks for what only an administrator decides."""
+        return not self.model_fields_set.isdisjoint({"standing", "active"})
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it asks for what only the partner decides."""
+        return not self.model_fields_set <= {"standing", "active"}
+
+
+class PointBody(_Body):
+    """One way to reach somebody. With the id of one that is there, it keeps what is known of that one."""
+
+    id: UUID | None = Field(default=None, description="The id of a point that is there; leave it out for a new one.")
+    channel: ChannelName
+    address: Text = Field(description="Telephone numbers as +, country code, number.", examples=["+16135550123"])
+    label: Text | None = None
+
+
+class OfficeBody(_Body):
+    """A duty office: an office that answers, not a person."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Watch Centre",
+                    "switchboard": "+16135550100",
+                    "embassies": {"AF": "+16135550190"},
+                    "points": [{"channel": "voice", "address": "+16135550101", "label": "Duty desk"}],
+                }
+            ]
+        },
+    )
+
+    id: NewId = None
+    name: Text
+    switchboard: Text | None = None
+    embassies: Annotated[dict[str, Text], Field(max_length=domain.EMBASSIES_MAX)] = Field(
+        default_factory=dict, description="Telephone numbers by ISO 3166-1 alpha-2 code of the country."
+    )
+    points: Annotated[list[PointBody], Field(max_length=domain.POINTS_MAX)] = Field(default_factory=list)
+
+
+class ContactBody(_Body):
+    """A named person of your government."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Ann Example",
+                    "title": "Duty officer",
+                    "languages": ["en", "fr"],
+                    "points": [
+                        {"channel": "sms", "address": "+16135550123"},
+                        {"channel": "email", "address": "ann@canada.example"},
+                    ],
+                }
+            ]
+        },
+    )
+
+    id: NewId = None
+    name: Text
+    title: Text = ""
+    languages: Annotated[list[Text], Field(max_length=domain.LANGUAGES_MAX)] = Field(default=["en"])
+    points: Annotated[list[PointBody], Field(max_length=domain.POINTS_MAX)] = Field(default_factory=list)
+
+
+class LayerBody(_Body):
+    """One rotation. A weekly one hands over on the weekday of `starts_on`."""
+
+    id: UUID | None = Field(default=None, description="The id of a layer that is there; leave it out for a new one.")
+    name: Text
+    rotation: Frequency
+    every: int = Field(default=1, ge=1, le=schedule.EVERY_MAX, description="Turns of so many days or weeks.")
+    participants: Annotated[list[UUID], Field(min_length=1, max_length=schedule.PARTICIPANTS_MAX)]
+    starts_on: date = Field(examples=["2021-08-01"])
+    hand_over_time: Annotated[time, BeforeValidator(_wall_time)] = Field(
+        description="Local time in the rota's zone.", examples=["08:00"]
+    )
+    ends_on: date | None = None
+
+
+class RotaBody(_Body):
+    """An on-call schedule. The first layer that covers an instant answers. Its overrides stay as they are."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Duty officers",
+                    "time_zone": "America/Toronto",
+                    "layers": [
+                        {
+                            "name": "weeks",
+                            "rotation": "weekly",
+                            "participants": ["0191a8c0-0000-7000-8000-000000000001"],
+                            "starts_on": "2021-08-02",
+                            "hand_over_time": "08:00",
+                        }
+                    ],
+                }
+            ]
+        },
+    )
+
+    id: NewId = None
+    name: Text
+    time_zone: Text | None = Field(default=None, description="An IANA name; left out, the partner's own zone.")
+    layers: Annotated[list[LayerBody], Field(max_length=schedule.LAYERS_MAX)]
+
+
+class OverrideBody(_Body):
+    """Somebody else, or nobody, for a time."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "contact_id": "0191a8c0-0000-7000-8000-000000000001",
+                    "start_at": "2021-08-15T06:00:00Z",
+                    "end_at": "2021-08-16T06:00:00Z",
+                }
+            ]
+        },
+    )
+
+    id: NewId = None
+    contact_id: UUID | None = Field(description="Who is on call instead; null means that nobody is.")
+    start_at: UtcDateTime
+    end_at: UtcDateTime
+
+
+class TargetBody(_Body):
+    """Whom a level pages: whoever is on call in a rota, one contact, or an office."""
+
+    kind: TargetKind
+    id: UUID
+
+
+class LevelBody(_Body):
+    """One step."""
+
+    targets: Annotated[list[TargetBody], Field(max_length=domain.TARGETS_MAX)]
+    wait_seconds: int | None = Field(default=None, ge=1, le=domain.WAIT_SECONDS_MAX)
+
+
+class PolicyBody(_Body):
+    """The levels, in the order in which they are paged. Two at least are wise."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "levels": [
+                        {"targets": [{"kind": "rota", "id": "0191a8c0-0000-7000-8000-000000000002"}]},
+                        {"targets": [{"kind": "office", "id": "0191a8c0-0000-7000-8000-000000000003"}]},
+                    ]
+                }
+            ]
+        },
+    )
+
+    levels: Annotated[list[LevelBody], Field(max_length=domain.LEVELS_MAX)]
+
+
+class EndpointBody(_Body):
+    """One of your systems. It receives webhooks that are signed after Standard Webhooks, and needs https."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"url": "https://redphone.canada.example/webhook", "description": "Crisis room"}]
+        },
+    )
+
+    id: NewId = None
+    url: Text
+    description: Text = ""
+
+
+class CredentialBody(_Body):
+    """A credential for one person or one system. Its secret is made here and told once."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "client_id": "ca-duty-3",
+                    "kind": "person",
+                    "roles": ["duty_officer"],
+                    "contact_id": "0191a8c0-0000-7000-8000-000000000001",
+                }
+            ]
+        },
+    )
+
+    client_id: Text
+    kind: CredentialKind
+    name: Text = Field(default="", description="Left out, the contact's.")
+    roles: Annotated[list[Role], Field(max_length=len(Role))]
+    contact_id: UUID | None = Field(default=None, description="The person whom it belongs to, if they are a contact.")
+
+
+class DeadlinesRow(_Body):
+    """The waits of one precedence, in seconds from release."""
+
+    acknowledge_within_seconds: int = Field(ge=1, le=domain.DEADLINE_SECONDS_MAX)
+    next_level_every_seconds: int | None = Field(default=None, ge=1, le=domain.DEADLINE_SECONDS_MAX)
+    unreached_after_seconds: int = Field(ge=1, le=domain.DEADLINE_SECONDS_MAX)
+    position_within_seconds: int = Field(ge=1, le=domain.DEADLINE_SECONDS_MAX)
+
+
+class DeadlinesBody(_Body):
+    """The network's table. A precedence that is left out stays as it is."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "deadlines": {
+                        "FLASH": {
+                            "acknowledge_within_seconds": 600,
+                            "next_level_every_seconds": 300,
+                            "unreached_after_seconds": 1800,
+                            "position_within_seconds": 7200,
+                        }
+                    }
+                }
+            ]
+        },
+    )
+
+    deadlines: Annotated[dict[Precedence, DeadlinesRow], Field(min_length=1)]
+
+    def table(self) -> dict[Precedence, Deadlines]:
+        """The table as the domain keeps it."""
+        return {precedence: Deadlines(**row.model_dump()) for precedence, row in self.deadlines.items()}
+
+
+# --- what they become -------------------------------------------------------------------------------------------------
+
+
+def new_id(given: UUID | None, ids: Ids) -> UUID:
+    """The id of something new."""
+    if given is None:
+        return ids.new()
+    if given.version != 7:
+        raise Invalid("an id of your own must be a UUID of version 7", field="id")
+    return given
+
+
+def edited_partner(edit: PartnerEdit, partner: Partner) -> Partner:
+    """The partner with the fields that were sent; a null only clears what may be absent."""
+    sent: dict[str, Any] = {name: getattr(edit, name) for name in edit.model_fields_set}
+    nulls = [name for name, value in sent.items() if value is None and name not in ("iso3", "m49")]
+    domain.require((FieldError(name, "cannot be null; leave it out to keep it") for name in nulls), _REFUSED)
+    if "languages" in sent:
+        sent["languages"] = tuple(sent["languages"])
+    edited = replace(partner, **sent)
+    domain.require(domain.partner_faults(edited), _REFUSED)
+    return edited
+
+
+def office_of(body: OfficeBody, office_id: UUID, state: PartnerState, *, ids: Ids, allow_http: bool) -> DutyOffice:
+    """The office that a body describes; points that it names by id keep what is known of them."""
+    old = next((office for office in state.offices if office.id == office_id), None)
+    office = DutyOffice(
+        id=OfficeId(office_id),
+        name=body.name,
+        switchboard=body.switchboard,
+        embassies=tuple(sorted(body.embassies.items())),
+        points=_points(body.points, old.points if old is not None else (), ids, allow_http=allow_http),
+    )
+    domain.require(domain.office_faults(office), _REFUSED)
+    return office
+
+
+def contact_of(body: ContactBody, contact_id: UUID, state: PartnerState, *, ids: Ids, allow_http: bool) -> Contact:
+    """The contact that a body describes; points that it names by id keep what is known of them."""
+    old = next((contact for contact in state.contacts if contact.id == contact_id), None)
+    contact = Contact(
+        id=ContactId(contact_id),
+        name=body.name,
+        title=body.title,
+        languages=tuple(body.languages),
+        points=_points(body.points, old.points if old is not None else (), ids, allow_http=allow_http),
+    )
+    domain.require(domain.contact_faults(contact), _REFUSED)
+    return contact
+
+
+def rota_of(body: RotaBody, rota_id: UUID, state: PartnerState, *, ids: Ids) -> Rota:
+    """The rota that a body describes, with the overrides that it has."""
+    old = next((rota for rota in state.rotas if rota.id == rota_id), None)
+    rota = Rota(
+        id=RotaId(rota_id),
+        name=body.name,
+        time_zone=body.time_zone if body.time_zone is not None else state.partner.time_zone,
+        layers=tuple(
+            Layer(
+                id=LayerId(layer.id if layer.id is not None else ids.new()),
+                name=layer.name,
+                rotation=Rotation(layer.rotation, layer.every),
+                participants=tuple(map(ContactId, layer.participants)),
+                starts_on=layer.starts_on,
+                hand_over_time=layer.hand_over_time,
+                ends_on=layer.ends_on,
+            )
+            for layer in body.layers
+        ),
+        overrides=old.overrides if old is not None else (),
+    )
+    domain.require(domain.rota_faults(rota), _REFUSED)
+    return rota
+
+
+def override_of(body: OverrideBody, override_id: UUID) -> Override:
+    """The override that a body describes."""
+    contact_id = ContactId(body.contact_id) if body.contact_id is not None else None
+    override = Override(OverrideId(override_id), contact_id, body.start_at, body.end_at)
+    domain.require(domain.override_faults(override), _REFUSED)
+    return override
+
+
+def policy_of(body: PolicyBody) -> EscalationPolicy:
+    """The policy that a body describes."""
+    policy = EscalationPolicy(
+        tuple(
+            Level(tuple(Target(target.kind, target.id) for target in level.targets), level.wait_seconds)
+            for level in body.levels
+        )
+    )
+    domain.require(domain.policy_faults(policy), _REFUSED)
+    return policy
+
+
+def endpoint_of(
+    body: EndpointBody, endpoint_id: UUID, state: PartnerState, *, now: datetime, allow_http: bool
+) -> Endpoint:
+    """The endpoint that a body describes."""
+    old = next((endpoint for endpoint in state.endpoints if endpoint.id == endpoint_id), None)
+    endpoint = Endpoint(
+        id=EndpointId(endpoint_id),
+        url=body.url,
+        description=body.description,
+        created_at=old.created_at if old is not None else now,
+    )
+    domain.require(domain.endpoint_faults(endpoint, allow_http=allow_http), _REFUSED)
+    return endpoint
+
+
+def credential_of(body: CredentialBody) -> Credential:
+    """The credential that a body asks for, still without a secret."""
+    return Credential(
+        client_id=body.client_id,
+        kind=body.kind,
+        name=body.name,
+        roles=tuple(sorted(body.roles)),
+        contact_id=ContactId(body.contact_id) if body.contact_id is not None else None,
+    )
+
+
+_REFUSED = "The input is wrong; nothing was changed."
+
+
+def _points(
+    bodies: Sequence[PointBody], old: Sequence[ContactPoint], ids: Ids, *, allow_http: bool
+) -> tuple[ContactPoint, ...]:
+    known: Mapping[UUID, ContactPoint] = {point.id: point for point in old}
+    points: list[ContactPoint] = []
+    faults: list[FieldError] = []
+    for index, body in enumerate(bodies):
+        before = known.get(body.id) if body.id is not None else None
+        point_id = before.id if before is not None else ContactPointId(new_id(body.id, ids))
+        point = ContactPoint(point_id, body.channel, body.address, body.label)
+        points.append(changed_point(before, point) if before is not None else point)
+        found = domain.point_faults(point, allow_http=allow_http)
+        faults.extend(FieldError(f"points[{index}].{fault.field}", fault.detail, fault.code) for fault in found)
+    if len({point.id for point in points}) < len(points):
+        faults.append(FieldError("points", "names the same id twice; name each once"))
+    domain.require(faults, _REFUSED)
+    return tuple(points)
+
+
+_FILLED_IN = frozenset({"id", "verified_at", "confirmed_at", "created_at", "overrides"})
+
+
+def asked(thing: Any) -> Any:
+    """What a request said of an object: two requests that say the same make objects of which this is the same."""
+    value = plain(thing)
+    if isinstance(value, dict):
+        return {name: asked(part) for name, part in value.items() if name not in _FILLED_IN}
+    return [asked(part) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,533 @@
+"""What roster answers: each object as its owner sees it, and the little that everybody sees.
+
+The promise: pure. Names, numbers and addresses stand only in the views of what a partner owns, and those are made for
+the owner alone; `partner_view` and `on_call_view` for others hold an office's name, a role and a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from services.roster import schedule
+from services.roster.domain import (
+    Contact,
+    ContactPoint,
+    Credential,
+    DutyOffice,
+    Endpoint,
+    EscalationPolicy,
+    Partner,
+    PartnerState,
+    Target,
+    TargetKind,
+)
+from services.roster.handlers import Applied, NewSecret
+from services.roster.network import Item, Kind
+from services.roster.schedule import Frequency, Layer, Override, Rota, Shift
+from services.roster.seeding import Reason
+from services.roster.store import Health
+from shared.contracts import ChannelName, CredentialKind, Deadlines, Precedence, Role, Standing
+from shared.ids import ContactId
+from shared.web import UtcDateTime
+
+
+class PartnerView(BaseModel):
+    """A partner as everybody sees it."""
+
+    code: str = Field(examples=["CA"])
+    name: str = Field(examples=["Canada"])
+    standing: Standing
+    time_zone: str = Field(examples=["America/Toronto"])
+    languages: list[str] = Field(examples=[["en", "fr"]])
+    iso3: str | None = Field(default=None, examples=["CAN"])
+    m49: str | None = Field(default=None, examples=["124"])
+    active: bool = Field(description="Whether it can be addressed.")
+    office: str | None = Field(default=None, description="The office that answers.", examples=["Watch Centre"])
+
+
+class FailingView(BaseModel):
+    """What escalation says of a contact point or endpoint that fails. Trying goes on all the same."""
+
+    since_at: UtcDateTime
+    failures: int = Field(description="Failures in a row.")
+    reason: str | None = None
+
+
+class PointView(BaseModel):
+    """One way to reach somebody."""
+
+    id: UUID
+    channel: ChannelName
+    address: str = Field(examples=["+16135550123"])
+    label: str | None = None
+    verified_at: UtcDateTime | None = Field(default=None, description="When it was last seen to work.")
+    confirmed_at: UtcDateTime | None = Field(default=None, description="When it was last said to be right.")
+    failing: FailingView | None = Field(default=None, description="Absent while it works.")
+
+
+class OfficeView(BaseModel):
+    """A duty office, for its own government."""
+
+    id: UUID
+    name: str = Field(examples=["Watch Centre"])
+    switchboard: str | None = Field(default=None, examples=["+16135550100"])
+    embassies: dict[str, str] = Field(description="Telephone numbers by the country that each embassy is in.")
+    points: list[PointView]
+
+
+class ContactView(BaseModel):
+    """A person, for their own government."""
+
+    id: UUID
+    name: str = Field(examples=["Ann Example"])
+    title: str = Field(examples=["Duty officer"])
+    languages: list[str]
+    points: list[PointView]
+
+
+class LayerView(BaseModel):
+    """One rotation of a rota. `hand_over_time` is local time in the rota's zone."""
+
+    id: UUID
+    name: str
+    rotation: Frequency
+    every: int = Field(description="Turns of so many days or weeks.")
+    participants: list[UUID] = Field(description="Contacts, in the order of their turns.")
+    starts_on: date
+    hand_over_time: str = Field(examples=["08:00"])
+    ends_on: date | None = None
+
+
+class OverrideView(BaseModel):
+    """Replaces whoever would be on call; no contact means that nobody is."""
+
+    id: UUID
+    contact_id: UUID | None = None
+    start_at: UtcDateTime
+    end_at: UtcDateTime
+
+
+class RotaView(BaseModel):
+    """An on-call schedule. The first layer that covers an instant answers; the last override outranks all."""
+
+    id: UUID
+    name: str = Field(examples=["Duty officers"])
+    time_zone: str = Field(examples=["America/Toronto"])
+    layers: list[LayerView]
+    overrides: list[OverrideView]
+
+
+class TargetView(BaseModel):
+    """Whom a level pages."""
+
+    kind: TargetKind
+    id: UUID
+
+
+class LevelView(BaseModel):
+    """One step of the policy."""
+
+    targets: list[TargetView]
+    wait_seconds: int | None = Field(default=None, description="Can only shorten the network's wait after this level.")
+
+
+class PolicyView(BaseModel):
+    """The levels, in the order in which they are paged."""
+
+    levels: list[LevelView]
+
+
+class EndpointView(BaseModel):
+    """One of the partner's own systems, reached by signed webhook."""
+
+    id: UUID
+    url: str = Field(examples=["https://redphone.canada.example/webhook"])
+    description: str
+    created_at: UtcDateTime | None = None
+    failing: FailingView | None = Field(default=None, description="Absent while it works.")
+
+
+class CredentialView(BaseModel):
+    """A credential without its secret, which nobody can read again."""
+
+    client_id: str = Field(examples=["ca-duty-1"])
+    kind: CredentialKind
+    name: str
+    roles: list[Role]
+    contact_id: UUID | None = None
+    subject: str = Field(description="Who stands behind it, as tokens and the record say.")
+    revoked_at: UtcDateTime | None = None
+    version: int = Field(description="Counts its changes. A token of an older version is refused.")
+
+
+class SecretView(CredentialView):
+    """A credential with its new secret, for the only time."""
+
+    partner: str
+    secret: str = Field(description="Shown now and never again.", examples=["rps_…"])
+
+
+class ItemView(BaseModel):
+    """One thing of a network file."""
+
+    kind: Kind
+    partner: str | None = Field(default=None, description="Absent for the network's own deadlines.")
+    key: str = Field(description="Where it stands in the file.", examples=["partners.CA.contacts.duty-1"])
+
+
+class LeftAloneView(ItemView):
+    """One thing that differs from what is stored and was not written."""
+
+    reason: Reason
+    detail: str
+
+
+class AppliedView(BaseModel):
+    """What applying a network file did, or would do."""
+
+    dry_run: bool
+    created: list[ItemView]
+    updated: list[ItemView]
+    unchanged: list[ItemView]
+    left_alone: list[LeftAloneView]
+    secrets: list[SecretView] = Field(description="Of new credentials. Shown now and never again.")
+
+
+class OnCallTarget(BaseModel):
+    """Who is paged: an office, or a person by their role. The name is there for their own government alone."""
+
+    kind: TargetKind
+    office: str | None = Field(default=None, examples=["Watch Centre"])
+    title: str | None = Field(default=None, description="The person's role.", examples=["Duty officer"])
+    until_at: UtcDateTime | None = Field(default=None, description="When the shift ends.")
+    nobody: bool = Field(default=False, description="True where a rota has nobody on call: a gap.")
+    contact_id: UUID | None = None
+    name: str | None = None
+
+
+class OnCallLevel(BaseModel):
+    """One level of the policy. A level whose targets are all gaps is skipped at once."""
+
+    level: int = Field(examples=[1])
+    targets: list[OnCallTarget]
+
+
+class OnCallView(BaseModel):
+    """Who answers for a partner at an instant."""
+
+    partner: str
+    at: UtcDateTime
+    levels: list[OnCallLevel]
+
+
+class ShiftView(BaseModel):
+    """One contact on call."""
+
+    contact_id: UUID
+    name: str
+    title: str
+    start_at: UtcDateTime
+    end_at: UtcDateTime
+
+
+class GapView(BaseModel):
+    """Nobody is on call."""
+
+    start_at: UtcDateTime
+    end_at: UtcDateTime
+
+
+class RotaShifts(BaseModel):
+    """The shifts of one rota, cut at both ends of the window, and the gaps between them."""
+
+    id: UUID
+    name: str
+    shifts: list[ShiftView]
+    gaps: list[GapView]
+
+
+class ShiftsView(BaseModel):
+    """The shifts of every rota of a partner."""
+
+    partner: str
+    from_at: UtcDateTime
+    to_at: UtcDateTime
+    rotas: list[RotaShifts]
+
+
+class DeadlinesView(BaseModel):
+    """The network's waits by precedence, in seconds from release."""
+
+    deadlines: dict[Precedence, Deadlines]
+
+
+class Listed(BaseModel):
+    """Base of lists that are answered whole: they are bounded by what a partner may own."""
+
+
+class Offices(Listed):
+    """All offices; the first is the one that answers."""
+
+    items: list[OfficeView]
+
+
+class Contacts(Listed):
+    """All contacts."""
+
+    items: list[ContactView]
+
+
+class Rotas(Listed):
+    """All rotas."""
+
+    items: list[RotaView]
+
+
+class Overrides(Listed):
+    """All overrides of a rota, in the order of their making."""
+
+    items: list[OverrideView]
+
+
+class Endpoints(Listed):
+    """All endpoints."""
+
+    items: list[EndpointView]
+
+
+class Credentials(Listed):
+    """All credentials, revoked ones included."""
+
+    items: list[CredentialView]
+
+
+class Written(BaseModel):
+    """What a write answers: what was written, and the version of the roster that it made."""
+
+    id: UUID
+    version: int = Field(description="The partner's version; the ETag of everything that it owns.")
+
+
+Failing = Mapping[UUID, Health]
+
+
+def partner_view(partner: Partner, office: str | None) -> PartnerView:
+    """A partner as everybody sees it."""
+    return PartnerView(
+        code=partner.code,
+        name=partner.name,
+        standing=partner.standing,
+        time_zone=partner.time_zone,
+        languages=list(partner.languages),
+        iso3=partner.iso3,
+        m49=partner.m49,
+        active=partner.active,
+        office=office,
+    )
+
+
+def office_view(office: DutyOffice, failing: Failing) -> OfficeView:
+    """An office for its owner."""
+    return OfficeView(
+        id=office.id,
+        name=office.name,
+        switchboard=office.switchboard,
+        embassies=dict(office.embassies),
+        points=_points(office.points, failing),
+    )
+
+
+def contact_view(contact: Contact, failing: Failing) -> ContactView:
+    """A contact for its owner."""
+    return ContactView(
+        id=contact.id,
+        name=contact.name,
+        title=contact.title,
+        languages=list(contact.languages),
+        points=_points(contact.points, failing),
+    )
+
+
+def rota_view(rota: Rota) -> RotaView:
+    """A rota for its owner."""
+    return RotaView(
+        id=rota.id,
+        name=rota.name,
+        time_zone=rota.time_zone,
+        layers=[_layer(layer) for layer in rota.layers],
+        overrides=[override_view(override) for override in rota.overrides],
+    )
+
+
+def override_view(override: Override) -> OverrideView:
+    """An override for its owner."""
+    return OverrideView(
+        id=override.id, contact_id=override.contact_id, start_at=override.start_at, end_at=override.end_at
+    )
+
+
+def policy_view(policy: EscalationPolicy) -> PolicyView:
+    """A policy for its owner."""
+    return PolicyView(
+        levels=[
+            LevelView(
+                targets=[TargetView(kind=target.kind, id=target.id) for target in level.targets],
+                wait_seconds=level.wait_seconds,
+            )
+            for level in policy.levels
+        ]
+    )
+
+
+def endpoint_view(endpoint: Endpoint, failing: Failing) -> EndpointView:
+    """An endpoint for its owner."""
+    return EndpointView(
+        id=endpoint.id,
+        url=endpoint.url,
+        description=endpoint.description,
+        created_at=endpoint.created_at,
+        failing=_failing(failing.get(endpoint.id)),
+    )
+
+
+def credential_view(credential: Credential) -> CredentialView:
+    """A credential without anything of its secret."""
+    return CredentialView(
+        client_id=credential.client_id,
+        kind=credential.kind,
+        name=credential.name,
+        roles=list(credential.roles),
+        contact_id=credential.contact_id,
+        subject=credential.subject,
+        revoked_at=credential.revoked_at,
+        version=credential.version,
+    )
+
+
+def secret_view(made: NewSecret) -> SecretView:
+    """A credential with its new secret."""
+    return SecretView(**credential_view(made.credential).model_dump(), partner=made.partner, secret=made.secret)
+
+
+def applied_view(applied: Applied) -> AppliedView:
+    """What applying a network file did."""
+    return AppliedView(
+        dry_run=applied.dry_run,
+        created=[_item(change.item) for change in applied.plan.creates],
+        updated=[_item(change.item) for change in applied.plan.updates],
+        unchanged=[_item(item) for item in applied.plan.unchanged],
+        left_alone=[
+            LeftAloneView(**_item(left.item).model_dump(), reason=left.reason, detail=left.detail)
+            for left in applied.plan.left_alone
+        ],
+        secrets=[secret_view(made) for made in applied.secrets],
+    )
+
+
+def on_call_view(state: PartnerState, on_call: Sequence[Shift | None], *, at: datetime, is_owner: bool) -> OnCallView:
+    """Who answers at `at`; `on_call` holds the shifts in the order of the rotas. Names for the owner alone."""
+    contacts = {contact.id: contact for contact in state.contacts}
+    shifts: Mapping[UUID, Shift | None] = {rota.id: shift for rota, shift in zip(state.rotas, on_call, strict=True)}
+    first_office = state.offices[0].name if state.offices else None
+
+    def person(kind: TargetKind, contact: Contact, shift: Shift | None) -> OnCallTarget:
+        return OnCallTarget(
+            kind=kind,
+            office=first_office,
+            title=contact.title or None,
+            until_at=shift.end_at if shift is not None else None,
+            contact_id=contact.id if is_owner else None,
+            name=contact.name if is_owner else None,
+        )
+
+    def shown(target: Target) -> OnCallTarget:
+        if target.kind is TargetKind.OFFICE:
+            name = next((office.name for office in state.offices if office.id == target.id), first_office)
+            return OnCallTarget(kind=target.kind, office=name)
+        if target.kind is TargetKind.CONTACT:
+            return person(target.kind, contacts[ContactId(target.id)], None)
+        shift = shifts.get(target.id)
+        if shift is None:
+            return OnCallTarget(kind=target.kind, office=first_office, nobody=True)
+        return person(target.kind, contacts[shift.contact_id], shift)
+
+    levels = [
+        OnCallLevel(level=number, targets=[shown(target) for target in level.targets])
+        for number, level in enumerate(state.policy.levels, start=1)
+    ]
+    return OnCallView(partner=state.partner.code, at=at, levels=levels)
+
+
+def shifts_view(
+    state: PartnerState, found: Sequence[tuple[Shift, ...]], from_at: datetime, to_at: datetime
+) -> ShiftsView:
+    """The shifts of every rota, for the owner; `found` holds them in the order of the rotas."""
+    contacts = {contact.id: contact for contact in state.contacts}
+    return ShiftsView(
+        partner=state.partner.code,
+        from_at=from_at,
+        to_at=to_at,
+        rotas=[
+            RotaShifts(
+                id=rota.id,
+                name=rota.name,
+                shifts=[
+                    ShiftView(
+                        contact_id=shift.contact_id,
+                        name=contacts[shift.contact_id].name,
+                        title=contacts[shift.contact_id].title,
+                        start_at=shift.start_at,
+                        end_at=shift.end_at,
+                    )
+                    for shift in shifts
+                ],
+                gaps=[
+                    GapView(start_at=gap.start_at, end_at=gap.end_at)
+                    for gap in schedule.gaps_between(shifts, from_at, to_at)
+                ],
+            )
+            for rota, shifts in zip(state.rotas, found, strict=True)
+        ],
+    )
+
+
+def _item(item: Item) -> ItemView:
+    return ItemView(kind=item.kind, partner=item.partner, key=item.key)
+
+
+def _points(points: Sequence[ContactPoint], failing: Failing) -> list[PointView]:
+    return [
+        PointView(
+            id=point.id,
+            channel=point.channel,
+            address=point.address,
+            label=point.label,
+            verified_at=point.verified_at,
+            confirmed_at=point.confirmed_at,
+            failing=_failing(failing.get(point.id)),
+        )
+        for point in points
+    ]
+
+
+def _failing(health: Health | None) -> FailingView | None:
+    if health is None:
+        return None
+    return FailingView(since_at=health.since_at, failures=health.failures, reason=health.reason)
+
+
+def _layer(layer: Layer) -> LayerView:
+    return LayerView(
+        id=layer.id,
+        name=layer.name,
+        rotation=layer.rotation.frequency,
+        every=layer.rotation.every,
+        participants=list(layer.participants),
+        starts_on=layer.starts_on,
+        hand_over_time=layer.hand_over_time.isoformat(timespec="minutes"),
+        ends_on=layer.ends_on,
+    )
