@@ -85,6 +85,14 @@ class Directory:
         """The duty office's own contact points."""
         return tuple(self._office_points(self._known_office()).values())
 
+    def on_duty(self, now: datetime) -> tuple[Target, ...]:
+        """Whoever is on duty at the first level that has anybody; the duty office where no level has."""
+        for level in self.levels():
+            targets, _gap = self.at_level(level, now)
+            if targets:
+                return targets
+        return self.office_targets()
+
     def endpoint_targets(self) -> tuple[Target, ...]:
         """The partner's own systems."""
         endpoints = self.plan.endpoints if self.plan is not None else self.endpoints
@@ -136,26 +144,29 @@ class Directory:
             return
         if target.kind == "contact":
             contact = self.contact(target.id)
+            contacts = [contact] if contact is not None else []
         else:
-            holder = self._holder_of(target.id, now)
-            contact = self.contact(holder) if holder is not None else None
-        if contact is not None:
-            yield contact
+            found = (self.contact(holder) for holder in self._holders_of(target.id, now))
+            contacts = [contact for contact in found if contact is not None]
+        yield from contacts
 
-    def _holder_of(self, rota_id: UUID, now: datetime) -> UUID | None:
-        """Who holds the rota now; after the plan has expired, who held it last: the last known person is better than
-        none.
+    def _holders_of(self, rota_id: UUID, now: datetime) -> tuple[UUID, ...]:
+        """Who holds the rota now: everybody whose shift runs, because shifts may overlap at a handover.
+
+        Outside of the plan's span it is who held it last, or will hold it first: a known person is better than none.
         """
         assert self.plan is not None
         rota = next((rota for rota in self.plan.rotas if rota.id == rota_id), None)
         if rota is None or not rota.shifts:
-            return None
-        for shift in rota.shifts:
-            if shift.start_at <= now < shift.end_at:
-                return shift.contact_id
+            return ()
+        holding = [shift.contact_id for shift in rota.shifts if shift.start_at <= now < shift.end_at]
+        if holding:
+            return tuple(dict.fromkeys(holding))
         if now >= self.plan.valid_until:
-            return max(rota.shifts, key=lambda shift: shift.end_at).contact_id
-        return None
+            return (max(rota.shifts, key=lambda shift: shift.end_at).contact_id,)
+        if now < self.plan.valid_from:
+            return (min(rota.shifts, key=lambda shift: shift.start_at).contact_id,)
+        return ()
 
     def _points_of(self, contact: PlannedContact) -> dict[UUID, Target]:
         return self._targets(contact.points, told=contact.title or "contact", contact_id=contact.id)

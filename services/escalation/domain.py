@@ -20,8 +20,16 @@ from datetime import datetime, timedelta
 from functools import singledispatch
 
 from services.escalation.directory import Directory
-from services.escalation.levels import level_pages, next_level, raise_due_levels, raise_one, unreached_event
+from services.escalation.levels import (
+    level_pages,
+    next_level,
+    raise_due_levels,
+    raise_left,
+    raise_one,
+    unreached_event,
+)
 from services.escalation.model import (
+    FINAL,
     NOTE_CHARACTERS_MAX,
     TAKEOVER_ASK_AGAIN_SECONDS,
     UNANSWERED,
@@ -97,6 +105,7 @@ class TakePosition:
     stance: PositionStance
     by: Actor
     directory: Directory
+    asserted_by_system: str | None = None
     answer_by_at: datetime | None = None
     note: str | None = None
     offer: str | None = None
@@ -151,7 +160,7 @@ def _(command: DueTimeReached, escalation: Escalation, now: datetime) -> Outcome
         return decide(escalation, End(reason=EndReason.EXPIRED, at=now), now)
     if escalation.kind is EscalationKind.TAKEOVER:
         return _takeover_due(escalation, command.directory, now)
-    if escalation.state in UNANSWERED:
+    if escalation.kind is EscalationKind.ANSWER and escalation.state in UNANSWERED:
         return _unanswered_due(escalation, command, now)
     if escalation.state in (EscalationState.ACKNOWLEDGED, EscalationState.CONSIDERING):
         return _position_due(escalation, command.directory, now)
@@ -164,6 +173,9 @@ def _unanswered_due(escalation: Escalation, command: DueTimeReached, now: dateti
         return raise_due_levels(
             escalation, command.directory, asking_type(escalation), LevelReason.DEADLINE_PASSED, now
         )
+    left = raise_left(escalation, command.directory, asking_type(escalation), now)
+    if left is not None:
+        return left
     wait_until = _grace_until(escalation, now)
     if wait_until is not None:
         postponed = replace(escalation, unreached_postponed=escalation.first_attempt_at is None)
@@ -189,9 +201,8 @@ def _position_due(escalation: Escalation, directory: Directory, now: datetime) -
     """A first position, or the answer promised by a time, is missing: first a reminder, then level after level."""
     interval = timedelta(seconds=escalation.interval_seconds)
     reminders = escalation.position_reminders
-    levels = range(1, max(escalation.level, 1) + 1)
     if reminders == 0:
-        pages = level_pages(escalation, directory, levels, "level.raised", now)
+        pages = level_pages(escalation, directory, "level.raised", now, asks=True)
         reason = LevelReason.POSITION_REMINDER
         return _position_step(
             escalation, level=escalation.level, reason=reason, pages=pages, due_at=now + interval, now=now
@@ -199,7 +210,7 @@ def _position_due(escalation: Escalation, directory: Directory, now: datetime) -
     reason = LevelReason.POSITION_MISSED
     number, targets, _skipped = next_level(escalation, directory, escalation.level, now)
     if number > escalation.level:
-        pages = planned(targets, "level.raised", level=number, asks=False)
+        pages = planned(targets, "level.raised", level=number, asks=True)
         return _position_step(escalation, level=number, reason=reason, pages=pages, due_at=now + interval, now=now)
     # Everybody has been told, and the raiser sees the miss: the alert's own expiry is the end of asking.
     outcome = _position_step(
@@ -265,6 +276,8 @@ def _(command: Acknowledge, escalation: Escalation, now: datetime) -> Outcome:
         raise Conflict("a takeover is taken over, not acknowledged: use the takeover call", code="use_takeover")
     if escalation.acknowledged_at is not None:
         return Outcome(escalation)
+    if escalation.position is not None and escalation.position.stance is PositionStance.WRONG_PERSON:
+        escalation = replace(escalation, position=None)
     late = escalation.acknowledge_by_at is not None and now > escalation.acknowledge_by_at
     acknowledged = replace(
         escalation,
@@ -278,7 +291,7 @@ def _(command: Acknowledge, escalation: Escalation, now: datetime) -> Outcome:
         # A position that is owed gets a time of its own; no deadline from before the acknowledgement lives on.
         position_by_at = max(escalation.position_by_at or now, now + timedelta(seconds=escalation.interval_seconds))
         acknowledged = replace(
-            with_due(acknowledged, min(position_by_at, escalation.expires_at), DueReason.POSITION),
+            with_due(acknowledged, position_by_at, DueReason.POSITION),
             state=EscalationState.ACKNOWLEDGED,
             position_by_at=position_by_at,
             position_reminders=0,
@@ -297,6 +310,8 @@ def _(command: Acknowledge, escalation: Escalation, now: datetime) -> Outcome:
 
 @_decide.register
 def _(command: TakePosition, escalation: Escalation, now: datetime) -> Outcome:
+    if _is_repeated(command, escalation):
+        return Outcome(escalation)
     _check_position(command, escalation, now)
     position = Position(
         stance=command.stance,
@@ -318,9 +333,9 @@ def _(command: TakePosition, escalation: Escalation, now: datetime) -> Outcome:
         estimated_arrival_at=command.estimated_arrival_at,
     )
     if command.stance is PositionStance.WRONG_PERSON:
-        return _wrong_person(escalation, command, event, now)
+        return _wrong_person(escalation, command, position, event, now)
     # Whoever answers the question has received it.
-    received = decide(escalation, Acknowledge(by=command.by), now)
+    received = decide(escalation, Acknowledge(by=command.by, asserted_by_system=command.asserted_by_system), now)
     answered = replace(
         received.escalation,
         state=EscalationState(command.stance.value),
@@ -329,10 +344,24 @@ def _(command: TakePosition, escalation: Escalation, now: datetime) -> Outcome:
     )
     if command.stance is PositionStance.CONSIDERING:
         assert command.answer_by_at is not None
-        answered = with_due(answered, min(command.answer_by_at, answered.expires_at), DueReason.POSITION)
+        answered = with_due(answered, command.answer_by_at, DueReason.POSITION)
     else:
         answered = with_due(answered, answered.expires_at, DueReason.EXPIRY)
-    return Outcome(answered, events=(*received.events, event), stops_pages=received.stops_pages)
+    # Reminders of a missing position are still on their way, perhaps; they ask for what has just been given.
+    return Outcome(answered, events=(*received.events, event), stops_pages=True)
+
+
+def _is_repeated(command: TakePosition, escalation: Escalation) -> bool:
+    """Whether the same person says again what stands: a request that was sent twice is one answer."""
+    stands = escalation.position
+    if stands is None or escalation.position_reminders or escalation.state is EscalationState.ENDED:
+        return False
+    return (
+        stands.stance is command.stance
+        and stands.taken_by.subject == command.by.subject
+        and (stands.answer_by_at, stands.note, stands.offer, stands.estimated_arrival_at)
+        == (command.answer_by_at, command.note, command.offer, command.estimated_arrival_at)
+    )
 
 
 def _check_position(command: TakePosition, escalation: Escalation, now: datetime) -> None:
@@ -352,24 +381,47 @@ def _check_position(command: TakePosition, escalation: Escalation, now: datetime
         raise Invalid("only `considering` has a time to answer by", code="not_allowed", field="answer_by")
 
 
-def _wrong_person(escalation: Escalation, command: TakePosition, event: PositionTaken, now: datetime) -> Outcome:
-    """The next one is paged at once, under a new deadline: what was answered before does not count as an answer."""
+def _wrong_person(
+    escalation: Escalation, command: TakePosition, position: Position, event: PositionTaken, now: datetime
+) -> Outcome:
+    """The question goes on to the next person at once, whoever else is still being tried.
+
+    Unanswered, the clock goes on as it was: no number of wrong persons keeps a partner from being called unreached, or
+    an unreached one from being taken over. Whoever takes their own acknowledgement back leaves nobody who has it, so
+    asking begins again under a new deadline. Somebody else's acknowledgement or answer stands: then the next person is
+    told, and the missing position is asked for one interval from now at the latest.
+    """
     interval = timedelta(seconds=escalation.interval_seconds)
-    reopened = replace(
-        escalation,
-        state=EscalationState.NOTIFIED,
-        acknowledged_at=None,
-        acknowledged_by=None,
-        asserted_by_system=None,
-        acknowledged_via=None,
-        late=False,
-        position=None,
-        position_reminders=0,
-        acknowledge_by_at=now + interval,
-        unreached_at=max(escalation.unreached_at or now, now + 2 * interval),
-    )
-    raised = raise_one(reopened, command.directory, LevelReason.WRONG_PERSON, now)
-    return Outcome(raised.escalation, events=(event, *raised.events), pages=raised.pages, stops_pages=True)
+    has_it = escalation.position.taken_by if escalation.position is not None else escalation.acknowledged_by
+    own = has_it is not None and has_it.subject == command.by.subject
+    if escalation.state in FINAL or (escalation.state is EscalationState.CONSIDERING and not own):
+        raise Conflict(
+            f"your government's answer stands: {escalation.state}; take another position to change that",
+            code="already_answered",
+        )
+    if escalation.state in UNANSWERED or escalation.state is EscalationState.UNREACHED:
+        passed_on = replace(escalation, position=position)
+    elif own:
+        passed_on = replace(
+            escalation,
+            state=EscalationState.NOTIFIED,
+            acknowledged_at=None,
+            acknowledged_by=None,
+            asserted_by_system=None,
+            acknowledged_via=None,
+            late=False,
+            position=position,
+            position_reminders=0,
+            unreached_postponed=False,
+            acknowledge_by_at=now + interval,
+            unreached_at=max(escalation.unreached_at or now, now + 2 * interval),
+        )
+        passed_on = with_due(passed_on, now + interval, DueReason.NEXT_LEVEL)
+    else:
+        passed_on = replace(escalation, position=position)
+        passed_on = with_due(passed_on, min(escalation.due_at or now, now + interval), DueReason.POSITION)
+    raised = raise_one(passed_on, command.directory, LevelReason.WRONG_PERSON, now)
+    return Outcome(raised.escalation, events=(event, *raised.events), pages=raised.pages)
 
 
 @_decide.register
@@ -387,20 +439,35 @@ def _(command: TakeOver, escalation: Escalation, now: datetime) -> Outcome:
     if escalation.kind is EscalationKind.TAKEOVER:
         if escalation.state is EscalationState.ENDED:
             raise Conflict("this takeover is over", code="escalation_ended")
+        if _has_taken_over(escalation, command.by, now):
+            return Outcome(escalation)
         taken = replace(
-            with_due(escalation, min(ask_again_at, escalation.expires_at), DueReason.ASK_AGAIN),
+            with_due(escalation, ask_again_at, DueReason.ASK_AGAIN),
             state=EscalationState.ACKNOWLEDGED,
             taken_over_by=command.by,
             taken_over_at=now,
         )
-        return Outcome(taken, stops_pages=True)
+        event = PartnerTakenOver(**about(taken), taken_over_at=now, taken_over_by=command.by, ask_again_at=ask_again_at)
+        return Outcome(taken, events=(event,), stops_pages=True)
     if escalation.state is not EscalationState.UNREACHED:
         raise Conflict(
             f"only an unreached partner can be taken over; this one is {escalation.state}", code="not_unreached"
         )
+    if _has_taken_over(escalation, command.by, now):
+        return Outcome(escalation)
     taken = replace(escalation, taken_over_by=command.by, taken_over_at=now)
     event = PartnerTakenOver(**about(taken), taken_over_at=now, taken_over_by=command.by, ask_again_at=ask_again_at)
     return Outcome(taken, events=(event,))
+
+
+def _has_taken_over(escalation: Escalation, by: Actor, now: datetime) -> bool:
+    """Whether this person has done so and was not asked again since: a request that was sent twice is one act."""
+    return (
+        escalation.taken_over_by is not None
+        and escalation.taken_over_at is not None
+        and escalation.taken_over_by.subject == by.subject
+        and now < escalation.taken_over_at + timedelta(seconds=TAKEOVER_ASK_AGAIN_SECONDS)
+    )
 
 
 @_decide.register

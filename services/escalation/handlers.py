@@ -71,34 +71,39 @@ class EscalationDeps(Deps):
 
 async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased]) -> None:
     """Opens one escalation per addressed partner with the pages of its first level, all in one transaction."""
-    now, released = deps.clock.now(), message.body
+    now, released, cause = deps.clock.now(), message.body, Cause.of(message)
     async with deps.database.transaction() as tx:
         if not await inbox.accept(tx, consumer=deps.consumer(AlertReleased), message_id=message.id, now=now):
             return
-        facts = facts_of(released)
         predecessor = None if released.corrects is None else await store.load_head(tx, released.corrects, now)
         head = await store.load_head(tx, released.alert_id, now)
+        facts = facts_of(released, head.facts)
         await store.save_release(tx, facts, released.corrects, content_of(released))
         old: Sequence[Escalation] = ()
         if predecessor is not None:
             await store.save_superseded(tx, predecessor.alert_id, released.alert_id)
             if predecessor.facts is not None:
                 old = await store.load_of_alert(tx, predecessor.alert_id)
-        outcomes = await _open_all(deps, tx, released, facts=facts, head=head, old=old, now=now)
-        opened = await open_outcomes(tx, outcomes, ids=deps.ids, now=now)
-        await _alarm_gaps(deps, tx, opened, now)
+        openings = await _openings(deps, tx, released, facts=facts, head=head, old=old, now=now)
+        opened = await open_outcomes(tx, [open_escalation(o, now) for o in openings], ids=deps.ids, now=now)
+        await alarm_gaps(deps, tx, [None] * len(opened), opened, now)
         events = _started(released.alert_id, released.raiser, opened, now)
-        messages = await announce(tx, events, ids=deps.ids, cause=Cause.of(message), now=now)
-        messages += await _supersede(deps, tx, released, old, head, cause=Cause.of(message), now=now)
+        messages = await announce(tx, events, ids=deps.ids, cause=cause, now=now)
+        messages += await _supersede(deps, tx, released, old, head, cause=cause, now=now)
         if head.superseded_by is not None:
-            await _merge_into_update(deps, tx, head.superseded_by, opened, cause=Cause.of(message), now=now)
+            messages += await _merge_into_update(deps, tx, head.superseded_by, openings, opened, cause=cause, now=now)
+        if now >= released.expires_at and head.ended_at is None and opened:
+            await _alarm_never_paged(deps, tx, facts, opened, now)
     deps.wake("delivery", "timers")
     deps.relay.publish_soon(messages)
 
 
-def facts_of(released: AlertReleased) -> AlertFacts:
-    """What escalations keep of an alert."""
-    to = tuple(r.partner for r in released.recipients if r.kind is EscalationKind.ANSWER)
+def facts_of(released: AlertReleased, known: AlertFacts | None = None) -> AlertFacts:
+    """What escalations keep of an alert. It is published again when recipients are added, and the older publication
+    may come last: whoever is `known` to see answers goes on seeing them.
+    """
+    to = [r.partner for r in released.recipients if r.kind is EscalationKind.ANSWER] if released.answers_visible else []
+    before = known.answers_visible_to if known is not None else ()
     return AlertFacts(
         alert_id=released.alert_id,
         root_alert_id=released.root_alert_id,
@@ -110,12 +115,13 @@ def facts_of(released: AlertReleased) -> AlertFacts:
         released_at=released.released_at,
         expires_at=released.expires_at,
         released_by=released.released_by,
-        answers_visible_to=to if released.answers_visible else (),
+        answers_visible_to=tuple(sorted({*before, *to})),
         is_update=released.corrects is not None,
+        asks_anew=released.asks_anew,
     )
 
 
-async def _open_all(
+async def _openings(
     deps: EscalationDeps,
     tx: Transaction,
     released: AlertReleased,
@@ -124,31 +130,36 @@ async def _open_all(
     head: store.AlertHead,
     old: Sequence[Escalation],
     now: datetime,
-) -> list[Outcome]:
+) -> list[Opening]:
     recipients = [r for r in released.recipients if deps.serves(r.partner)]
     directories = await deps.directories.find(tx, [r.partner for r in recipients])
     before = {e.partner: e for e in old if e.kind is not EscalationKind.TAKEOVER}
+    unreached = [e.id for e in before.values() if e.state is EscalationState.UNREACHED]
+    made = await store.count_attempts(tx, unreached) if unreached else {}
     ended_reason = head.end_reason or (EndReason.SUPERSEDED if head.superseded_by is not None else None)
-    return [
-        open_escalation(
+    ended_at = head.ended_at
+    if ended_reason is None and now >= facts.expires_at:
+        ended_reason, ended_at = EndReason.EXPIRED, facts.expires_at
+    openings = []
+    for recipient, escalation_id in zip(recipients, deps.ids.many(len(recipients)), strict=True):
+        directory, predecessor = directories[recipient.partner], before.get(recipient.partner)
+        openings.append(
             Opening(
                 id=escalation_id,
                 alert=facts,
                 partner=recipient.partner,
                 kind=recipient.kind,
                 addressed_at=recipient.addressed_at,
-                directory=directories[recipient.partner],
-                deadlines=deps.directories.deadlines_of(directories[recipient.partner], facts.precedence),
+                directory=directory,
+                deadlines=deps.directories.deadlines_of(directory, facts.precedence),
                 acknowledge_within_seconds=released.acknowledge_within_seconds,
-                asks_anew=released.asks_anew,
-                predecessor=before.get(recipient.partner),
+                predecessor=predecessor,
+                predecessor_attempts=0 if predecessor is None else made.get(predecessor.id, 0),
                 ended_reason=ended_reason,
-                ended_at=head.ended_at,
-            ),
-            now,
+                ended_at=ended_at,
+            )
         )
-        for recipient, escalation_id in zip(recipients, deps.ids.many(len(recipients)), strict=True)
-    ]
+    return openings
 
 
 def _started(alert_id: UUID, raiser: str, opened: Sequence[Outcome], now: datetime) -> list[Event]:
@@ -189,11 +200,13 @@ async def _supersede(
 ) -> list[Message[Event]]:
     """Ends the corrected message's escalations. Whoever gets no Update instead is told of the end."""
     addressed = {recipient.partner for recipient in released.recipients}
+    old = [escalation for escalation in old if escalation.state is not EscalationState.ENDED]
+    unpaged = head.ended_at is not None or now >= released.expires_at
     outcomes = []
     for escalation in old:
         ended = decide(escalation, End(reason=EndReason.SUPERSEDED, at=now), now)
         left_out = escalation.partner not in addressed or escalation.kind is EscalationKind.TAKEOVER
-        outcomes.append(replace(ended, sends_ending=ended.stops_pages and (left_out or head.ended_at is not None)))
+        outcomes.append(replace(ended, sends_ending=left_out or unpaged))
     return await save_ended(tx, deps, old, outcomes, cause=cause, now=now)
 
 
@@ -224,32 +237,63 @@ async def _merge_into_update(
     deps: EscalationDeps,
     tx: Transaction,
     update_id: UUID,
+    openings: Sequence[Opening],
     opened: Sequence[Outcome],
     *,
     cause: Cause,
     now: datetime,
+) -> list[Message[Event]]:
+    """This release was overtaken by its own Update: the newest Update's escalations take over the earlier deadlines."""
+    fresh = {outcome.escalation.partner for outcome in opened}
+    as_if = [open_escalation(replace(o, ended_reason=None), now) for o in openings if o.partner in fresh]
+    late = {outcome.escalation.partner: outcome.escalation for outcome in as_if}
+    newest = await store.load_newest(tx, update_id, now)
+    current = [e for e in await store.load_of_alert(tx, newest) if e.partner in late and e.subject_partner == ""]
+    merged = [merge_late_predecessor(e, late[e.partner]) for e in current]
+    changed = [outcome for e, outcome in zip(current, merged, strict=True) if outcome.escalation != e]
+    return await save_outcomes(tx, changed, ids=deps.ids, cause=cause, now=now)
+
+
+async def alarm_gaps(
+    deps: EscalationDeps,
+    tx: Transaction,
+    before: Sequence[Escalation | None],
+    outcomes: Sequence[Outcome],
+    now: datetime,
 ) -> None:
-    """This release was overtaken by its own Update: the Update's escalations take over the earlier deadlines."""
-    await store.load_head(tx, update_id, now)
-    late = {outcome.escalation.partner: outcome.escalation for outcome in opened}
-    current = [e for e in await store.load_of_alert(tx, update_id) if e.partner in late]
-    merged = [Outcome(merge_late_predecessor(e, late[e.partner])) for e in current if e.subject_partner == ""]
-    await save_outcomes(tx, merged, ids=deps.ids, cause=cause, now=now)
+    """Tells raiser and secretariat at once where nobody can be sure that a telephone rings: their systems and people.
 
-
-async def _alarm_gaps(deps: EscalationDeps, tx: Transaction, opened: Sequence[Outcome], now: datetime) -> None:
-    """Tells raiser and secretariat at once where nobody can be sure that a phone rings."""
-    worrying = [o.escalation for o in opened if ALARMING_GAPS.intersection(o.escalation.gaps)]
-    for escalation in worrying:
+    `before` is None for an escalation that has just opened. A gap is told of once.
+    """
+    for old, outcome in zip(before, outcomes, strict=True):
+        escalation = outcome.escalation
+        known = set(old.gaps) if old is not None else set()
+        news = ALARMING_GAPS.intersection(escalation.gaps) - known
+        unheard = old is None and not escalation.paged
+        if escalation.state is EscalationState.ENDED or not (news or unheard):
+            continue
         log.error(
             "duty_plan.lacking",
             partner=escalation.partner,
             alert_id=str(escalation.alert.alert_id),
             gaps=[gap.value for gap in escalation.gaps],
         )
+        codes = [c for c in (escalation.alert.raiser, SECRETARIAT) if c != escalation.partner]
         data = {"partner_without_duty": escalation.partner, "gaps": list(escalation.gaps)}
-        codes = (escalation.alert.raiser, SECRETARIAT)
-        await _notify(deps, tx, escalation.alert, codes=codes, message_type="level.raised", data=data, now=now)
+        await _notify(
+            deps, tx, escalation.alert, codes=codes, message_type="level.raised", data=data, now=now, people=True
+        )
+
+
+async def _alarm_never_paged(
+    deps: EscalationDeps, tx: Transaction, facts: AlertFacts, opened: Sequence[Outcome], now: datetime
+) -> None:
+    """An alert that had expired before it arrived pages nobody any more; whoever believes that it did must know."""
+    never_paged = sorted(outcome.escalation.partner for outcome in opened)
+    log.error("alert.arrived_expired", alert_id=str(facts.alert_id), partners=never_paged)
+    data = {"reason": EndReason.EXPIRED, "ended_at": facts.expires_at, "never_paged": never_paged}
+    codes = (facts.raiser, SECRETARIAT)
+    await _notify(deps, tx, facts, codes=codes, message_type="alert.ended", data=data, now=now, people=True)
 
 
 async def _notify(
@@ -261,12 +305,16 @@ async def _notify(
     message_type: str,
     data: Mapping[str, Any],
     now: datetime,
+    people: bool = False,
 ) -> None:
-    """Informs the systems of partners that an answer is not asked of: one page to each endpoint."""
+    """Informs partners of which no answer is asked: one page to each of their endpoints, and if it is an alarm, to
+    whoever is on duty at their first level.
+    """
     served = [code for code in dict.fromkeys(codes) if deps.serves(code)]
     directories = await deps.directories.find(tx, served)
     for code in served:
-        pages = planned(directories[code].endpoint_targets(), message_type, level=0, asks=False)
+        targets = [*directories[code].endpoint_targets(), *(directories[code].on_duty(now) if people else ())]
+        pages = planned(targets, message_type, level=0, asks=False)
         rows = notice_rows(pages, alert=alert, partner=code, data=data, ids=deps.ids, now=now)
         await store.insert_pages(tx, rows)
 
@@ -277,9 +325,10 @@ async def on_alert_ended(deps: EscalationDeps, message: Message[AlertEnded]) -> 
     async with deps.database.transaction() as tx:
         if not await inbox.accept(tx, consumer=deps.consumer(AlertEnded), message_id=message.id, now=now):
             return
-        await store.load_head(tx, ended.alert_id, now)
+        head = await store.load_head(tx, ended.alert_id, now)
         await store.save_end(tx, ended.alert_id, ended.reason, ended.ended_at)
-        open_ones = await store.load_of_alert(tx, ended.alert_id)
+        known = await store.load_of_alert(tx, ended.alert_id) if head.facts is not None else []
+        open_ones = [e for e in known if e.state is not EscalationState.ENDED]
         outcomes = [decide(e, End(reason=ended.reason, at=ended.ended_at), now) for e in open_ones]
         messages = await save_ended(tx, deps, open_ones, outcomes, cause=Cause.of(message), now=now)
     deps.wake("delivery")
@@ -291,23 +340,23 @@ async def on_alert_ended(deps: EscalationDeps, message: Message[AlertEnded]) -> 
 
 async def on_partner_unreached(deps: EscalationDeps, message: Message[PartnerUnreached]) -> None:
     """Raiser and secretariat, where this node serves them, are asked to take the unreached partner over."""
-    now, event = deps.clock.now(), message.body
+    now, event, cause = deps.clock.now(), message.body, Cause.of(message)
     takers = [c for c in dict.fromkeys((event.raiser, SECRETARIAT)) if c != event.partner and deps.serves(c)]
     async with deps.database.transaction() as tx:
         if not await inbox.accept(tx, consumer=deps.consumer(PartnerUnreached), message_id=message.id, now=now):
             return
         head = await store.load_head(tx, event.alert_id, now)
-        if head.ended_at is not None or head.superseded_by is not None:
+        if head.facts is None:
+            await store.save_facts(tx, facts_of_unreached(event))
+        if head.ended_at is not None or head.superseded_by is not None or now >= event.expires_at:
             return
-        subject = await store.find_escalation_id(tx, event.alert_id, event.partner)
-        if subject is not None:
-            current = await store.load_one(tx, subject)
-            if current is not None and current.state is not EscalationState.UNREACHED:
-                return
+        if await _has_answered_since(deps, tx, event, head):
+            return
+        existing = {e.partner: e for e in await store.load_takeovers(tx, event.alert_id, event.partner)}
         directories = await deps.directories.find(tx, takers)
         outcomes = [
             open_takeover(
-                id=deps.ids.new(),
+                id=existing[taker].id if taker in existing else deps.ids.new(),
                 event=event,
                 taker=taker,
                 directory=directories[taker],
@@ -316,12 +365,50 @@ async def on_partner_unreached(deps: EscalationDeps, message: Message[PartnerUnr
                 now=now,
             )
             for taker in takers
+            if taker not in existing or existing[taker].state is EscalationState.ENDED
         ]
-        opened = await open_outcomes(tx, outcomes, ids=deps.ids, now=now)
-        events = _started(event.alert_id, event.raiser, opened, now)
-        messages = await announce(tx, events, ids=deps.ids, cause=Cause.of(message), now=now)
+        opened = await open_outcomes(
+            tx, [o for o in outcomes if o.escalation.partner not in existing], ids=deps.ids, now=now
+        )
+        # Unreached a second time (the first answer was "wrong person"): the takeovers that had ended begin again.
+        again = [outcome for outcome in outcomes if outcome.escalation.partner in existing]
+        messages = await save_outcomes(tx, again, ids=deps.ids, cause=cause, now=now)
+        await alarm_gaps(deps, tx, [None] * len(outcomes), outcomes, now)
+        events = _started(event.alert_id, event.raiser, [*opened, *again], now)
+        messages += await announce(tx, events, ids=deps.ids, cause=cause, now=now)
     deps.wake("delivery", "timers")
     deps.relay.publish_soon(messages)
+
+
+def facts_of_unreached(event: PartnerUnreached) -> AlertFacts:
+    """What a takeover needs to know of an alert whose release has not arrived at this node yet."""
+    return AlertFacts(
+        alert_id=event.alert_id,
+        root_alert_id=event.root_alert_id,
+        reference=event.reference,
+        raiser=event.raiser,
+        status=event.status,
+        precedence=event.precedence,
+        tlp=event.tlp,
+        released_at=event.unreached_at,
+        expires_at=event.expires_at,
+        released_by=event.released_by,
+        answers_visible_to=event.answers_visible_to,
+    )
+
+
+async def _has_answered_since(
+    deps: EscalationDeps, tx: Transaction, event: PartnerUnreached, head: store.AlertHead
+) -> bool:
+    """Whether the partner is no longer unreached: here its row says so, for another node's partner its answer that
+    came before.
+    """
+    if not deps.serves(event.partner):
+        answered_at = head.answered.get(event.partner)
+        return answered_at is not None and answered_at >= event.unreached_at
+    escalation_id = await store.find_escalation_id(tx, event.alert_id, event.partner)
+    current = None if escalation_id is None else await store.load_one(tx, escalation_id)
+    return current is not None and current.state is not EscalationState.UNREACHED
 
 
 async def on_partner_acknowledged(deps: EscalationDeps, message: Message[PartnerAcknowledged]) -> None:
@@ -330,7 +417,15 @@ async def on_partner_acknowledged(deps: EscalationDeps, message: Message[Partner
     async with deps.database.transaction() as tx:
         if not await inbox.accept(tx, consumer=deps.consumer(PartnerAcknowledged), message_id=message.id, now=now):
             return
-        takeovers = await store.load_takeovers(tx, event.alert_id, event.partner)
+        if not deps.serves(event.partner):
+            head = await store.load_head(tx, event.alert_id, now)
+            await store.save_answered(tx, head, event.partner, event.acknowledged_at)
+        # A takeover that began after this acknowledgement is about a later silence.
+        takeovers = [
+            e
+            for e in await store.load_takeovers(tx, event.alert_id, event.partner)
+            if e.state is not EscalationState.ENDED and e.clock_started_at <= event.acknowledged_at
+        ]
         outcomes = [decide(e, End(reason=EndReason.ACKNOWLEDGED, at=now), now) for e in takeovers]
         messages = await save_ended(tx, deps, takeovers, outcomes, cause=Cause.of(message), now=now)
         await _tell_raiser(deps, tx, event, now)
@@ -360,14 +455,20 @@ async def _tell_raiser(
 
 
 async def on_duty_plan_published(deps: EscalationDeps, message: Message[DutyPlanPublished]) -> None:
-    """Keeps the newest plan of each partner; a lower version is ignored."""
+    """Keeps the newest plan of each partner; a lower version is ignored.
+
+    Whoever is being asked without a plan, by ringing the office alone, is asked by this one at once.
+    """
     now, plan = deps.clock.now(), message.body
     async with deps.database.transaction() as tx:
         if not await inbox.accept(tx, consumer=deps.consumer(DutyPlanPublished), message_id=message.id, now=now):
             return
         kept = await store.save_plan(tx, plan.partner, plan.plan_version, plan.model_dump_json(), now)
+        woken = await store.save_due_without_levels(tx, plan.partner, now) if kept and plan.levels else 0
     if kept:
         deps.wake("warming")
+    if woken:
+        deps.wake("timers")
 
 
 async def on_partner_changed(deps: EscalationDeps, message: Message[PartnerChanged]) -> None:

@@ -7,12 +7,13 @@ moment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 from services.escalation.directory import Directory, Target
 from services.escalation.model import (
-    UNANSWERED,
+    LAST_LEVEL_WAIT_SECONDS_MIN,
+    LEVELS_MAX,
     DueReason,
     Escalation,
     Outcome,
@@ -25,64 +26,147 @@ from services.escalation.model import (
 )
 from shared.contracts import Actor, EscalationKind, Gap, LevelRaised, LevelReason, PartnerUnreached
 
+NEVER = datetime.max.replace(tzinfo=UTC)
+PLAN_GAPS = frozenset({Gap.NO_DUTY_PLAN, Gap.DUTY_PLAN_UNREADABLE, Gap.ALL_LEVELS_EMPTY})
+"""Gaps of an escalation that opened without levels; they close when a plan arrives."""
+
+
+@dataclass(slots=True)
+class _Climb:
+    """What one decision pages, level by level: each level once, each contact point once."""
+
+    escalation: Escalation
+    directory: Directory
+    message_type: str
+    now: datetime
+    reached: dict[int, LevelReason] = field(default_factory=dict)
+    told: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    pages: list[PlannedPage] = field(default_factory=list)
+    gaps: dict[Gap, None] = field(default_factory=dict)
+
+    def up(self, level: int, reason: LevelReason) -> int:
+        """Pages the level after `level`, or the last one again; returns its number."""
+        found, targets, skipped = next_level(self.escalation, self.directory, level, self.now)
+        self.gaps.update(dict.fromkeys((*gap_tuple(self.directory.gap(self.now)), *skipped)))
+        self._page(found, targets, LevelReason.REPEATED if 0 < found <= level else reason)
+        return found
+
+    def up_to_the_last(self, level: int, reason: LevelReason) -> int:
+        """Pages every level after `level` that has anybody; returns the highest."""
+        while True:
+            found, targets, skipped = next_level(self.escalation, self.directory, level, self.now)
+            self.gaps.update(dict.fromkeys(gap for gap in skipped if gap is not Gap.ALL_LEVELS_EMPTY))
+            if found <= level or not targets:
+                return level
+            self._page(found, targets, reason)
+            level = found
+
+    def _page(self, level: int, targets: Sequence[Target], reason: LevelReason) -> None:
+        if level not in self.reached:
+            self.reached[level] = reason
+            self.told[level] = tuple(dict.fromkeys(target.told for target in targets))
+            paged = {page.target.contact_point_id for page in self.pages}
+            fresh = [target for target in targets if target.contact_point_id not in paged]
+            self.pages.extend(planned(fresh, self.message_type, level=level, asks=True))
+
+    def outcome(self, raised: Escalation, *, by: Actor | None = None, notices: Sequence[PlannedPage] = ()) -> Outcome:
+        """The decision: `raised` has level and due time already."""
+        raised = replace(with_gaps(raised, self.gaps), paged=raised.paged or bool(self.pages))
+        events = tuple(
+            LevelRaised(
+                **about(raised),
+                level=number,
+                reason=why,
+                raised_at=self.now,
+                next_due_at=raised.due_at,
+                gaps=tuple(self.gaps),
+                told=self.told[number],
+                raised_by=by,
+            )
+            for number, why in sorted(self.reached.items())
+        )
+        return Outcome(raised, events=events, pages=(*self.pages, *notices))
+
 
 def raise_due_levels(
     escalation: Escalation, directory: Directory, message_type: str, reason: LevelReason, now: datetime
 ) -> Outcome:
-    """Pages every level whose time has come by `now`, together, and sets the next due time."""
+    """Pages every level whose time has come by `now`, together, and sets the next due time.
+
+    The last step before `unreached` pages every level that is left: a contact whom nobody ever paged must not be among
+    those who are called unreached. So does a precedence that names no interval, at its acknowledge-by time.
+    """
     assert escalation.due_at is not None
-    step_at, level = escalation.due_at, escalation.level
-    reached: dict[int, LevelReason] = {}
-    pages: list[PlannedPage] = []
-    gaps: dict[Gap, None] = dict.fromkeys(gap_tuple(directory.gap(now)))
-    limit = escalation.unreached_at or datetime.max.replace(tzinfo=now.tzinfo)
-
-    def page(found: int, targets: tuple[Target, ...], why: LevelReason) -> None:
-        if found not in reached:
-            reached[found] = why
-            pages.extend(planned(targets, message_type, level=found, asks=True))
-
+    known = with_levels_known_now(escalation, directory)
+    climb = _Climb(known, directory, message_type, now)
+    step_at, level = escalation.due_at, known.level
+    limit = known.unreached_at or NEVER
     while step_at <= now and step_at < limit:
-        found, targets, skipped = next_level(escalation, directory, level, now)
-        gaps.update(dict.fromkeys(skipped))
-        page(found, targets, LevelReason.REPEATED if 0 < found <= level else reason)
-        if escalation.next_level_every_seconds is None and level > 0:
-            # A precedence without an interval names no time for the levels beyond the second: they follow at once,
-            # because a contact whom nobody ever paged must not be among those who are called unreached.
-            while found > level:
-                level = found
-                found, targets, skipped = next_level(escalation, directory, level, now)
-                gaps.update(dict.fromkeys(skipped))
-                if found > level:
-                    page(found, targets, reason)
-        step_at = _step_after(escalation, level, max(level, found), step_at)
-        level = max(level, found)
+        before = level
+        why = reason if step_at == escalation.due_at else LevelReason.DEADLINE_PASSED
+        found = climb.up(before, why)
+        level = max(before, found)
+        next_at = _step_after(known, before, level, step_at)
+        if next_at >= limit:
+            level = climb.up_to_the_last(level, LevelReason.DEADLINE_PASSED)
+        elif found <= before:
+            # Repeats of the last level page nobody twice in one decision: go to the last one that is due.
+            apart = next_at - step_at
+            next_at += max(0, (min(now, limit) - next_at) // apart) * apart
+        step_at = next_at
     due_at, due_reason = step_at, DueReason.NEXT_LEVEL
     if due_at >= limit:
         due_at, due_reason = limit, DueReason.UNREACHED
         if due_at <= now:
             # Overdue after an outage: whoever was paged just now has one interval to answer.
-            due_at = now + timedelta(seconds=escalation.interval_seconds)
-    raised = replace(
-        with_gaps(with_due(escalation, due_at, due_reason), gaps),
-        level=level,
-        paged=escalation.paged or bool(pages),
+            due_at = now + timedelta(seconds=known.interval_seconds)
+    raised = replace(with_due(known, due_at, due_reason), level=level)
+    return climb.outcome(raised, notices=_announcing(escalation, known, directory, message_type, level))
+
+
+def raise_left(escalation: Escalation, directory: Directory, message_type: str, now: datetime) -> Outcome | None:
+    """Pages the levels that nobody has paged yet, before `unreached`, and gives them one interval; None: none is
+    left.
+    """
+    known = with_levels_known_now(escalation, directory)
+    climb = _Climb(known, directory, message_type, now)
+    level = climb.up_to_the_last(known.level, LevelReason.DEADLINE_PASSED)
+    if not climb.reached:
+        return None
+    due_at = now + timedelta(seconds=known.interval_seconds)
+    raised = replace(with_due(known, due_at, DueReason.UNREACHED), level=level)
+    return climb.outcome(raised, notices=_announcing(escalation, known, directory, message_type, level))
+
+
+def raise_one(
+    escalation: Escalation, directory: Directory, reason: LevelReason, now: datetime, by: Actor | None = None
+) -> Outcome:
+    """Pages the next level now, whatever the clock says. It never puts off what the clock would have done."""
+    known = with_levels_known_now(escalation, directory)
+    climb = _Climb(known, directory, asking_type(known), now)
+    found = climb.up(known.level, reason)
+    level = max(known.level, found)
+    # The reason is the act, also where it reached nobody new.
+    climb.reached[found] = reason
+    raised = replace(known, level=level)
+    if known.due_reason is DueReason.NEXT_LEVEL and known.due_at is not None:
+        due_at = min(known.due_at, now + timedelta(seconds=known.interval_seconds))
+        raised = with_due(raised, due_at, DueReason.NEXT_LEVEL)
+    return climb.outcome(
+        raised, by=by, notices=_announcing(escalation, known, directory, asking_type(escalation), level)
     )
-    told = _told(pages)
-    events = tuple(
-        LevelRaised(
-            **about(raised),
-            level=number,
-            reason=why,
-            raised_at=now,
-            next_due_at=due_at,
-            gaps=tuple(gaps),
-            told=told.get(number, ()),
-        )
-        for number, why in sorted(reached.items())
-    )
-    notices = _notices(raised, directory) if escalation.level else ()
-    return Outcome(raised, events=events, pages=(*pages, *notices))
+
+
+def with_levels_known_now(escalation: Escalation, directory: Directory) -> Escalation:
+    """The escalation with its partner's levels if it opened while none were known, so that it begins at the first.
+
+    Levels are copied when an escalation opens; but a plan that arrives later is better than ringing the office again.
+    """
+    levels = directory.levels()[:LEVELS_MAX]
+    if escalation.levels or not levels or escalation.kind is EscalationKind.INFORMATION:
+        return escalation
+    gaps = tuple(gap for gap in escalation.gaps if gap not in PLAN_GAPS)
+    return replace(escalation, levels=levels, level=0, gaps=gaps)
 
 
 def next_level(
@@ -91,93 +175,81 @@ def next_level(
     """The next level that somebody can be paged at: its number, the contact points, and the gaps passed on the way.
 
     Beyond the last level, the last one that has people repeats. If no level has any, the duty office is paged in their
-    place.
+    place; if the plan itself is missing, expired or unreadable, the duty office is paged beside them.
     """
     skipped: list[Gap] = []
     count = len(escalation.levels)
+    beside = directory.office_targets() if directory.gap(now) is not None else ()
     for number in range(level + 1, count + 1):
         targets, gap = directory.at_level(escalation.levels[number - 1], now)
         if targets:
-            return number, targets, skipped
+            return number, _together(targets, beside), skipped
         skipped.append(gap or Gap.EMPTY_LEVEL)
     for number in range(min(level, count), 0, -1):
         targets, _gap = directory.at_level(escalation.levels[number - 1], now)
         if targets:
-            return number, targets, skipped
+            return number, _together(targets, beside), skipped
     skipped.append(Gap.ALL_LEVELS_EMPTY)
     return max(count, 1), directory.office_targets(), skipped
+
+
+def _together(targets: Sequence[Target], beside: Sequence[Target]) -> tuple[Target, ...]:
+    """Both, each contact point once."""
+    return tuple({target.contact_point_id: target for target in (*beside, *targets)}.values())
 
 
 def _step_after(escalation: Escalation, before: int, level: int, step_at: datetime) -> datetime:
     """When the step after one at `step_at`, from level `before` to `level`, comes.
 
     After the first step it is the acknowledge-by time, then an interval each; the partner's own wait may only shorten
-    it.
+    it. A precedence without an interval repeats nothing: what follows is `unreached`.
     """
     acknowledge_by_at = escalation.acknowledge_by_at
+    endless = escalation.next_level_every_seconds is None and escalation.kind is not EscalationKind.TAKEOVER
     if before == 0 and acknowledge_by_at is not None and step_at < acknowledge_by_at:
         next_at = acknowledge_by_at
-    elif escalation.next_level_every_seconds is None and escalation.kind is not EscalationKind.TAKEOVER:
-        next_at = max(escalation.unreached_at or step_at, step_at + timedelta(seconds=1))
+    elif endless:
+        next_at = escalation.unreached_at or NEVER
     else:
         next_at = step_at + timedelta(seconds=escalation.interval_seconds)
     own_wait = escalation.levels[level - 1].wait_seconds if 0 < level <= len(escalation.levels) else None
-    return next_at if own_wait is None else min(next_at, step_at + timedelta(seconds=own_wait))
+    if own_wait is None:
+        return next_at
+    if level >= len(escalation.levels):
+        if endless:
+            return next_at
+        own_wait = max(own_wait, LAST_LEVEL_WAIT_SECONDS_MIN)
+    return min(next_at, step_at + timedelta(seconds=own_wait))
 
 
-def raise_one(
-    escalation: Escalation, directory: Directory, reason: LevelReason, now: datetime, by: Actor | None = None
-) -> Outcome:
-    """Pages the next level now, whatever the clock says; the due time moves one interval ahead at most."""
-    number, targets, skipped = next_level(escalation, directory, escalation.level, now)
-    gaps = tuple(dict.fromkeys((*gap_tuple(directory.gap(now)), *skipped)))
-    due_at = now + timedelta(seconds=escalation.interval_seconds)
-    due_reason = DueReason.NEXT_LEVEL
-    if escalation.unreached_at is not None and due_at >= escalation.unreached_at:
-        due_at, due_reason = max(escalation.unreached_at, now + timedelta(seconds=1)), DueReason.UNREACHED
-    pages = planned(targets, asking_type(escalation), level=number, asks=True)
-    raised = replace(
-        with_gaps(with_due(escalation, due_at, due_reason), gaps),
-        level=max(escalation.level, number),
-        paged=escalation.paged or bool(pages),
-    )
-    event = LevelRaised(
-        **about(raised),
-        level=number,
-        reason=reason,
-        raised_at=now,
-        next_due_at=raised.due_at,
-        gaps=gaps,
-        told=tuple(dict.fromkeys(page.target.told for page in pages)),
-        raised_by=by,
-    )
-    return Outcome(raised, events=(event,), pages=(*pages, *_notices(raised, directory)))
+def _announcing(
+    before: Escalation, known: Escalation, directory: Directory, message_type: str, level: int
+) -> tuple[PlannedPage, ...]:
+    """The partner's own systems were paged once; afterwards they are told of each further level.
 
-
-def _notices(escalation: Escalation, directory: Directory) -> tuple[PlannedPage, ...]:
-    """The partner's own systems were paged once; afterwards they are told of each further level."""
-    if escalation.kind is not EscalationKind.ANSWER:
+    Where nothing was known of the partner when the escalation opened, they are paged now.
+    """
+    if before.level == 0 or before.kind is not EscalationKind.ANSWER:
         return ()
-    return planned(directory.endpoint_targets(), "level.raised", level=escalation.level, asks=False)
+    if known.levels != before.levels:
+        return planned(directory.endpoint_targets(), message_type, level=0, asks=True)
+    return planned(directory.endpoint_targets(), "level.raised", level=level, asks=False)
 
 
 def level_pages(
-    escalation: Escalation, directory: Directory, levels: range, message_type: str, now: datetime
+    escalation: Escalation, directory: Directory, message_type: str, now: datetime, *, asks: bool
 ) -> tuple[PlannedPage, ...]:
-    """Pages to whoever holds the given levels now."""
-    pages: list[PlannedPage] = []
-    for number in levels:
-        if number <= len(escalation.levels):
-            targets, _gap = directory.at_level(escalation.levels[number - 1], now)
-            pages.extend(planned(targets, message_type, level=number, asks=escalation.state in UNANSWERED))
-    return tuple(pages)
-
-
-def _told(pages: Sequence[PlannedPage]) -> dict[int, tuple[str, ...]]:
-    told: dict[int, dict[str, None]] = {}
-    for page in pages:
-        told.setdefault(page.level, {})[page.target.told] = None
-    return {level: tuple(names) for level, names in told.items()}
+    """Pages to whoever holds the levels that were reached so far; to the duty office where nobody does."""
+    pages: dict[object, PlannedPage] = {}
+    reached = max(escalation.level, 1)
+    for number, level in enumerate(escalation.levels[:reached], start=1):
+        targets, _gap = directory.at_level(level, now)
+        for page in planned(targets, message_type, level=number, asks=asks):
+            pages.setdefault(page.target.contact_point_id, page)
+    if not pages or directory.gap(now) is not None:
+        for page in planned(directory.office_targets(), message_type, level=reached, asks=asks):
+            pages.setdefault(page.target.contact_point_id, page)
+    return tuple(pages.values())
 
 
 def gap_tuple(gap: Gap | None) -> tuple[Gap, ...]:

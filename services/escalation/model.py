@@ -30,6 +30,11 @@ TAKEOVER_ASK_AGAIN_SECONDS = 30 * 60
 INTERVAL_SECONDS_DEFAULT = 60 * 60
 """Stands in for "one interval" at a precedence whose table names none (ROUTINE)."""
 
+LAST_LEVEL_WAIT_SECONDS_MIN = 60
+"""A partner's own wait after its last level makes that level repeat sooner than the network says, but not sooner than
+this: a wait is there to bring the next person in, not to ring the same one every second.
+"""
+
 LEVELS_MAX = 20
 NOTE_CHARACTERS_MAX = 2000
 
@@ -42,6 +47,7 @@ ANSWERED = frozenset(
         EscalationState.NOTED,
     }
 )
+FINAL = frozenset({EscalationState.COMMITTED, EscalationState.DECLINED, EscalationState.NOTED})
 UNANSWERED = frozenset({EscalationState.PENDING, EscalationState.NOTIFIED})
 
 
@@ -71,6 +77,7 @@ class AlertFacts:
     released_by: Actor
     answers_visible_to: tuple[str, ...] = ()
     is_update: bool = False
+    asks_anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +151,10 @@ class PlannedPage:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a decision comes to. `stops_pages`: end the pages that ask. `sends_ending`: one ending message to all
-    paged.
+    """What a decision comes to.
+
+    `stops_pages` ends the pages that were written before this decision and are still to be sent: all of them if the
+    escalation has ended, otherwise those that ask for an answer. `sends_ending`: one ending message to all paged.
     """
 
     escalation: Escalation
@@ -194,7 +203,9 @@ def asking_type(escalation: Escalation) -> str:
 
 
 def with_due(escalation: Escalation, at: datetime, reason: DueReason) -> Escalation:
-    """The escalation with its next due time."""
+    """The escalation with its next due time: `at`, or the alert's expiry if that comes first and so ends it."""
+    if at >= escalation.expires_at:
+        return replace(escalation, due_at=escalation.expires_at, due_reason=DueReason.EXPIRY)
     return replace(escalation, due_at=at, due_reason=reason)
 
 

@@ -24,7 +24,8 @@ from services.escalation.model import (
     DueReason,
     Escalation,
     Outcome,
-    PlannedPage,
+    about,
+    asking_type,
     earlier,
     planned,
     with_due,
@@ -34,8 +35,10 @@ from shared.contracts import (
     EndReason,
     EscalationKind,
     EscalationState,
+    Gap,
     LevelReason,
     LevelTarget,
+    PartnerAcknowledged,
     PartnerUnreached,
     PlannedLevel,
 )
@@ -43,7 +46,7 @@ from shared.contracts import (
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Everything that opening one escalation takes."""
+    """Everything that opening one escalation takes. `predecessor_attempts`: how many were made for that one."""
 
     id: UUID
     alert: AlertFacts
@@ -53,8 +56,8 @@ class Opening:
     directory: Directory
     deadlines: Deadlines
     acknowledge_within_seconds: int | None = None
-    asks_anew: bool = False
     predecessor: Escalation | None = None
+    predecessor_attempts: int = 0
     ended_reason: EndReason | None = None
     ended_at: datetime | None = None
 
@@ -66,28 +69,32 @@ def open_escalation(opening: Opening, now: datetime) -> Outcome:
     correcting a message again and again never keeps a partner from the next level. `asks_anew` reopens those who had
     answered.
     """
-    fresh = _fresh(opening, now)
-    if opening.ended_reason is not None:
-        ended = replace(
-            fresh,
-            state=EscalationState.ENDED,
-            ended_at=opening.ended_at or now,
-            end_reason=opening.ended_reason,
-            due_at=None,
-            due_reason=None,
-        )
-        return Outcome(_with_predecessor_answer(ended, opening.predecessor))
-    message_type = "alert.updated" if opening.alert.is_update else "alert.released"
     predecessor = opening.predecessor
     if predecessor is not None and predecessor.state is EscalationState.ENDED:
         predecessor = None
+    fresh = _fresh(opening, now)
+    if opening.ended_reason is not None:
+        answered = predecessor is not None and predecessor.state in ANSWERED and not opening.alert.asks_anew
+        return Outcome(
+            replace(
+                _with_answer(fresh, predecessor) if predecessor is not None and answered else fresh,
+                state=EscalationState.ENDED,
+                ended_at=opening.ended_at or now,
+                end_reason=opening.ended_reason,
+                due_at=None,
+                due_reason=None,
+            )
+        )
+    message_type = asking_type(fresh)
     if predecessor is None or predecessor.kind is EscalationKind.INFORMATION:
         return _first_pages(fresh, opening.directory, message_type, now)
+    # Who owed an answer goes on owing it, whatever the Update says: no correction releases a partner.
+    fresh = replace(fresh, kind=EscalationKind.ANSWER)
     if predecessor.state in ANSWERED:
-        if opening.asks_anew:
+        if opening.alert.asks_anew:
             return _first_pages(fresh, opening.directory, message_type, now)
         return _carry_answer(fresh, predecessor, opening.directory, message_type, now)
-    return _carry_clock(fresh, predecessor, opening.directory, message_type, now)
+    return _carry_clock(fresh, opening, predecessor, message_type, now)
 
 
 def _fresh(opening: Opening, now: datetime) -> Escalation:
@@ -97,21 +104,22 @@ def _fresh(opening: Opening, now: datetime) -> Escalation:
     within = deadlines.acknowledge_within_seconds
     if opening.acknowledge_within_seconds is not None:
         within = min(within, opening.acknowledge_within_seconds)
-    kind = opening.kind
-    if opening.predecessor is not None and opening.predecessor.kind is EscalationKind.ANSWER:
-        kind = EscalationKind.ANSWER
+    unreached_after = deadlines.unreached_after_seconds
+    if unreached_after <= within:
+        # The second level is paged at the acknowledge-by time: it gets one interval before the partner is unreached.
+        unreached_after = within + (deadlines.next_level_every_seconds or INTERVAL_SECONDS_DEFAULT)
     return Escalation(
         id=opening.id,
         alert=alert,
         partner=opening.partner,
-        kind=kind,
+        kind=opening.kind,
         opened_at=now,
         clock_started_at=min(opening.addressed_at, now),
         expires_at=alert.expires_at,
         levels=opening.directory.levels()[:LEVELS_MAX],
         acknowledge_by_at=start_at + timedelta(seconds=within),
         next_level_every_seconds=deadlines.next_level_every_seconds,
-        unreached_at=start_at + timedelta(seconds=max(within, deadlines.unreached_after_seconds)),
+        unreached_at=start_at + timedelta(seconds=unreached_after),
         position_by_at=start_at + timedelta(seconds=deadlines.position_within_seconds),
         due_at=start_at,
         due_reason=DueReason.NEXT_LEVEL,
@@ -123,19 +131,10 @@ def _first_pages(fresh: Escalation, directory: Directory, message_type: str, now
     if fresh.kind is EscalationKind.INFORMATION:
         # A partner that is only informed owes no answer: one page to office and endpoints, final when one is accepted.
         pages = (*endpoints, *planned(directory.office_targets(), message_type, level=0, asks=True))
+        informed = replace(fresh, levels=(), acknowledge_by_at=None, unreached_at=None, position_by_at=None)
+        gaps = gap_tuple(directory.gap(now)) or (() if pages else (Gap.NO_REACHABLE_POINT,))
         return Outcome(
-            replace(
-                fresh,
-                levels=(),
-                acknowledge_by_at=None,
-                unreached_at=None,
-                position_by_at=None,
-                due_at=fresh.expires_at,
-                due_reason=DueReason.EXPIRY,
-                paged=bool(pages),
-                gaps=gap_tuple(directory.gap(now)),
-            ),
-            pages=pages,
+            replace(with_due(informed, fresh.expires_at, DueReason.EXPIRY), paged=bool(pages), gaps=gaps), pages=pages
         )
     raised = raise_due_levels(fresh, directory, message_type, LevelReason.RELEASED, now)
     # The opening itself is announced by EscalationsStarted, so level 1 needs no LevelRaised of its own.
@@ -149,28 +148,30 @@ def _first_pages(fresh: Escalation, directory: Directory, message_type: str, now
 def _carry_answer(
     fresh: Escalation, old: Escalation, directory: Directory, message_type: str, now: datetime
 ) -> Outcome:
-    pages = _informing_pages(old, directory, message_type, now)
-    carried = replace(
-        _with_predecessor_answer(fresh, old),
+    """Told to the endpoints and to the levels that the first message reached; nothing is asked anew."""
+    pages = (
+        *planned(directory.endpoint_targets(), message_type, level=0, asks=False),
+        *level_pages(old, directory, message_type, now, asks=False),
+    )
+    carried = replace(_with_answer(fresh, old), paged=old.paged or bool(pages), first_attempt_at=old.first_attempt_at)
+    return Outcome(carried, pages=pages)
+
+
+def _with_answer(escalation: Escalation, old: Escalation) -> Escalation:
+    """The escalation with the other's answer, and with what is still owed after it."""
+    assert old.due_at is not None
+    assert old.due_reason is not None
+    return replace(
+        with_due(escalation, old.due_at, old.due_reason),
         state=old.state,
         levels=old.levels,
         level=old.level,
         notified_at=old.notified_at,
-        due_at=earlier(old.due_at, fresh.expires_at),
-        due_reason=old.due_reason,
+        clock_started_at=min(escalation.clock_started_at, old.clock_started_at),
+        acknowledge_by_at=old.acknowledge_by_at,
+        unreached_at=old.unreached_at,
         position_by_at=old.position_by_at,
         position_reminders=old.position_reminders,
-        first_attempt_at=old.first_attempt_at,
-        paged=True,
-    )
-    return Outcome(carried, pages=pages)
-
-
-def _with_predecessor_answer(escalation: Escalation, old: Escalation | None) -> Escalation:
-    if old is None or old.acknowledged_at is None:
-        return escalation
-    return replace(
-        escalation,
         acknowledged_at=old.acknowledged_at,
         acknowledged_by=old.acknowledged_by,
         asserted_by_system=old.asserted_by_system,
@@ -180,8 +181,10 @@ def _with_predecessor_answer(escalation: Escalation, old: Escalation | None) -> 
     )
 
 
-def _carry_clock(fresh: Escalation, old: Escalation, directory: Directory, message_type: str, now: datetime) -> Outcome:
+def _carry_clock(fresh: Escalation, opening: Opening, old: Escalation, message_type: str, now: datetime) -> Outcome:
     """Unanswered: level and clock go on, and everybody whom the first message reached gets the correction."""
+    assert old.due_at is not None
+    directory = opening.directory
     carried = replace(
         _with_earlier_deadlines(fresh, old),
         levels=old.levels or fresh.levels,
@@ -189,52 +192,89 @@ def _carry_clock(fresh: Escalation, old: Escalation, directory: Directory, messa
         first_attempt_at=old.first_attempt_at,
         unreached_postponed=old.unreached_postponed,
         gaps=old.gaps,
-        paged=True,
     )
     pages = (
         *planned(directory.endpoint_targets(), message_type, level=0, asks=True),
-        *level_pages(carried, directory, range(1, old.level + 1), message_type, now),
+        *level_pages(carried, directory, message_type, now, asks=True),
     )
-    if old.state is not EscalationState.UNREACHED:
-        return Outcome(_next_step(carried, earlier(old.due_at, fresh.acknowledge_by_at)), pages=pages)
-    carried = replace(
-        with_due(carried, carried.expires_at, DueReason.EXPIRY),
-        state=EscalationState.UNREACHED,
-        taken_over_by=old.taken_over_by,
-        taken_over_at=old.taken_over_at,
-    )
-    return Outcome(carried, events=(unreached_event(carried, directory, attempts=0, now=now),), pages=pages)
+    carried = replace(carried, paged=old.paged or bool(pages))
+    if old.state is EscalationState.UNREACHED:
+        carried = replace(
+            with_due(carried, carried.expires_at, DueReason.EXPIRY),
+            state=EscalationState.UNREACHED,
+            taken_over_by=old.taken_over_by,
+            taken_over_at=old.taken_over_at,
+        )
+        event = unreached_event(carried, directory, opening.predecessor_attempts, now)
+        return Outcome(carried, events=(event,), pages=pages)
+    # The earlier of the two next steps; between them and `unreached` nothing is put off. What was granted after an
+    # outage (one interval for whoever was paged late) is part of the clock that goes on.
+    unreached_at, step_at = carried.unreached_at, fresh.acknowledge_by_at
+    assert unreached_at is not None
+    if old.due_reason is DueReason.NEXT_LEVEL:
+        step_at = earlier(step_at, old.due_at)
+    if step_at is not None and step_at < unreached_at:
+        return Outcome(with_due(carried, step_at, DueReason.NEXT_LEVEL), pages=pages)
+    if old.due_reason is DueReason.UNREACHED and old.unreached_at is not None and old.due_at > old.unreached_at:
+        unreached_at = old.due_at
+    return Outcome(with_due(carried, unreached_at, DueReason.UNREACHED), pages=pages)
 
 
-def merge_late_predecessor(escalation: Escalation, old: Escalation) -> Escalation:
-    """The Update's escalation once its predecessor's release has arrived after it: any order ends in the same
-    deadlines.
+def merge_late_predecessor(escalation: Escalation, old: Escalation) -> Outcome:
+    """The Update's escalation once its predecessor's release has arrived after it: any order ends in the same state.
+
+    `old` is the predecessor as it would stand now if it had come first. Its earlier deadlines, its interval and its
+    answer (unless the Update asks anew) are taken over; a level that it would have reached is due at once.
     """
-    if escalation.state not in UNANSWERED or escalation.kind is not EscalationKind.ANSWER:
-        return escalation
+    if escalation.kind is not EscalationKind.ANSWER or old.kind is not EscalationKind.ANSWER:
+        return Outcome(escalation)
+    if escalation.state not in UNANSWERED:
+        return Outcome(escalation)
+    if old.state in ANSWERED:
+        if escalation.alert.asks_anew:
+            return Outcome(escalation)
+        return _merge_answer(escalation, old)
     merged = _with_earlier_deadlines(escalation, old)
-    due_at = merged.due_at
-    if merged.level <= 1 and old.acknowledge_by_at is not None:
-        due_at = earlier(due_at, old.acknowledge_by_at)
-    return _next_step(merged, due_at)
+    due_at, due_reason = escalation.due_at, escalation.due_reason
+    assert due_at is not None
+    assert due_reason is not None
+    if old.due_reason is DueReason.NEXT_LEVEL and old.due_at is not None and old.due_at < due_at:
+        due_at, due_reason = old.due_at, DueReason.NEXT_LEVEL
+    if old.level > escalation.level and old.acknowledge_by_at is not None:
+        due_at, due_reason = min(due_at, old.acknowledge_by_at), DueReason.NEXT_LEVEL
+    if merged.unreached_at is not None and due_at >= merged.unreached_at:
+        due_at, due_reason = merged.unreached_at, DueReason.UNREACHED
+    return Outcome(with_due(merged, due_at, due_reason))
+
+
+def _merge_answer(escalation: Escalation, old: Escalation) -> Outcome:
+    assert old.acknowledged_at is not None
+    assert old.acknowledged_by is not None
+    merged = replace(
+        _with_answer(escalation, old), level=max(escalation.level, old.level), notified_at=escalation.notified_at
+    )
+    event = PartnerAcknowledged(
+        **about(merged),
+        acknowledged_at=old.acknowledged_at,
+        acknowledged_by=old.acknowledged_by,
+        asserted_by_system=old.asserted_by_system,
+        via="carried_over",
+        late=old.late,
+        seconds_from_release=(old.acknowledged_at - merged.clock_started_at).total_seconds(),
+    )
+    return Outcome(merged, events=(event,), stops_pages=True)
 
 
 def _with_earlier_deadlines(escalation: Escalation, old: Escalation) -> Escalation:
+    intervals = [e.next_level_every_seconds for e in (escalation, old) if e.next_level_every_seconds is not None]
     return replace(
         escalation,
         clock_started_at=min(escalation.clock_started_at, old.clock_started_at),
         acknowledge_by_at=earlier(escalation.acknowledge_by_at, old.acknowledge_by_at),
+        next_level_every_seconds=min(intervals, default=None),
         unreached_at=earlier(escalation.unreached_at, old.unreached_at),
         position_by_at=earlier(escalation.position_by_at, old.position_by_at),
     )
-
-
-def _next_step(escalation: Escalation, due_at: datetime | None) -> Escalation:
-    """The escalation with its next step at `due_at`, or `unreached` where that comes first."""
-    assert escalation.unreached_at is not None
-    if due_at is None or due_at >= escalation.unreached_at:
-        return with_due(escalation, escalation.unreached_at, DueReason.UNREACHED)
-    return with_due(escalation, due_at, DueReason.NEXT_LEVEL)
 
 
 def open_takeover(
@@ -255,8 +295,10 @@ def open_takeover(
     levels = directory.levels()[:LEVELS_MAX]
     officer = event.released_by.contact_id if event.released_by.partner == taker else None
     if officer is not None and directory.is_on_duty(officer, now):
-        first = PlannedLevel(targets=(LevelTarget(kind="contact", id=officer), *(levels[0].targets if levels else ())))
-        levels = (first, *levels[1:])
+        # First, and together with level 1: whoever raised the alert knows it best, and may be on the telephone.
+        first = LevelTarget(kind="contact", id=officer)
+        begin = levels[0] if levels else PlannedLevel()
+        levels = (begin.model_copy(update={"targets": (first, *begin.targets)}), *levels[1:])
     alert = AlertFacts(
         alert_id=event.alert_id,
         root_alert_id=event.root_alert_id,
@@ -277,7 +319,7 @@ def open_takeover(
         kind=EscalationKind.TAKEOVER,
         subject_partner=event.partner,
         opened_at=now,
-        clock_started_at=now,
+        clock_started_at=min(event.unreached_at, now),
         expires_at=event.expires_at,
         levels=levels,
         acknowledge_by_at=now + timedelta(seconds=deadlines.next_level_every_seconds or INTERVAL_SECONDS_DEFAULT),
@@ -292,14 +334,4 @@ def open_takeover(
         replace(raised.escalation, paged=bool(endpoints) or raised.escalation.paged),
         events=raised.events[1:],
         pages=(*endpoints, *raised.pages),
-    )
-
-
-def _informing_pages(
-    old: Escalation, directory: Directory, message_type: str, now: datetime
-) -> tuple[PlannedPage, ...]:
-    """An Update that asks nothing anew: told to the endpoints and to the levels that the first message reached."""
-    return (
-        *planned(directory.endpoint_targets(), message_type, level=0, asks=False),
-        *level_pages(old, directory, range(1, old.level + 1), message_type, now),
     )

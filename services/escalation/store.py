@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -70,6 +70,7 @@ alert_heads = Table(
     Column("superseded_by", Uuid),
     Column("facts", JSONB),
     Column("content", JSONB),
+    Column("answered", JSONB),
     _at("ended_at"),
     Column("end_reason", Text),
     _at("received_at", nullable=False),
@@ -202,15 +203,20 @@ point_health = Table(
 
 @dataclass(frozen=True, slots=True)
 class AlertHead:
-    """What is known of an alert. `facts` is None while only its end, or an Update of it, has arrived."""
+    """What is known of an alert. `facts` is None while only its end, or an Update of it, has arrived.
+
+    `answered` says when partners of other nodes acknowledged, as far as this node has heard.
+    """
 
     alert_id: UUID
     facts: AlertFacts | None
     superseded_by: UUID | None
     ended_at: datetime | None
     end_reason: EndReason | None
+    answered: Mapping[str, datetime]
 
 
+_answered = TypeAdapter(dict[str, datetime])
 _facts = TypeAdapter(AlertFacts)
 _position = TypeAdapter(Position)
 _levels = TypeAdapter(tuple[PlannedLevel, ...])
@@ -250,7 +256,7 @@ def facts_to_json(facts: AlertFacts) -> Any:
     return _facts.dump_python(facts, mode="json")
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _levels_of(stored: str) -> tuple[PlannedLevel, ...]:
     return _levels.validate_json(stored)
 
@@ -350,7 +356,9 @@ def actor_of(stored: object) -> Actor | None:
 
 # --- alert heads ------------------------------------------------------------------------------------------------------
 
-_HEAD = "alert_id, facts, superseded_by, ended_at, end_reason"
+_HEAD = "alert_id, facts, superseded_by, ended_at, end_reason, answered"
+CHAIN_LENGTH_MAX = 1000
+"""How many Updates of Updates are followed: more than any crisis has had, and an end to a ring of them."""
 
 
 async def load_head(tx: Transaction, alert_id: UUID, now: datetime) -> AlertHead:
@@ -378,7 +386,43 @@ def _head_of(row: Any) -> AlertHead:
         superseded_by=row["superseded_by"],
         ended_at=row["ended_at"],
         end_reason=None if row["end_reason"] is None else EndReason(row["end_reason"]),
+        answered={} if row["answered"] is None else _read(_answered, row["answered"]),
     )
+
+
+async def load_newest(tx: Transaction, alert_id: UUID, now: datetime) -> UUID:
+    """The newest Update in the chain that begins with this alert; the head of each is locked on the way, older first.
+
+    It is the alert itself where nothing has corrected it.
+    """
+    for _ in range(CHAIN_LENGTH_MAX):
+        head = await load_head(tx, alert_id, now)
+        if head.superseded_by is None or head.superseded_by == alert_id:
+            break
+        alert_id = head.superseded_by
+    return alert_id
+
+
+async def save_facts(tx: Transaction, facts: AlertFacts) -> None:
+    """Keeps what another message says of an alert until its release arrives."""
+    connection = await raw(tx)
+    await connection.execute(
+        "UPDATE alert_heads SET root_alert_id = $2, facts = $3 WHERE alert_id = $1 AND facts IS NULL",
+        facts.alert_id,
+        facts.root_alert_id,
+        dump(facts_to_json(facts)),
+    )
+
+
+async def save_answered(tx: Transaction, head: AlertHead, partner: str, at: datetime) -> None:
+    """Remembers when a partner of another node acknowledged: its newest acknowledgement counts."""
+    known = head.answered.get(partner)
+    if known is None or known < at:
+        connection = await raw(tx)
+        answered = {code: instant.isoformat() for code, instant in {**head.answered, partner: at}.items()}
+        await connection.execute(
+            "UPDATE alert_heads SET answered = $2 WHERE alert_id = $1", head.alert_id, dump(answered)
+        )
 
 
 async def save_release(tx: Transaction, facts: AlertFacts, corrects: UUID | None, content: Any) -> None:
@@ -542,6 +586,18 @@ async def find_open_alerts_of(tx: Transaction, partner: str) -> list[UUID]:
     return [row["alert_id"] for row in rows]
 
 
+async def save_due_without_levels(tx: Transaction, partner: str, now: datetime) -> int:
+    """Makes due what waits for a partner's next level without knowing any level; returns how many."""
+    connection = await raw(tx)
+    done = await connection.execute(
+        "UPDATE escalations SET due_at = $2 WHERE partner = $1 AND due_reason = 'next_level' AND due_at > $2"
+        " AND levels = '[]'",
+        partner,
+        now,
+    )
+    return int(done.split()[-1])
+
+
 async def save(tx: Transaction, changed: Sequence[Escalation], now: datetime) -> None:
     """Writes changed escalations back, in one statement."""
     if not changed:
@@ -640,7 +696,8 @@ async def lease_pages(
                   AND NOT contact_point_id = ANY($5)
             ), chosen AS (
                 SELECT p.id FROM pages p JOIN candidates c USING (id)
-                WHERE c.place <= $4 AND (p.state = 'due' OR p.leased_until <= $1)
+                WHERE c.place <= $4
+                  AND (p.state = 'due' AND p.due_at <= $1 OR p.state = 'leased' AND p.leased_until <= $1)
                 ORDER BY c.priority, c.due_at, p.id LIMIT $3 FOR UPDATE OF p SKIP LOCKED
             ), lapsed AS (
                 UPDATE attempts a SET state = 'expired', reason = 'lease_lapsed', finished_at = $1

@@ -6,13 +6,21 @@ locks the same row that an acknowledgement locks, so an answered partner is neve
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, timedelta
+
 from services.escalation import store
+from services.escalation.directory import Directory
 from services.escalation.domain import DueTimeReached, decide
-from services.escalation.handlers import EscalationDeps, save_ended
-from services.escalation.model import Outcome
+from services.escalation.handlers import EscalationDeps, alarm_gaps, save_ended
+from services.escalation.model import Escalation, Outcome
 from shared.events import Cause
+from shared.log import get_logger
+
+log = get_logger(__name__)
 
 BATCH = 500
+UNDECIDED_RETRY_SECONDS = 10
 POLL_SECONDS = 1.0
 
 
@@ -31,15 +39,20 @@ class Timers:
                 return 0
             directories = await deps.directories.find(tx, sorted({e.partner for e in due}))
             made = await store.count_attempts(tx, [e.id for e in due])
-            outcomes: list[Outcome] = [
-                decide(e, DueTimeReached(directory=directories[e.partner], attempts=made.get(e.id, 0)), now)
-                for e in due
-            ]
+            outcomes = [self._decide(e, directories[e.partner], made.get(e.id, 0), now) for e in due]
+            await alarm_gaps(deps, tx, due, outcomes, now)
             cause = Cause(correlation_id=deps.ids.new())
             messages = await save_ended(tx, deps, due, outcomes, cause=cause, now=now)
         deps.wake("delivery")
         deps.relay.publish_soon(messages)
         return len(due)
+
+    def _decide(self, escalation: Escalation, directory: Directory, attempts: int, now: datetime) -> Outcome:
+        try:
+            return decide(escalation, DueTimeReached(directory=directory, attempts=attempts), now)
+        except Exception:  # a bug that one row brings out must not keep every other deadline from firing
+            log.exception("escalation.undecided", escalation_id=str(escalation.id), partner=escalation.partner)
+            return Outcome(replace(escalation, due_at=now + timedelta(seconds=UNDECIDED_RETRY_SECONDS)))
 
     async def next_in_seconds(self) -> float:
         """How long until the next escalation falls due, at most `POLL_SECONDS`."""

@@ -17,6 +17,7 @@ CREATE TABLE alert_heads (
     superseded_by uuid,
     facts jsonb,
     content jsonb,
+    answered jsonb,
     ended_at timestamptz,
     end_reason text,
     received_at timestamptz NOT NULL
