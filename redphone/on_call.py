@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from redphone.commands import Session, calls
-from redphone.output import clean, instant
+from redphone.output import clean, instant, plain
 
 
 @calls
@@ -26,24 +26,23 @@ async def on_call(
 
         redphone on-call CA --at 2021-08-15T03:00:00Z
     """
+    session.client.be_administrator()
     codes = [partner.upper()] if partner else [each["code"] for each in await session.client.items("/v1/partners")]
     found = [await session.client.get(f"/v1/partners/{code}/on-call", at=at) for code in codes]
     rows = [row for view in found for row in _rows(session, view)]
-    session.output.table(["", "Level", "Who", "Office", "Until"], rows, items=found, empty="There are no partners yet.")
+    session.output.table(["", "Level", "Who", "Until"], rows, items=found, empty="There are no partners yet.")
 
 
 def _rows(session: Session, view: Mapping[str, Any]) -> Iterator[tuple[Text | str, ...]]:
-    """One row for each target; the partner's code stands in its first row only."""
+    """A row that names partner and office, then one for each target."""
     now = session.clock.now()
-    code = Text(str(view["partner"]), style="bold")
-    if not view["levels"]:
-        yield code, "", Text("nobody: no escalation policy", style="bold red"), "", ""
-    shown = False
-    for level in view["levels"]:
-        for target in level["targets"]:
-            until = instant(target["until_at"], now=now) if target.get("until_at") else ""
-            yield "" if shown else code, str(level["level"]), _who(target), target.get("office") or "", until
-            shown = True
+    targets = [(str(level["level"]), target) for level in view["levels"] for target in level["targets"]]
+    office = next((target["office"] for _, target in targets if target.get("office")), "")
+    yield Text(str(view["partner"]), style="bold"), "", Text(plain(office), style="bold"), ""
+    if not targets:
+        yield "", "", Text("nobody: no escalation policy", style="bold red"), ""
+    for level, target in targets:
+        yield "", level, _who(target), instant(target["until_at"], now=now) if target.get("until_at") else ""
 
 
 def _who(target: Mapping[str, Any]) -> Text:

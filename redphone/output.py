@@ -155,12 +155,14 @@ def parse_instant(text: str | None) -> datetime | None:
 
 
 def instant(value: str | datetime | None, *, now: datetime) -> str:
-    """An instant in the local zone with UTC beside it; the day only where it is not today."""
+    """An instant in the local zone with UTC beside it; day and year only where they are not the present ones."""
     at = parse_instant(value) if isinstance(value, str) else value
     if at is None:
         return "–"
     utc, local = at.astimezone(UTC), at.astimezone()
-    form = "%H:%M:%S" if local.date() == now.astimezone().date() else "%d %b %Y %H:%M"
+    present = now.astimezone()
+    year = "" if local.year == present.year else " %Y"
+    form = "%H:%M:%S" if local.date() == present.date() else f"%d %b{year} %H:%M"
     if local.utcoffset() == utc.utcoffset():
         return f"{utc.strftime(form)} UTC"
     return f"{local.strftime(form)} {local.strftime('%Z')} ({utc:%H:%M}Z)"
@@ -176,3 +178,10 @@ def span(seconds: float) -> str:
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def countdown(seconds: float) -> str:
+    """The time left as a clock shows it: `0:07`, `9:49`, `2:03:11`."""
+    whole = max(0, int(seconds))
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"

@@ -252,7 +252,8 @@ async def _report(
         shown.add_row("", "Their secrets are shown nowhere else.")
     if running.settings.development:
         shown.add_row("Mode", "development: webhooks may go to this machine, over http. Never in production.")
-    shown.add_row("Next", next_step(partners, address, data_dir))
+    for number, step in enumerate(next_steps(partners, address, data_dir)):
+        shown.add_row("" if number else "Next", step)
     output.show(Text("Red Phone is running. Ctrl-C stops it.", style="bold green"))
     output.show(shown)
 
@@ -270,13 +271,16 @@ def _servers(urls: ServerUrls) -> str:
     return f"{' and '.join(given)} as the environment says"
 
 
-def next_step(partners: int, address: str, data_dir: Path) -> str:
-    """What somebody who has just started it would do next."""
-    where = "" if address == URL_DEFAULT else f" --url {address}"
-    at = "" if data_dir == (Path.cwd() / DATA_DIR_DEFAULT).resolve() else f" --data-dir {data_dir}"
+def next_steps(partners: int, address: str, data_dir: Path) -> list[str]:
+    """What somebody who has just started it would type next, in another terminal."""
+    differing = [
+        *([f"REDPHONE_URL={address}"] if address != URL_DEFAULT else []),
+        *([f"REDPHONE_DATA_DIR={data_dir}"] if data_dir != DATA_DIR_DEFAULT.resolve() else []),
+    ]
+    named = [f"export {' '.join(differing)}"] if differing else []
     if not partners:
-        return f"redphone network apply network/rdn.toml{where}{at}"
-    return f"redphone on-call{where}{at} --as CLIENT_ID · redphone docs · redphone doctor{where}{at}"
+        return [*named, "redphone network apply network/rdn.toml"]
+    return [*named, "redphone on-call", "redphone doctor", "redphone alert raise --help"]
 
 
 # --- serve and deploy -------------------------------------------------------------------------------------------------

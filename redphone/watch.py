@@ -28,9 +28,10 @@ from rich.text import Text
 from redphone.client import Client
 from redphone.commands import Session, calls
 from redphone.exits import Exit, Failed
-from redphone.output import grid_of, instant, parse_instant, plain, span, state
+from redphone.output import countdown, grid_of, instant, parse_instant, plain, span, state
 from shared.clock import Clock
 
+HURRY_SECONDS = 60.0
 STALE_SECONDS = 6.0
 """The server speaks every two seconds; after three silences in a row what is shown is not the present any more."""
 
@@ -40,9 +41,9 @@ ANSWERED = frozenset({"acknowledged", "considering", "committed", "declined", "n
 URGENCY = {"FLASH": 0, "IMMEDIATE": 1, "PRIORITY": 2, "ROUTINE": 3}
 
 _NEXT = {
-    "next_level": "next level",
+    "next_level": "again",
     "unreached": "unreached",
-    "position": "position due",
+    "position": "answer",
     "ask_again": "asked again",
     "expiry": "expires",
 }
@@ -328,11 +329,15 @@ def _due(cell: Mapping[str, Any], now: datetime) -> Text:
     if due is None or cell["ended_at"] is not None:
         return Text("")
     left = (due - now).total_seconds()
-    word = _NEXT.get(cell["next_due"] or "", "")
     if cell["next_due"] == "expiry":
         return Text("")
-    text = f"{word} in {span(left)}" if left >= 0 else f"{word} due"
-    return Text(text, style="bold red" if left < 60 and not has_answered(cell) else "")
+    word = f"level {cell['level'] + 1}" if _raises_level(cell) else _NEXT.get(cell["next_due"] or "", "")
+    text = f"{word} in {countdown(left)}" if left >= 0 else f"{word} due"
+    return Text(text, style="bold red" if left < HURRY_SECONDS and not has_answered(cell) else "")
+
+
+def _raises_level(cell: Mapping[str, Any]) -> bool:
+    return bool(cell["next_due"] == "next_level" and cell["level"] < cell["levels"])
 
 
 def _attempt(cell: Mapping[str, Any], now: datetime) -> Text:
@@ -342,12 +347,11 @@ def _attempt(cell: Mapping[str, Any], now: datetime) -> Text:
         at = parse_instant(tried["at"])
         word = tried["state"] or "under way"
         style = {"delivered": "green", "sent": "green", "failed": "red", "expired": "red"}.get(word, "yellow")
-        shown.append(word, style=style)
-        shown.append(f" {tried['channel']}")
-        if word in ("failed", "expired") and (tried["reason"] or tried["detail"]):
-            shown.append(f": {plain(str(tried['reason'] or tried['detail'])).replace('_', ' ')}")
+        why = tried["reason"] or tried["detail"] if word in ("failed", "expired") else None
+        shown.append(plain(str(why)).replace("_", " ") if why else word, style=style)
+        shown.append(f" · {tried['channel']}")
         if at is not None:
-            shown.append(f", {span((now - at).total_seconds())} ago", style="dim")
+            shown.append(f" · {span((now - at).total_seconds())}", style="dim")
     if cell["gaps"]:
         shown.append(("\n" if tried else "") + ", ".join(cell["gaps"]).replace("_", " "), style="yellow")
     return shown
