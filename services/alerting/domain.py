@@ -312,6 +312,8 @@ def add_recipients(
         *((f"to[{n}]", code, EscalationKind.ANSWER) for n, code in enumerate(to)),
         *((f"for_information[{n}]", code, EscalationKind.INFORMATION) for n, code in enumerate(for_information)),
     ]
+    if not asked:
+        raise Invalid("name at least one partner, in to or in for_information", code="empty_audience", field="to")
     for field, code, kind in asked:
         if kinds.get(code, kind) is not kind:
             detail = f"{code} is addressed by this alert already, in the other way; change that by an Update"
@@ -427,7 +429,10 @@ def open_crisis(
 
 
 def crisis_of_alert(alert: Alert, *, by: Caller, now: datetime) -> Crisis:
-    """The crisis that an alert opens when it names none: called by its headline, unless handling keeps that inside."""
+    """The crisis that an alert opens when it names none: called by its headline, unless handling keeps that inside.
+
+    While the alert is a draft, the crisis follows its edits.
+    """
     content = alert.content
     headline = content.info[0].headline
     return Crisis(

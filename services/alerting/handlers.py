@@ -148,6 +148,8 @@ async def edit_alert(
         partners = await store.known_partners(tx)
         alert = domain.edit(before, proposal, by=call.by, partners=partners, predecessor=predecessor, now=now)
         answer = _answer(200, alert, call)
+        if alert.corrects is None:
+            await store.follow_draft(tx, domain.crisis_of_alert(alert, by=call.by, now=now))
         await store.write(
             tx,
             changed=[alert],

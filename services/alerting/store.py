@@ -242,6 +242,18 @@ async def save_crisis(tx: Transaction, crisis: Crisis, *, request_sha256: str | 
     await tx.execute(insert(crises).values(row).on_conflict_do_update(index_elements=["id"], set_=changed))
 
 
+async def follow_draft(tx: Transaction, crisis: Crisis) -> None:
+    """What the crisis of a draft says follows the edits of it; a crisis of its own standing stays as it is."""
+    others = (
+        select(alerts.c.id).where(alerts.c.crisis_id == crisis.id, alerts.c.state != AlertState.DRAFT.value).exists()
+    )
+    await tx.execute(
+        update(crises)
+        .where(crises.c.id == crisis.id, crises.c.request_sha256.is_(None), ~others)
+        .values(name=crisis.name, countries=list(crisis.countries), tlp=crisis.tlp.value)
+    )
+
+
 async def add_entries(tx: Transaction, entries: Iterable[Entry]) -> None:
     """Adds rows to the timeline; a row that is there already stays as it is."""
     rows = [_entry_row(entry) for entry in entries]
@@ -428,22 +440,17 @@ async def find_alerts(
 
 
 def _crisis_visible(viewer: Viewer) -> ColumnElement[bool]:
+    """The crises that the viewer may know of. One that a draft has opened is its owner's alone until the release."""
+    released = select(alerts.c.id).where(alerts.c.crisis_id == crises.c.id, alerts.c.state != AlertState.DRAFT.value)
+    standing = or_(crises.c.request_sha256.is_not(None), released.exists())
     ways: list[ColumnElement[bool]] = []
     if viewer.reads_for_partner:
-        addressed = (
-            select(alerts.c.id)
-            .where(
-                alerts.c.crisis_id == crises.c.id,
-                alerts.c.state != AlertState.DRAFT.value,
-                alerts.c.addressed.contains([viewer.partner]),
-            )
-            .exists()
-        )
+        addressed = released.where(alerts.c.addressed.contains([viewer.partner])).exists()
         ways += [crises.c.owner == viewer.partner, addressed]
     if viewer.reads_community:
-        ways.append(crises.c.tlp.in_([tlp.value for tlp in COMMUNITY]))
+        ways.append(and_(standing, crises.c.tlp.in_([tlp.value for tlp in COMMUNITY])))
     if viewer.is_secretariat:
-        ways.append(crises.c.tlp.not_in([tlp.value for tlp in Tlp if tlp.link_only]))
+        ways.append(and_(standing, crises.c.tlp.not_in([tlp.value for tlp in Tlp if tlp.link_only])))
     return or_(false(), *ways)
 
 

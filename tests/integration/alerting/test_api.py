@@ -642,6 +642,39 @@ async def test_crisis_is_opened_listed_and_moved_on(rig: Rig) -> None:
     assert (await get(rig, person("ES"), "/v1/crises")).json()["items"] == []
 
 
+@pytest.mark.parametrize("tlp", list(Tlp))
+async def test_crisis_of_a_draft_is_its_owners_alone(rig: Rig, tlp: str) -> None:
+    """Neither community nor secretariat learn from a crisis what a draft will say; afterwards, what handling allows."""
+    draft = await drafted(rig, tlp=tlp)
+    others = [person("US"), person("ES"), person("ES", "observer"), person("XR", "secretariat")]
+
+    async def seen_by(who: Principal) -> list[dict[str, Any]]:
+        return list((await get(rig, who, "/v1/crises")).json()["items"])
+
+    for who in others:
+        assert await seen_by(who) == [], who
+    assert len(await seen_by(OFFICER)) == 1
+    await post(rig, SECOND, f"/v1/alerts/{draft['id']}/release", {"precedence": "FLASH"})
+    community = tlp in ("TLP:GREEN", "TLP:CLEAR")
+    kept = tlp in ("TLP:RED", "TLP:AMBER+STRICT")
+    assert [len(await seen_by(who)) for who in others] == [1, community, community, not kept]
+    assert (await seen_by(OFFICER))[0]["name"].startswith("Crisis of RP-CA" if kept else "Kabul")
+
+
+async def test_crisis_follows_the_edits_of_its_draft(rig: Rig) -> None:
+    """A draft that becomes TLP:RED takes its words out of the crisis that it has opened, but not out of another's."""
+    opened = (await post(rig, OFFICER, "/v1/crises", {"name": "Afghanistan", "countries": ["AFG"]})).json()
+    for draft in (await drafted(rig), await drafted(rig, crisis_id=opened["id"])):
+        async with rig.client(OFFICER) as client:
+            path = f"/v1/alerts/{draft['id']}"
+            edited = await client.patch(path, json={"tlp": "TLP:RED"}, headers={"If-Match": '"1"'})
+            assert edited.status_code == 200, edited.text
+    crises = {c["id"]: c for c in (await get(rig, OFFICER, "/v1/crises")).json()["items"]}
+    assert (crises[opened["id"]]["name"], crises[opened["id"]]["tlp"]) == ("Afghanistan", "TLP:AMBER")
+    (own,) = [crisis for crisis in crises.values() if crisis["id"] != opened["id"]]
+    assert (own["name"], own["tlp"]) == ("Crisis of RP-CA-2021-0001", "TLP:RED")
+
+
 # --- stream -----------------------------------------------------------------------------------------------------------
 
 

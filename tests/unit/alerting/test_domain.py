@@ -478,6 +478,7 @@ def test_adding_in_the_other_way_is_refused() -> None:
         (["FR"], [], "unknown_partner"),
         (["ES", "ES"], [], "duplicate"),
         (["ES"], ["ES"], "duplicate"),
+        ([], [], "empty_audience"),
     ],
 )
 def test_added_recipients_keep_the_rules_of_an_audience(to: list[str], for_information: list[str], code: str) -> None:
