@@ -535,21 +535,20 @@ async def on_contact_point_failing(deps: Deps, message: Message[ContactPointFail
     """Marks the contact point or endpoint, for its owner to see."""
     body = message.body
     health = Health(body.failures, body.reason, body.since_at)
-    await _on_health(deps, message, ContactPointFailing, body.since_at, health, failing=True)
+    await _on_health(deps, message, ContactPointFailing, health, failing=True)
 
 
 async def on_contact_point_recovered(deps: Deps, message: Message[ContactPointRecovered]) -> None:
     """Takes the mark away. It stays away if the news of the failure comes only now."""
     body = message.body
     health = Health(0, None, body.recovered_at)
-    await _on_health(deps, message, ContactPointRecovered, body.recovered_at, health, failing=False)
+    await _on_health(deps, message, ContactPointRecovered, health, failing=False)
 
 
 async def _on_health(
     deps: Deps,
     message: Message[ContactPointFailing] | Message[ContactPointRecovered],
     event: type[Event],
-    said_at: datetime,
     health: Health,
     *,
     failing: bool,
@@ -560,7 +559,7 @@ async def _on_health(
             return
         body = message.body
         saved = await store.save_health(
-            tx, body.contact_point_id, body.partner, health, failing=failing, said_at=said_at
+            tx, body.contact_point_id, body.partner, health, failing=failing, said_at=message.occurred_at
         )
         if saved:
             entry = record.Entry(

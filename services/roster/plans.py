@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from services.roster import store
 from services.roster.handlers import RosterDeps
-from services.roster.worker import COMPUTE_SECONDS_MAX, compute_plan
+from services.roster.worker import COMPUTE_SECONDS_MAX, WORKER_TROUBLES, compute_plan
 from shared import outbox, record
 from shared.errors import Unavailable
 from shared.events import Cause
@@ -44,13 +44,23 @@ async def publish_plans(deps: RosterDeps) -> int:
     for code in due:
         try:
             await _publish_one(deps, code, now)
-        except Unavailable:
-            raise
-        except Exception as error:
-            log.warning("plan.failed", partner=code, error=type(error).__name__, exc_info=True)
-            async with deps.database.transaction() as tx:
-                await store.save_plan_failure(tx, code, due_at=now + FAILED_AGAIN_AFTER)
+        except Unavailable as error:
+            if error.code not in WORKER_TROUBLES:
+                raise
+            await _put_off(deps, code, now, error)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one partner must not stop the others
+            await _put_off(deps, code, now, error)
     return len(due)
+
+
+async def _put_off(deps: RosterDeps, code: str, now: datetime, error: Exception) -> None:
+    """Leaves the old plan in force and tries again later; the operators hear of it by `plan_troubles`.
+
+    The log gets no traceback: it could repeat an address.
+    """
+    log.warning("plan.failed", partner=code, error=type(error).__name__)
+    async with deps.database.transaction() as tx:
+        await store.save_plan_failure(tx, code, due_at=now + FAILED_AGAIN_AFTER)
 
 
 async def _publish_one(deps: RosterDeps, code: str, now: datetime) -> None:

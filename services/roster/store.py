@@ -532,8 +532,17 @@ async def _write(
     removed = [one.id for one in changed if one.after is None]
     if removed:
         await tx.execute(delete(table).where(key == any_(_uuids(removed)), table.c.partner == partner))
-        if table in (contact_points, endpoints):
-            await tx.execute(delete(point_health).where(point_health.c.contact_point_id == any_(_uuids(removed))))
+    elsewhere = [one.id for one in changed if one.before and _address(one.before) != _address(one.after)]
+    if elsewhere:
+        await tx.execute(delete(point_health).where(point_health.c.contact_point_id == any_(_uuids(elsewhere))))
+
+
+def _address(placed: Placed | None) -> str | None:
+    """Where a contact point or endpoint leads; what is known of its health is about that."""
+    match placed.value if placed is not None else None:
+        case ContactPoint(address=address) | Endpoint(url=address):
+            return address
+    return None
 
 
 def _office_row(_keys: KeyRing, placed: Placed) -> dict[str, Any]:

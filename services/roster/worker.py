@@ -47,6 +47,9 @@ QUEUE_SECONDS_MAX = 20.0
 
 MEMORY_BYTES_MAX = 2 * 1024**3
 
+WORKER_TROUBLES = frozenset({"worker_lost", "worker_busy"})
+"""Codes of `Unavailable` that speak of the process here, and may be the fault of what it was given."""
+
 
 class Worker:
     """One process for one kind of work. Tasks wait in line; a task that was given up still ends by its own limit."""
@@ -78,10 +81,6 @@ class Worker:
         if outcome is _End.OUT_OF_TIME:
             raise TimeoutError
         return outcome  # type: ignore[no-any-return]
-
-    async def warm(self) -> None:
-        """Starts the process ahead of the first task."""
-        await self.run(COMPUTE_SECONDS_MAX, schedule.is_zone, "UTC")
 
     async def stop(self) -> None:
         """Ends the process after the task that it is at."""
