@@ -10,17 +10,20 @@ busy background never keeps a person waiting.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import orjson
-from sqlalchemy import MetaData, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import MetaData, event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.errors import Unavailable
 
@@ -29,6 +32,9 @@ CONNECT_TIMEOUT_SECONDS = 2.0
 COMMAND_TIMEOUT_SECONDS = 3.0
 LOCK_TIMEOUT = "1s"
 IDLE_IN_TRANSACTION_TIMEOUT = "5s"
+PING_AFTER_SECONDS = 1.0
+"""A connection that has rested for longer is asked whether it still lives before it is used; one whose socket has been
+closed is noticed without asking."""
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -49,6 +55,8 @@ def service_metadata() -> MetaData:
     """The metadata for one service's own tables, with the house's names for constraints."""
     return MetaData(naming_convention=NAMING)
 
+
+_USED_AT = "redphone_used_at"
 
 _CONNECTION_STATES = ("08", "57P", "53", "55P03", "40001", "40P01", "25P03", "57014")
 """SQLSTATE prefixes that say "not now": connection lost, shut down, out of resources, lock or statement timed out."""
@@ -72,7 +80,6 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT_SECONDS,
-            pool_pre_ping=True,
             pool_use_lifo=True,
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
@@ -90,6 +97,8 @@ class Database:
                 },
             },
         )
+        event.listen(self._engine.sync_engine, "checkout", _refuse_dead)
+        event.listen(self._engine.sync_engine, "checkin", _note_use)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -126,11 +135,43 @@ class Database:
         await self._engine.dispose()
 
 
+def _refuse_dead(connection: Any, entry: ConnectionPoolEntry, _proxy: object) -> None:
+    """When a connection is taken from the pool: a dead one is replaced by the pool, before anything is sent on it."""
+    used_at = entry.info.get(_USED_AT)
+    if used_at is None:
+        return
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+    if time.monotonic() - used_at > PING_AFTER_SECONDS:
+        try:
+            connection.ping()
+        except (DBAPIError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise DisconnectionError from error
+
+
+def _note_use(_connection: object, entry: ConnectionPoolEntry) -> None:
+    entry.info[_USED_AT] = time.monotonic()
+
+
 async def raw(tx: Transaction) -> asyncpg.Connection[Any]:
     """The driver's own connection inside the same transaction, for hot statements and batches."""
-    connection = (await tx.get_raw_connection()).driver_connection
+    assert tx.sync_connection is not None, "a transaction holds a connection"
+    connection = tx.sync_connection.connection.driver_connection
     assert isinstance(connection, asyncpg.Connection)
     return connection
+
+
+def rows_to_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as one JSON array, for statements that read them with `jsonb_populate_recordset`: 200 rows are one
+    parameter.
+    """
+    return orjson.dumps(rows, default=_as_text).decode()
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, UUID):  # the driver's own class, which orjson does not know
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 def _trouble(error: BaseException) -> Unavailable | None:

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Column, DateTime, Index, Integer, Table, Text, Uuid, func, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from shared.db import Transaction, shared_metadata
+from shared.db import Transaction, raw, shared_metadata
 from shared.ids import MessageId
 
 inbox = Table(
@@ -54,10 +54,14 @@ dead_letters = Table(
 
 async def accept(tx: Transaction, *, consumer: str, message_id: MessageId, now: datetime) -> bool:
     """True the first time; False when this consumer has handled the message before, by whichever road it came."""
-    inserted = await tx.execute(
-        insert(inbox).values(consumer=consumer, message_id=message_id, accepted_at=now).on_conflict_do_nothing()
+    connection = await raw(tx)
+    inserted = await connection.execute(
+        "INSERT INTO inbox (consumer, message_id, accepted_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        consumer,
+        message_id,
+        now,
     )
-    return bool(inserted.rowcount == 1)
+    return inserted == "INSERT 0 1"
 
 
 async def bury(tx: Transaction, **columns: Any) -> None:

@@ -26,7 +26,8 @@ class Loop:
     """Runs `run_once` when woken and every `interval_seconds`; `run_once` returns the number of things it did.
 
     An interval may be a question instead of a number: how long until the next row falls due. `again_when` is the count
-    from which the next pass follows at once, because more work is likely to wait.
+    from which the next pass follows at once, because more work is likely to wait. A loop that is woken waits
+    `linger_seconds` first: what nobody waits for leaves the processor to what somebody waits for, and comes in one go.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Loop:
         *,
         interval_seconds: float | Callable[[], Awaitable[float]],
         again_when: int = 1,
+        linger_seconds: float = 0.0,
         clock: Clock,
     ) -> None:
         self.name = name
@@ -46,6 +48,7 @@ class Loop:
         self._interval_seconds = interval_seconds
         self._longest_seconds = 1.0 if callable(interval_seconds) else interval_seconds
         self._again_when = again_when
+        self._linger_seconds = linger_seconds
         self._clock = clock
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -125,7 +128,9 @@ class Loop:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
         except TimeoutError:
-            pass
+            return
+        if self._linger_seconds:
+            await self._clock.sleep(self._linger_seconds)
 
 
 async def run_until_idle(loops: list[Loop], *, passes_max: int = 200) -> int:

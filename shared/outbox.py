@@ -12,7 +12,7 @@ never skips a row whose transaction committed late.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -35,10 +35,10 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from shared.clock import Clock
-from shared.db import Database, Transaction, shared_metadata
+from shared.db import Database, Transaction, raw, rows_to_json, shared_metadata
 from shared.errors import ContractViolation
 from shared.events import EVENT_BYTES_MAX, EVERYONE, Cause, Event, Message, parse
 from shared.ids import Ids, MessageId
@@ -125,13 +125,17 @@ def row_of(message: Message[Event]) -> dict[str, Any]:
     }
 
 
+_INSERT = "INSERT INTO outbox SELECT * FROM jsonb_populate_recordset(NULL::outbox, $1::jsonb)"
+
+
 async def append(
     tx: Transaction, events: Iterable[Event], *, cause: Cause, ids: Ids, now: datetime
 ) -> list[Message[Event]]:
     """Writes events into the caller's transaction; give the result to `Relay.publish` after the commit."""
     messages = wrap(events, cause=cause, ids=ids, now=now)
     if messages:
-        await tx.execute(insert(outbox), [row_of(message) for message in messages])
+        connection = await raw(tx)
+        await connection.execute(_INSERT, rows_to_json([row_of(message) for message in messages]))
     return messages
 
 
@@ -173,12 +177,27 @@ class Relay:
         finally:
             self._in_hand -= ids
 
-    def publish_soon(self, messages: Sequence[Message[Event]]) -> None:
-        """Like `publish`, without keeping the caller: for background work whose result nobody awaits."""
+    def publish_soon(
+        self, messages: Sequence[Message[Event]], *, after: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Like `publish`, without keeping the caller: for background work whose result nobody awaits.
+
+        `after` is waited for first; if that takes a second, they are left to the loop.
+        """
         if messages:
-            task = asyncio.create_task(self.publish(messages))
+            task = asyncio.create_task(
+                self.publish(messages) if after is None else self._publish_after(messages, after)
+            )
             self._background.add(task)
             task.add_done_callback(self._background.discard)
+
+    async def _publish_after(self, messages: Sequence[Message[Event]], after: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with asyncio.timeout(RELAY_GRACE_SECONDS):
+                await after()
+        except TimeoutError:
+            return
+        await self.publish(messages)
 
     async def run_once(self) -> int:
         """One pass: marks what was confirmed, publishes what is left over. Returns the number of rows published."""

@@ -52,6 +52,9 @@ lies there unread has settled."""
 
 RELAY_SECONDS = 1.0
 SEQUENCER_SECONDS = 1.0
+SEQUENCER_LINGER_SECONDS = 0.1
+"""Positions are for streams and feeds, which people and other roads read: pages go first."""
+
 PULL_TICK_SECONDS = 1.0
 
 
@@ -238,7 +241,13 @@ def assemble(
     sequencer = Sequencer(database, ("outbox", "record", *numbered))
     own_loops = [
         Loop("relay", relay.run_once, interval_seconds=RELAY_SECONDS, again_when=100, clock=clock),
-        Loop("sequencer", sequencer.run_once, interval_seconds=SEQUENCER_SECONDS, clock=clock),
+        Loop(
+            "sequencer",
+            sequencer.run_once,
+            interval_seconds=SEQUENCER_SECONDS,
+            linger_seconds=SEQUENCER_LINGER_SECONDS,
+            clock=clock,
+        ),
         *(
             Loop(f"feed:{source}", puller.run_once, interval_seconds=PULL_TICK_SECONDS, clock=clock)
             for source, puller in deps.pullers.items()

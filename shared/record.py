@@ -13,9 +13,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, DateTime, Index, Table, Text, Uuid, text
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB
 
-from shared.db import Transaction, shared_metadata
+from shared.db import Transaction, raw, rows_to_json, shared_metadata
 from shared.events import Cause
 from shared.ids import Ids
 
@@ -68,12 +68,17 @@ def row_of(entry: Entry, *, cause: Cause, row_id: UUID, now: datetime) -> dict[s
     }
 
 
+# `record` alone would mean PostgreSQL's own type of that name.
+_INSERT = "INSERT INTO record SELECT * FROM jsonb_populate_recordset(NULL::public.record, $1::jsonb)"
+
+
 async def append(tx: Transaction, entries: Iterable[Entry], *, cause: Cause, ids: Ids, now: datetime) -> None:
     """Writes record rows into the caller's transaction."""
     listed = list(entries)
     if listed:
         row_ids = ids.many(len(listed))
-        await tx.execute(
-            insert(record),
-            [row_of(entry, cause=cause, row_id=row_id, now=now) for entry, row_id in zip(listed, row_ids, strict=True)],
-        )
+        rows = [
+            row_of(entry, cause=cause, row_id=row_id, now=now) for entry, row_id in zip(listed, row_ids, strict=True)
+        ]
+        connection = await raw(tx)
+        await connection.execute(_INSERT, rows_to_json(rows))
