@@ -372,7 +372,7 @@ def _derna() -> Scenario:
             (7,),
             "Use these figures and drop the earlier ones. Those who have answered need not answer again.",
         ),
-        closing=8,
+        closing=9,
         parts=(
             _answers("EU", Stance.COMMITTED, "shelter items and generators"),
             _answers("DE", Stance.COMMITTED, "tents and water tanks", after=0.6),

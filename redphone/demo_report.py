@@ -1,0 +1,354 @@
+"""What a demonstration showed: how each partner ended, every attempt counted, and each promise checked.
+
+Pure: `Facts` is everything that was seen, `report_of` judges it, and the result is a document for programs. Whether the
+demonstration passed is one word in it: every check holds or it does not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from redphone.demo_receivers import Receipt, place_name
+from redphone.demo_scenario import STATUS, Pace, Part, Scenario
+from redphone.output import parse_instant
+from shared.contracts import SECRETARIAT
+
+AFTER_ANSWER_GRACE = timedelta(seconds=1)
+"""What was on its way when somebody acknowledged may still arrive; what is sent afterwards is a fault."""
+
+EARLY_GRACE = timedelta(milliseconds=50)
+"""Receiver and sender read one clock, and timestamps are cut to milliseconds."""
+
+PAGING_TYPES = ("alert.released", "level.raised")
+"""What first reaches somebody; whoever got one of these must hear of corrections and of the end."""
+
+WHYS_MAX = 4
+"""How many examples a failed check gives."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that was seen. `cells` are the escalations just before the stand-down, `ended` those after it.
+
+    `details` are escalations with every page and attempt, those of the corrected alert too. `alerts` are the messages
+    in the order of their release.
+    """
+
+    scenario: Scenario
+    pace: Pace
+    names: Mapping[str, str]
+    receipts: Sequence[Receipt]
+    strays: int
+    cells: Sequence[Mapping[str, Any]]
+    ended: Sequence[Mapping[str, Any]]
+    details: Sequence[Mapping[str, Any]]
+    alerts: Sequence[Mapping[str, Any]]
+    timeline: Sequence[Mapping[str, Any]]
+    unreached_at: Mapping[str, datetime]
+    acknowledged_at: Mapping[str, datetime]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise: whether it held, and if not, where it broke."""
+
+    promise: str
+    broken: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing broke it."""
+        return not self.broken
+
+
+def report_of(facts: Facts) -> dict[str, Any]:
+    """The report as a document for programs. `passed` is true only if every partner ended as the scenario says."""
+    checks = list(_checks(facts))
+    partners = [_partner(facts, part) for part in facts.scenario.parts]
+    times = [p["acknowledged_after_seconds"] for p in partners if p["acknowledged_after_seconds"] is not None]
+    return {
+        "crisis": facts.scenario.name,
+        "title": facts.scenario.timeline.title,
+        "raiser": facts.scenario.raiser,
+        "passed": all(check.holds for check in checks),
+        "seconds": round(facts.seconds, 1),
+        "deadlines": facts.pace.deadlines(),
+        "acknowledged": len(times),
+        "addressed": len(partners),
+        "unreached": sorted(facts.unreached_at),
+        "first_page_after_seconds": _first_page_seconds(facts),
+        "signatures": {
+            "checked": len(facts.receipts),
+            "refused": sum(receipt.refused is not None for receipt in facts.receipts),
+        },
+        "duplicates": sum(receipt.repeated for receipt in facts.receipts),
+        "partners": partners,
+        "checks": [
+            {"promise": check.promise, "holds": check.holds, "broken": list(check.broken[:WHYS_MAX])}
+            for check in checks
+        ],
+        "alerts": [
+            {
+                "id": alert["id"],
+                "reference": alert["reference"],
+                "msg_type": alert["msg_type"],
+                "state": alert["state"],
+                "headline": alert["info"][0]["headline"],
+                "released_at": alert["released_at"],
+            }
+            for alert in facts.alerts
+        ],
+        "timeline": [
+            {"at": entry["at"], "type": entry["type"], "partner": entry["data"].get("partner")}
+            for entry in facts.timeline
+        ],
+    }
+
+
+# --- one partner ------------------------------------------------------------------------------------------------------
+
+
+def _partner(facts: Facts, part: Part) -> dict[str, Any]:
+    cell = _cell_of(facts.cells, part.partner) or {}
+    answer, position, takeover = cell.get("acknowledgement"), cell.get("position"), cell.get("takeover")
+    start = _released_at(facts)
+    unreached_at = facts.unreached_at.get(part.partner)
+    return {
+        "partner": part.partner,
+        "name": facts.names.get(part.partner, part.partner),
+        "plays": part.plays,
+        "state": cell.get("state"),
+        "level": cell.get("level"),
+        "levels": cell.get("levels"),
+        "acknowledged_after_seconds": _seconds_between(start, parse_instant(answer["at"])) if answer else None,
+        "acknowledged_by": answer["by"] if answer else None,
+        "late": bool(answer and answer["late"]),
+        "position": position["stance"] if position else None,
+        "offer": position["offer"] if position else None,
+        "unreached_after_seconds": _seconds_between(start, unreached_at),
+        "taken_over_by": takeover["partner"] if takeover else None,
+        "attempts": attempts_of(facts.details, part.partner),
+        "received": len([receipt for receipt in facts.receipts if receipt.partner == part.partner]),
+        "duplicates": sum(receipt.repeated for receipt in facts.receipts if receipt.partner == part.partner),
+        "as_expected": not list(_wrong_end(facts, part)),
+    }
+
+
+def attempts_of(details: Sequence[Mapping[str, Any]], partner: str) -> dict[str, Any]:
+    """How many attempts were accepted, and why the others were not: `{"accepted": 5, "failed": {"HTTP 500": 2}}`."""
+    accepted, failed = 0, Counter[str]()
+    for detail in details:
+        if detail["partner"] != partner or detail["kind"] == "takeover":
+            continue
+        for attempt in (attempt for page in detail["pages"] for attempt in page["attempts"]):
+            if attempt["state"] in ("sent", "delivered"):
+                accepted += 1
+            elif attempt["state"] is not None:
+                failed[reason_in_words(attempt)] += 1
+    return {"accepted": accepted, "failed": dict(failed.most_common())}
+
+
+def reason_in_words(attempt: Mapping[str, Any]) -> str:
+    """Why an attempt failed, as short as it can be said."""
+    if attempt["reason"] == "http_status" and attempt["detail"]:
+        return str(attempt["detail"])
+    return str(attempt["reason"] or "unknown").replace("_", " ")
+
+
+def _cell_of(cells: Sequence[Mapping[str, Any]], partner: str) -> Mapping[str, Any] | None:
+    return next((cell for cell in cells if cell["partner"] == partner and cell["kind"] == "answer"), None)
+
+
+def _released_at(facts: Facts) -> datetime | None:
+    return parse_instant(facts.alerts[0]["released_at"]) if facts.alerts else None
+
+
+def _seconds_between(start: datetime | None, end: datetime | None) -> float | None:
+    return None if start is None or end is None else round((end - start).total_seconds(), 2)
+
+
+def _first_page_seconds(facts: Facts) -> float | None:
+    """From the release to the last partner's first page: when everybody had been told for the first time."""
+    first: dict[str, datetime] = {}
+    for receipt in facts.receipts:
+        if receipt.type == "alert.released":
+            first.setdefault(receipt.partner, receipt.at)
+    told = [first[partner] for partner in facts.scenario.addressed if partner in first]
+    return _seconds_between(_released_at(facts), max(told)) if told else None
+
+
+# --- promises ---------------------------------------------------------------------------------------------------------
+
+
+def _checks(facts: Facts) -> Iterator[Check]:
+    for part in facts.scenario.parts:
+        name = facts.names.get(part.partner, part.partner)
+        yield Check(f"{name} ends {_expected(part)}", tuple(_wrong_end(facts, part)))
+    count = len(facts.receipts)
+    yield Check(f"all {count} messages carry a good signature", tuple(_unbelieved(facts)))
+    yield Check("nobody is paged for whom it was not", tuple(_misdirected(facts)))
+    yield Check("no page after an acknowledgement", tuple(_pages_after_answers(facts)))
+    yield Check("no level is raised before its time", tuple(_early_levels(facts)))
+    yield Check("raiser and secretariat are asked for each unreached partner", tuple(_unasked(facts)))
+    yield Check("the raiser's system is told of every answer", tuple(_untold(facts)))
+    yield Check(
+        "the correction reaches everybody who was paged", tuple(_missed_by(facts, "alert.updated", before=True))
+    )
+    yield Check("the stand-down reaches everybody who was paged", tuple(_missed_by(facts, "alert.ended", before=False)))
+    yield Check("every escalation ends with the alert", tuple(_still_open(facts)))
+    yield Check("every message says EXERCISE first", tuple(_unlabelled(facts)))
+
+
+def _expected(part: Part) -> str:
+    end = part.end
+    words = [end.state, f"at level {end.level}"]
+    if end.was_unreached and end.state != "unreached":
+        words.append("after unreached")
+    if end.taken_over_by is not None:
+        words.append(f"and taken over by {end.taken_over_by}")
+    return " ".join(words)
+
+
+def _wrong_end(facts: Facts, part: Part) -> Iterator[str]:
+    """Where the partner stands otherwise than the scenario says."""
+    cell = _cell_of(facts.cells, part.partner)
+    if cell is None:
+        yield "it has no escalation"
+        return
+    end, answer, takeover = part.end, cell["acknowledgement"], cell["takeover"]
+    found = {
+        "state": (cell["state"], end.state),
+        "level": (cell["level"], end.level),
+        "late": (bool(answer and answer["late"]), end.late),
+        "unreached": (part.partner in facts.unreached_at, end.was_unreached),
+        "taken over by": (takeover["partner"] if takeover else None, end.taken_over_by),
+    }
+    for name, (is_now, should_be) in found.items():
+        if is_now != should_be:
+            yield f"{name} is {_word(is_now)}, not {_word(should_be)}"
+
+
+def _word(value: object) -> str:
+    if value is None:
+        return "nobody"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _unbelieved(facts: Facts) -> Iterator[str]:
+    for receipt in facts.receipts:
+        if receipt.refused is not None:
+            yield f"{_whom(receipt)}: {receipt.refused}"
+    if facts.strays:
+        yield f"{facts.strays} requests were no messages"
+    if not facts.receipts:
+        yield "there was none"
+
+
+def _misdirected(facts: Facts) -> Iterator[str]:
+    """Only addressed partners are asked; raiser and secretariat hear of answers and of unreached partners."""
+    asked = ("alert.released", "alert.updated", "level.raised", "alert.ended")
+    allowed: dict[str, tuple[str, ...]] = dict.fromkeys(facts.scenario.addressed, asked)
+    allowed[facts.scenario.raiser] = ("partner.unreached", "answer.received", "alert.ended")
+    allowed[SECRETARIAT] = ("partner.unreached", "answer.received", "alert.ended")
+    for receipt in facts.receipts:
+        if receipt.type not in allowed.get(receipt.partner, ()):
+            yield f"{_whom(receipt)} got {receipt.type}"
+        elif receipt.asks_partner != receipt.partner:
+            yield f"{_whom(receipt)} got a page of {receipt.asks_partner}"
+
+
+def _pages_after_answers(facts: Facts) -> Iterator[str]:
+    """What asks somebody again who has answered. A system is told of each level beside; that asks nobody."""
+    for receipt in facts.receipts:
+        answered_at = facts.acknowledged_at.get(receipt.partner)
+        is_notice = receipt.at_system and receipt.type == "level.raised"
+        if answered_at is None or is_notice or receipt.type not in PAGING_TYPES:
+            continue
+        if receipt.at > answered_at + AFTER_ANSWER_GRACE:
+            seconds = (receipt.at - answered_at).total_seconds()
+            yield f"{_whom(receipt)} got {receipt.type} {seconds:.1f} s after it had acknowledged"
+
+
+def _early_levels(facts: Facts) -> Iterator[str]:
+    start = _released_at(facts)
+    if start is None:
+        yield "nothing was released"
+        return
+    pace = facts.pace
+    for receipt in facts.receipts:
+        part = facts.scenario.part_of(receipt.partner)
+        if part is None or part.wrong_person_first or receipt.type != "level.raised" or receipt.level < 2:
+            continue
+        steps = pace.acknowledge_within_seconds + (receipt.level - 2) * pace.next_level_every_seconds
+        due_at = start + timedelta(seconds=steps)
+        if receipt.at < due_at - EARLY_GRACE:
+            seconds = (due_at - receipt.at).total_seconds()
+            yield f"{_whom(receipt)} was paged at level {receipt.level} {seconds:.2f} s early"
+
+
+def _unasked(facts: Facts) -> Iterator[str]:
+    for part in facts.scenario.parts:
+        if not part.end.was_unreached:
+            continue
+        for taker in (facts.scenario.raiser, SECRETARIAT):
+            asked = any(
+                receipt.partner == taker
+                and receipt.type == "partner.unreached"
+                and receipt.data.get("unreached_partner") == part.partner
+                for receipt in facts.receipts
+            )
+            if not asked:
+                yield f"{taker} was not asked about {part.partner}"
+
+
+def _untold(facts: Facts) -> Iterator[str]:
+    told = {
+        (receipt.data["answer"]["partner"], receipt.data["answer"]["state"])
+        for receipt in facts.receipts
+        if receipt.type == "answer.received" and receipt.partner == facts.scenario.raiser and "answer" in receipt.data
+    }
+    for part in facts.scenario.parts:
+        if part.end.state == "unreached":
+            continue
+        states = ["acknowledged"] + ([part.stance.value] if part.stance is not None else [])
+        for state in states:
+            if (part.partner, state) not in told:
+                yield f"{part.partner} {state}"
+
+
+def _missed_by(facts: Facts, message_type: str, *, before: bool) -> Iterator[str]:
+    """Places that were paged and never got this message. `before`: only pages from before its first copy count."""
+    got = {(r.partner, r.place): r.at for r in reversed(facts.receipts) if r.type == message_type}
+    if not got:
+        yield "nobody got it"
+        return
+    first_at = min(got.values())
+    paged = {(r.partner, r.place) for r in facts.receipts if r.type in PAGING_TYPES and (not before or r.at < first_at)}
+    for partner, place in sorted(paged - got.keys()):
+        yield f"{partner} {place_name(place)}"
+
+
+def _still_open(facts: Facts) -> Iterator[str]:
+    for cell in facts.ended:
+        if cell["state"] != "ended":
+            yield f"{cell['partner']} is {cell['state']}"
+    if not facts.ended:
+        yield "there was none"
+
+
+def _unlabelled(facts: Facts) -> Iterator[str]:
+    label = STATUS.upper()
+    for receipt in facts.receipts:
+        if receipt.headline and (not receipt.headline.startswith(f"{label} ") or receipt.headline.count(label) != 1):
+            yield f"{_whom(receipt)} read: {receipt.headline[:40]}"
+
+
+def _whom(receipt: Receipt) -> str:
+    return f"{receipt.partner} {place_name(receipt.place)}"
