@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -20,7 +20,7 @@ from rich.text import Text
 from redphone import files, watch
 from redphone.commands import Session, calls
 from redphone.exits import Exit, Failed
-from redphone.output import clean, instant, parse_instant, span, state, summary_grid
+from redphone.output import clean, instant, state, summary_grid
 from shared.contracts import Precedence, Tlp
 
 app = typer.Typer(no_args_is_help=True, help="Raise an alert, correct it, recall it, stand it down, watch who answers.")
@@ -192,8 +192,14 @@ def _tell_drafted(session: Session, alert: Mapping[str, Any]) -> None:
     _tell(session, alert, following)
 
 
-def _tell(session: Session, alert: Mapping[str, Any], following: str | None = None) -> None:
-    """What became of an alert, and what to do next."""
+def _tell(
+    session: Session,
+    alert: Mapping[str, Any],
+    following: str | None = None,
+    *,
+    further: Sequence[tuple[str, str | Text]] = (),
+) -> None:
+    """What became of an alert, and what to do next; `further` are more names and values."""
     if session.output.as_json:
         session.output.json(alert)
         return
@@ -210,6 +216,8 @@ def _tell(session: Session, alert: Mapping[str, Any], following: str | None = No
     if told:
         grid.add_row("Told", ", ".join(told))
     grid.add_row("Id", str(alert["id"]))
+    for name, value in further:
+        grid.add_row(name, clean(value))
     if following is not None:
         grid.add_row("Next", following)
     session.output.show(grid)
@@ -385,29 +393,27 @@ async def show_alert(
     _show(session, found)
     if timeline:
         now = session.clock.now()
-        rows = [(instant(entry["at"], now=now), entry["type"], about(entry)) for entry in entries]
+        rows = [(instant(entry["at"], now=now), entry["type"].replace("_", " "), about(entry)) for entry in entries]
         output.show(Text())
         output.table(["When", "What", ""], rows, items=entries, empty="Nothing has happened to it yet.")
 
 
 def _show(session: Session, alert: Mapping[str, Any]) -> None:
     now = session.clock.now()
-    _tell(session, alert)
-    grid = summary_grid()
-    grid.add_row("Raised by", str(alert["raiser"]))
-    grid.add_row("Handling", str(alert["tlp"]) + ("; the text is withheld from you" if alert["withheld"] else ""))
+    handling = str(alert["tlp"]) + ("; the text is withheld from you" if alert["withheld"] else "")
+    further: list[tuple[str, str | Text]] = [("Raised by", str(alert["raiser"])), ("Handling", handling)]
     if alert["status"] != "Actual":
-        grid.add_row("Status", Text(str(alert["status"]).upper(), style="bold magenta"))
+        further.append(("Status", Text(str(alert["status"]).upper(), style="bold magenta")))
     for name, word in (("released_at", "Released"), ("expires_at", "Expires"), ("ended_at", "Ended")):
         if alert.get(name):
-            grid.add_row(word, instant(alert[name], now=now))
+            further.append((word, instant(alert[name], now=now)))
     if alert.get("superseded_by"):
-        grid.add_row("Replaced by", str(alert["superseded_by"]))
+        further.append(("Replaced by", str(alert["superseded_by"])))
     for block in alert.get("info") or ():
         words = [block[part] for part in ("description", "instruction") if block.get(part)]
         if words:
-            grid.add_row(str(block["language"]), clean("\n".join(words)))
-    session.output.show(grid)
+            further.append((str(block["language"]), "\n".join(words)))
+    _tell(session, alert, further=further)
 
 
 @app.command("list")
@@ -513,13 +519,7 @@ def about(entry: Mapping[str, Any]) -> str:
     for name, value in data.items():
         if name.endswith("_by") and isinstance(value, dict):
             parts.append(f"by {value.get('name') or value.get('partner')}")
-    return " · ".join(dict.fromkeys(parts))
-
-
-def since(value: str | None, session: Session) -> str:
-    """How long ago an instant was."""
-    at = parse_instant(value)
-    return "" if at is None else f"{span((session.clock.now() - at).total_seconds())} ago"
+    return " · ".join(dict.fromkeys(part.replace("_", " ") for part in parts))
 
 
 def _path(alert: str) -> str:

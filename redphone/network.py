@@ -147,12 +147,15 @@ def _show(session: Session, applied: Applied, *, dry_run: bool, save: Path | Non
 
 
 def _mistakes(failed: Failed, file_name: str) -> Failed:
-    """The same refusal, with the mistakes under the name that the file has here."""
+    """The same refusal as a list of places in the file; any other refusal as it is."""
     if failed.code != "invalid_network_file":
         return failed
+    places = [
+        detail[detail.index(f"{file_name}, line") :] for detail in failed.details if f"{file_name}, line" in detail
+    ]
     return Failed(
-        f"{file_name} has mistakes. Nothing was applied.",
-        details=failed.details,
+        f"{file_name} has mistakes; nothing was applied.",
+        details=places or failed.details,
         exit_code=failed.exit_code,
         code=failed.code,
     )

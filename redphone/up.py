@@ -273,11 +273,10 @@ def _servers(urls: ServerUrls) -> str:
 
 def next_steps(partners: int, address: str, data_dir: Path) -> list[str]:
     """What somebody who has just started it would type next, in another terminal."""
-    differing = [
-        *([f"REDPHONE_URL={address}"] if address != URL_DEFAULT else []),
-        *([f"REDPHONE_DATA_DIR={data_dir}"] if data_dir != DATA_DIR_DEFAULT.resolve() else []),
+    named = [
+        *([f"export REDPHONE_URL={address}"] if address != URL_DEFAULT else []),
+        *([f"export REDPHONE_DATA_DIR={data_dir}"] if data_dir != DATA_DIR_DEFAULT.resolve() else []),
     ]
-    named = [f"export {' '.join(differing)}"] if differing else []
     if not partners:
         return [*named, "redphone network apply network/rdn.toml"]
     return [*named, "redphone on-call", "redphone doctor", "redphone alert raise --help"]

@@ -349,9 +349,9 @@ def _attempt(cell: Mapping[str, Any], now: datetime) -> Text:
         style = {"delivered": "green", "sent": "green", "failed": "red", "expired": "red"}.get(word, "yellow")
         why = tried["reason"] or tried["detail"] if word in ("failed", "expired") else None
         shown.append(plain(str(why)).replace("_", " ") if why else word, style=style)
-        shown.append(f" · {tried['channel']}")
+        shown.append(f" {tried['channel']}")
         if at is not None:
-            shown.append(f" · {span((now - at).total_seconds())}", style="dim")
+            shown.append(f" {span((now - at).total_seconds())}", style="dim")
     if cell["gaps"]:
         shown.append(("\n" if tried else "") + ", ".join(cell["gaps"]).replace("_", " "), style="yellow")
     return shown
