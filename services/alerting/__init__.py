@@ -6,6 +6,7 @@ The cast
     cap         OASIS CAP 1.2 in and out, purely
     visibility  who may read what, purely
     handlers    what HTTP asks and what the bus tells; ends with SUBSCRIPTIONS
+    journal     what is written down beside a change: timeline rows and record rows
     expiry      ends alerts whose time has passed
     confirming  watches that every released alert has opened its escalations, and says it again until it has
     stream      everything that a caller may see, as it happens

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from prometheus_client import Counter
 
-from services.alerting import domain, handlers, store
+from services.alerting import domain, journal, store
 from shared import outbox, record
 from shared.events import Cause
 from shared.log import get_logger
@@ -45,7 +45,7 @@ async def say_again(deps: Deps) -> list[str]:
         messages = await outbox.append(tx, events, cause=cause, ids=deps.ids, now=now)
         if due:
             await store.mark_said_again(tx, [alert.id for alert in due], now=now)
-            await record.append(tx, map(handlers.said_again_record, due), cause=cause, ids=deps.ids, now=now)
+            await record.append(tx, map(journal.said_again_record, due), cause=cause, ids=deps.ids, now=now)
     await deps.relay.publish(messages)
     for alert in due:
         SAID_AGAIN.inc()

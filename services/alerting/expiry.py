@@ -7,7 +7,7 @@ by its copy of `expires_at`; the event says so to everybody else.
 
 from __future__ import annotations
 
-from services.alerting import domain, handlers, store
+from services.alerting import domain, journal, store
 from shared import outbox
 from shared.events import Cause
 from shared.log import get_logger
@@ -34,9 +34,9 @@ async def expire_alerts(deps: Deps) -> int:
         await store.write(
             tx,
             changed=alerts,
-            entries=[handlers.entry_of(message, alert) for message, alert in zip(messages, alerts, strict=True)],
+            entries=[journal.entry_of(message, alert) for message, alert in zip(messages, alerts, strict=True)],
             messages=messages,
-            records=handlers.record_rows(deps, [handlers.ended_record(alert) for alert in alerts], cause, now),
+            records=journal.record_rows(deps, [journal.ended_record(alert) for alert in alerts], cause, now),
         )
     deps.wake("timeline")
     await deps.relay.publish(messages)

@@ -6,24 +6,18 @@ publish and answer. Whoever may not know of an alert is told that there is none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
-
-from services.alerting import domain, store, views
+from services.alerting import domain, journal, store, views
 from services.alerting.content import Proposal
 from services.alerting.domain import Alert, Caller, Crisis, CrisisState
-from services.alerting.store import Entry
-from services.alerting.visibility import COMMUNITY, Access, Viewer, access
+from services.alerting.visibility import Access, Viewer, access
 from shared import idempotency, inbox, outbox, record, security
 from shared.contracts import (
-    SECRETARIAT,
-    AlertEnded,
-    AlertReleased,
     ContactPointFailing,
     ContactPointRecovered,
     CredentialsPublished,
@@ -42,7 +36,7 @@ from shared.contracts import (
 )
 from shared.db import Transaction
 from shared.errors import Conflict, Forbidden, Invalid, NotFound
-from shared.events import EVERYONE, Cause, Event, Message
+from shared.events import Cause, Event, Message
 from shared.idempotency import Attempt, StoredResponse
 from shared.ids import AlertId, CrisisId
 from shared.log import get_logger
@@ -114,14 +108,14 @@ async def draft_alert(
             alone=alone,
         )
         opened = [] if crisis is not None else [domain.crisis_of_alert(alert, by=call.by, now=now)]
-        entries, messages = [_drafted_entry(deps, alert, now)], []
-        records = [*map(_crisis_opened, opened), _about(alert, "alert.drafted", **_facts(alert))]
+        entries, messages = [journal.drafted_entry(deps, alert, now)], []
+        records = [*map(journal.crisis_opened, opened), journal.about(alert, "alert.drafted", **journal.facts(alert))]
         if self_release_reason is not None:
             released = domain.self_release(alert, reason=self_release_reason, by=call.by, partners=partners, now=now)
             alert = released.alert
             messages = outbox.wrap([released.event], cause=call.cause, ids=deps.ids, now=now)
-            entries += [entry_of(message, alert) for message in messages]
-            records.append(_released_record(alert))
+            entries += [journal.entry_of(message, alert) for message in messages]
+            records.append(journal.released_record(alert))
         answer = _answer(202 if alone else 201, alert, call, left_out=left_out)
         await store.write(
             tx,
@@ -129,7 +123,7 @@ async def draft_alert(
             opened=opened,
             entries=entries,
             messages=messages,
-            records=record_rows(deps, records, call.cause, now),
+            records=journal.record_rows(deps, records, call.cause, now),
             answer=(call.attempt, answer),
         )
     await _published(deps, messages)
@@ -153,8 +147,10 @@ async def edit_alert(
         await store.write(
             tx,
             changed=[alert],
-            entries=[_local_entry(deps, alert, "alert_edited", {"by": call.principal.name}, now)],
-            records=record_rows(deps, [_about(alert, "alert.edited", **_facts(alert))], call.cause, now),
+            entries=[journal.local_entry(deps, alert, "alert_edited", {"by": call.principal.name}, now)],
+            records=journal.record_rows(
+                deps, [journal.about(alert, "alert.edited", **journal.facts(alert))], call.cause, now
+            ),
         )
     await _published(deps, [])
     return answer
@@ -191,17 +187,17 @@ async def draft_update(
             now=now,
         )
         changed: list[Alert] = []
-        entries, messages = [_drafted_entry(deps, alert, now)], []
-        records = [_about(alert, "alert.drafted", **_facts(alert))]
+        entries, messages = [journal.drafted_entry(deps, alert, now)], []
+        records = [journal.about(alert, "alert.drafted", **journal.facts(alert))]
         if self_release_reason is not None:
             released = domain.self_release(
                 alert, reason=self_release_reason, by=call.by, partners=partners, predecessor=corrected, now=now
             )
             alert, changed = released.alert, _superseded(released)
             messages = outbox.wrap([released.event], cause=call.cause, ids=deps.ids, now=now)
-            entries += [entry_of(message, alert) for message in messages]
-            entries += [_superseded_entry(deps, before, alert, now) for before in changed]
-            records += [_released_record(alert), *map(_superseded_record, changed)]
+            entries += [journal.entry_of(message, alert) for message in messages]
+            entries += [journal.superseded_entry(deps, before, alert, now) for before in changed]
+            records += [journal.released_record(alert), *map(journal.superseded_record, changed)]
         answer = _answer(202 if alone else 201, alert, call)
         await store.write(
             tx,
@@ -209,7 +205,7 @@ async def draft_update(
             changed=changed,
             entries=entries,
             messages=messages,
-            records=record_rows(deps, records, call.cause, now),
+            records=journal.record_rows(deps, records, call.cause, now),
             answer=(call.attempt, answer),
         )
     await _published(deps, messages)
@@ -243,11 +239,13 @@ async def release_alert(
             tx,
             changed=[alert, *superseded],
             entries=[
-                *(entry_of(message, alert) for message in messages),
-                *(_superseded_entry(deps, before, alert, now) for before in superseded),
+                *(journal.entry_of(message, alert) for message in messages),
+                *(journal.superseded_entry(deps, before, alert, now) for before in superseded),
             ],
             messages=messages,
-            records=record_rows(deps, [_released_record(alert), *map(_superseded_record, superseded)], call.cause, now),
+            records=journal.record_rows(
+                deps, [journal.released_record(alert), *map(journal.superseded_record, superseded)], call.cause, now
+            ),
             answer=(call.attempt, answer),
         )
     await _published(deps, messages)
@@ -282,14 +280,14 @@ async def add_recipients(
         events = [] if grown is None else [grown.event]
         messages = outbox.wrap(events, cause=call.cause, ids=deps.ids, now=now)
         added = sorted(alert.addressed - before.addressed)
-        about = _about(alert, "alert.recipients_added", added=added, self_release_reason=self_release_reason)
+        about = journal.about(alert, "alert.recipients_added", added=added, self_release_reason=self_release_reason)
         answer = _answer(202, alert, call)
         await store.write(
             tx,
             changed=[alert] if events else [],
-            entries=[entry_of(message, alert) for message in messages],
+            entries=[journal.entry_of(message, alert) for message in messages],
             messages=messages,
-            records=record_rows(deps, [about] if events else [], call.cause, now),
+            records=journal.record_rows(deps, [about] if events else [], call.cause, now),
             answer=(call.attempt, answer),
         )
     await _published(deps, messages)
@@ -336,9 +334,9 @@ async def _end(
         await store.write(
             tx,
             changed=[ending.alert],
-            entries=[entry_of(message, ending.alert) for message in messages],
+            entries=[journal.entry_of(message, ending.alert) for message in messages],
             messages=messages,
-            records=record_rows(deps, [ended_record(ending.alert, reason)], call.cause, now),
+            records=journal.record_rows(deps, [journal.ended_record(ending.alert, reason)], call.cause, now),
             answer=(call.attempt, answer),
         )
     await _published(deps, messages)
@@ -378,7 +376,7 @@ async def open_crisis(
             now=now,
         )
         await store.save_crisis(tx, crisis, request_sha256=call.request_sha256)
-        await record.append(tx, [_crisis_opened(crisis)], cause=call.cause, ids=deps.ids, now=now)
+        await record.append(tx, [journal.crisis_opened(crisis)], cause=call.cause, ids=deps.ids, now=now)
         answer = _crisis_answer(201, crisis)
         if call.attempt is not None:
             await idempotency.finish(tx, call.attempt, answer)
@@ -439,7 +437,7 @@ async def on_escalations_started(deps: Deps, message: Message[EscalationsStarted
             return
         opened = [e.partner for e in message.body.escalations if e.kind is not EscalationKind.TAKEOVER]
         await store.confirm(tx, message.body.alert_id, opened)
-        await store.add_entries(tx, [_told_entry(message, message.body.alert_id)])
+        await store.add_entries(tx, [journal.told_entry(message, message.body.alert_id)])
     deps.wake("timeline")
 
 
@@ -451,7 +449,7 @@ async def on_answer(deps: Deps, message: Message[Any]) -> None:
         if not await inbox.accept(tx, consumer=deps.consumer(type(event)), message_id=message.id, now=now):
             return
         if event.alert_id is not None:
-            await store.add_entries(tx, [_told_entry(message, event.alert_id)])
+            await store.add_entries(tx, [journal.told_entry(message, event.alert_id)])
     deps.wake("timeline")
 
 
@@ -533,137 +531,6 @@ def _answer(status: int, alert: Alert, call: Call, *, left_out: Sequence[str] = 
 def _crisis_answer(status: int, crisis: Crisis) -> StoredResponse:
     headers = {"ETag": etag_of(crisis.version), "Location": f"/v1/crises/{crisis.id}"}
     return StoredResponse.json(status, views.crisis_view(crisis), headers)
-
-
-# --- timeline rows ----------------------------------------------------------------------------------------------------
-
-
-def entry_of(message: Message[Event], alert: Alert) -> Entry:
-    """The row for what was said; the secretariat learns that it was, and at GREEN and CLEAR everybody does."""
-    body = message.body
-    assert isinstance(body, (AlertReleased, AlertEnded))
-    everybody = {EVERYONE} if alert.content.tlp in COMMUNITY else set()
-    return Entry(
-        id=message.id,
-        alert_id=alert.id,
-        occurred_at=message.occurred_at,
-        type=body.type,
-        body=body.model_dump_json(),
-        visible_to=tuple(sorted(body.visible_to() | {SECRETARIAT} | everybody)),
-    )
-
-
-def _told_entry(message: Message[Any], alert_id: UUID) -> Entry:
-    """The row for what escalation reports."""
-    return Entry(
-        id=message.id,
-        alert_id=alert_id,
-        occurred_at=message.occurred_at,
-        type=message.body.type,
-        body=message.body.model_dump_json(),
-        visible_to=tuple(sorted(message.body.visible_to())),
-    )
-
-
-def _local_entry(deps: Deps, alert: Alert, type_: str, data: Mapping[str, Any], now: datetime) -> Entry:
-    """A row that only the raiser sees."""
-    return Entry(
-        id=deps.ids.new(),
-        alert_id=alert.id,
-        occurred_at=now,
-        type=type_,
-        body=orjson.dumps({"reference": alert.reference, **data}, default=str).decode(),
-        visible_to=(alert.raiser,),
-    )
-
-
-def _drafted_entry(deps: Deps, alert: Alert, now: datetime) -> Entry:
-    data = {"by": alert.drafted_by.name, "precedence": alert.content.precedence, "corrects": alert.corrects}
-    return _local_entry(deps, alert, "alert_drafted", data, now)
-
-
-def _superseded_entry(deps: Deps, before: Alert, alert: Alert, now: datetime) -> Entry:
-    data = {"superseded_by": alert.id, "by_reference": alert.reference}
-    return _local_entry(deps, before, "alert_superseded", data, now)
-
-
-# --- record rows ------------------------------------------------------------------------------------------------------
-
-
-def record_rows(deps: Deps, entries: Iterable[record.Entry], cause: Cause, now: datetime) -> list[dict[str, Any]]:
-    """The record's rows for these entries."""
-    listed = list(entries)
-    ids = deps.ids.many(len(listed))
-    return [
-        record.row_of(entry, cause=cause, row_id=row_id, now=now) for entry, row_id in zip(listed, ids, strict=True)
-    ]
-
-
-def _about(alert: Alert, kind: str, **data: Any) -> record.Entry:
-    return record.Entry(
-        kind=kind,
-        partner=alert.raiser,
-        alert_id=alert.id,
-        object_id=alert.id,
-        data={"reference": alert.reference, **{name: value for name, value in data.items() if value is not None}},
-    )
-
-
-def _facts(alert: Alert) -> dict[str, Any]:
-    content = alert.content
-    return {
-        "version": alert.version,
-        "msg_type": alert.msg_type.value,
-        "status": content.status.value,
-        "precedence": content.precedence.value,
-        "tlp": content.tlp.value,
-        "to": list(content.to),
-        "for_information": list(content.for_information),
-        "crisis_id": str(alert.crisis_id),
-        "corrects": alert.corrects and str(alert.corrects),
-    }
-
-
-def _released_record(alert: Alert) -> record.Entry:
-    return _about(
-        alert,
-        "alert.released",
-        **_facts(alert),
-        asks_anew=alert.asks_anew,
-        expires_at=str(alert.expires_at),
-        drafted_by=alert.drafted_by.subject,
-        needs_review=alert.needs_review,
-        self_release_reason=alert.self_release_reason,
-    )
-
-
-def _superseded_record(alert: Alert) -> record.Entry:
-    return _about(alert, "alert.superseded", superseded_by=str(alert.superseded_by))
-
-
-def ended_record(alert: Alert, reason: str | None = None) -> record.Entry:
-    """The record of an end, by hand or by time."""
-    return _about(
-        alert,
-        f"alert.{alert.state}",
-        addressed=sorted(alert.addressed),
-        needs_review=alert.needs_review,
-        self_release_reason=reason,
-    )
-
-
-def said_again_record(alert: Alert) -> record.Entry:
-    """The record of a release that was published once more."""
-    return _about(alert, "alert.said_again", missing=sorted(alert.unconfirmed))
-
-
-def _crisis_opened(crisis: Crisis) -> record.Entry:
-    return record.Entry(
-        kind="crisis.opened",
-        partner=crisis.owner,
-        object_id=crisis.id,
-        data={"countries": list(crisis.countries), "state": crisis.state.value, "tlp": crisis.tlp.value},
-    )
 
 
 SUBSCRIPTIONS: dict[type[Event], Callable[[Any, Message[Any]], Awaitable[None]]] = {
