@@ -7,25 +7,29 @@ given after the commit, so "acknowledged" is true when it is said.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from services.escalation import store
-from services.escalation.domain import Acknowledge, Input, RaiseLevel, TakeOver, TakePosition, decide
-from services.escalation.handlers import EscalationDeps
+from services.escalation.domain import Acknowledge, RaiseLevel, TakeOver, TakePosition, decide
+from services.escalation.handlers import EscalationDeps, alarm_gaps
 from services.escalation.model import Escalation, Outcome
+from services.escalation.reading import may_see
 from services.escalation.saving import save_outcomes
-from shared.contracts import SECRETARIAT, Actor, EscalationKind, EscalationState, PositionStance, Role
+from shared import record
+from shared.contracts import SECRETARIAT, Actor, EndReason, EscalationKind, EscalationState, PositionStance, Role
 from shared.db import Transaction
 from shared.errors import Forbidden, Invalid, NotFound
-from shared.events import Cause
+from shared.events import Cause, Event, Message
 from shared.security import Principal
 
 ANSWERING_ROLES = (Role.DUTY_OFFICER, Role.SENIOR_CONTACT)
 TAKING_OVER_ROLES = (Role.DUTY_OFFICER, Role.RELEASER)
 ALERTS_PER_CALL_MAX = 100
-SEEING_ROLES = (*ANSWERING_ROLES, Role.DRAFTER, Role.RELEASER, Role.SECRETARIAT)
+
+Decided = tuple[Escalation, Outcome]
+"""An escalation as it was, locked, and what was decided about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +51,16 @@ async def acknowledge(
 ) -> Escalation:
     """A named human has it. The acknowledgement and the stop are one transaction on one locked row.
 
-    Acknowledging twice is harmless: the first one stands. Acknowledging a takeover takes the partner over.
+    Acknowledging twice is harmless: the first one stands. Acknowledging a takeover takes the partner over. Whoever
+    acknowledges a message that an Update has corrected meanwhile, without asking anew, has acknowledged that, too.
     """
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
-        escalation = await _load_own(tx, principal, escalation_id)
-        answering = await _answering(deps, tx, principal, contact_id)
-        command: Input = Acknowledge(by=answering.actor, via=via, asserted_by_system=answering.asserted_by_system)
-        if escalation.kind is EscalationKind.TAKEOVER:
-            command = TakeOver(by=answering.actor)
-        outcomes = await _with_siblings(tx, escalation, command, now)
-        messages = await save_outcomes(tx, outcomes, ids=deps.ids, cause=cause, now=now)
+        decided = await _acknowledged(deps, tx, principal, escalation_id, contact_id, via, now)
+        messages = await _save(deps, tx, decided, cause=cause, now=now)
     await deps.relay.publish(messages)
     deps.wake("delivery", "timers")
-    return outcomes[0].escalation
+    return decided[0][1].escalation
 
 
 async def acknowledge_alerts(
@@ -74,7 +74,8 @@ async def acknowledge_alerts(
 ) -> list[Escalation]:
     """The same by alert, for those who know no escalation id; None is all that the partner still owes an answer to.
 
-    An alert that this service has not heard of yet is looked for once in alerting's feed before it is called unknown.
+    Those that are named are acknowledged all or none, in one transaction. An alert that this service has not heard of
+    yet is looked for once in alerting's feed before it is called unknown.
     """
     found = await _escalations_for(deps, principal, alert_ids)
     if alert_ids is not None and len(found) < len(set(alert_ids)):
@@ -82,10 +83,34 @@ async def acknowledge_alerts(
         found = await _escalations_for(deps, principal, alert_ids)
         if len(found) < len(set(alert_ids)):
             raise NotFound("there is no such alert, or your government was not asked")
-    return [
-        await acknowledge(deps, principal, escalation_id, contact_id=contact_id, via=via, cause=cause)
-        for escalation_id in found
-    ]
+    done: list[Escalation] = []
+    for start in range(0, len(found), ALERTS_PER_CALL_MAX):
+        batch = found[start : start + ALERTS_PER_CALL_MAX]
+        done += await _acknowledge_batch(deps, principal, batch, contact_id, via, cause)
+    return done
+
+
+async def _acknowledge_batch(  # noqa: PLR0917 - one caller, right above
+    deps: EscalationDeps,
+    principal: Principal,
+    escalation_ids: Sequence[UUID],
+    contact_id: UUID | None,
+    via: str,
+    cause: Cause,
+) -> list[Escalation]:
+    now = deps.clock.now()
+    decided: dict[UUID, Decided] = {}
+    async with deps.intake.transaction() as tx:
+        # Locked in one order, whatever the caller's is.
+        for escalation_id in sorted(escalation_ids):
+            if escalation_id in decided:
+                continue
+            for before, outcome in await _acknowledged(deps, tx, principal, escalation_id, contact_id, via, now):
+                decided[before.id] = (before, outcome)
+        messages = await _save(deps, tx, list(decided.values()), cause=cause, now=now)
+    await deps.relay.publish(messages)
+    deps.wake("delivery", "timers")
+    return [decided[escalation_id][1].escalation for escalation_id in escalation_ids]
 
 
 async def _escalations_for(deps: EscalationDeps, principal: Principal, alert_ids: Sequence[UUID] | None) -> list[UUID]:
@@ -96,6 +121,60 @@ async def _escalations_for(deps: EscalationDeps, principal: Principal, alert_ids
             await store.find_escalation_id(tx, alert_id, principal.partner) for alert_id in dict.fromkeys(alert_ids)
         ]
     return [escalation_id for escalation_id in found if escalation_id is not None]
+
+
+async def _acknowledged(  # noqa: PLR0917 - its callers are right above
+    deps: EscalationDeps,
+    tx: Transaction,
+    principal: Principal,
+    escalation_id: UUID,
+    contact_id: UUID | None,
+    via: str,
+    now: datetime,
+) -> list[Decided]:
+    """The decision for the escalation that was named, first, and for those that are answered with it."""
+    named = await _find_own(tx, principal, escalation_id)
+    answering = await _answering(deps, tx, principal, contact_id)
+    if named.kind is EscalationKind.TAKEOVER:
+        return await _taken_over(tx, named, TakeOver(by=answering.actor), now)
+    command = Acknowledge(by=answering.actor, via=via, asserted_by_system=answering.asserted_by_system)
+    escalation = await _load(tx, escalation_id)
+    decided = [(escalation, decide(escalation, command, now))]
+    if escalation.end_reason is EndReason.SUPERSEDED:
+        newest = await _corrected_by(tx, escalation)
+        if newest is not None and newest.kind is EscalationKind.ANSWER:
+            decided.append((newest, decide(newest, command, now)))
+    return decided
+
+
+async def _corrected_by(tx: Transaction, escalation: Escalation) -> Escalation | None:
+    """The partner's escalation of the newest Update, locked; None if an Update on the way to it asks anew."""
+    newest = await store.find_carried_to(tx, escalation.alert.alert_id)
+    if newest is None:
+        return None
+    escalation_id = await store.find_escalation_id(tx, newest, escalation.partner)
+    return None if escalation_id is None else await store.load_one(tx, escalation_id)
+
+
+async def _save(
+    deps: EscalationDeps, tx: Transaction, decided: Sequence[Decided], *, cause: Cause, now: datetime
+) -> list[Message[Event]]:
+    """Saves; an act that changed nothing, because it had been done before, writes nothing."""
+    changed = [outcome for before, outcome in decided if outcome.escalation is not before]
+    # What changes along with the escalation that announces the act has a row in the record, too.
+    silent = [
+        record.Entry(
+            kind="escalation.changed_along",
+            partner=outcome.escalation.partner,
+            alert_id=outcome.escalation.alert.alert_id,
+            object_id=outcome.escalation.id,
+            data={"state": outcome.escalation.state, "subject_partner": outcome.escalation.subject_partner},
+        )
+        for outcome in changed
+        if not outcome.events
+    ]
+    await record.append(tx, silent, cause=cause, ids=deps.ids, now=now)
+    return await save_outcomes(tx, changed, ids=deps.ids, cause=cause, now=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +195,22 @@ async def take_position(
     """The partner answers: considering until a time, committed, declined, noted, or "wrong person"."""
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
-        escalation = await _load_own(tx, principal, escalation_id)
+        await _find_own(tx, principal, escalation_id)
         answering = await _answering(deps, tx, principal, request.contact_id)
+        escalation = await _load(tx, escalation_id)
         command = TakePosition(
             stance=request.stance,
             by=answering.actor,
             directory=await deps.directories.find_one(tx, escalation.partner),
+            asserted_by_system=answering.asserted_by_system,
             answer_by_at=request.answer_by_at,
             note=request.note,
             offer=request.offer,
             estimated_arrival_at=request.estimated_arrival_at,
         )
         outcome = decide(escalation, command, now)
-        messages = await save_outcomes(tx, [outcome], ids=deps.ids, cause=cause, now=now)
+        await alarm_gaps(deps, tx, [escalation], [outcome], now)
+        messages = await _save(deps, tx, [(escalation, outcome)], cause=cause, now=now)
     await deps.relay.publish(messages)
     deps.wake("delivery", "timers")
     return outcome.escalation
@@ -138,50 +220,50 @@ async def take_over(deps: EscalationDeps, principal: Principal, escalation_id: U
     """A human of raiser or secretariat takes an unreached partner over. `escalation_id` may name either escalation."""
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
-        escalation = await store.load_one(tx, escalation_id)
-        if escalation is None or not may_see(principal, escalation):
-            raise _missing()
+        escalation = await _find_visible(tx, principal, escalation_id)
         raiser, own = escalation.alert.raiser, principal.partner
         allowed = own == raiser and principal.has(*TAKING_OVER_ROLES)
         if not allowed and not (own == SECRETARIAT and principal.has(Role.SECRETARIAT, Role.DUTY_OFFICER)):
             raise Forbidden("only the raising government's officers and the secretariat take a partner over")
         if not principal.is_person:
             raise Forbidden("only a person can take a partner over", code="person_required")
-        outcomes = await _with_siblings(tx, escalation, TakeOver(by=principal.actor()), now)
-        messages = await save_outcomes(tx, outcomes, ids=deps.ids, cause=cause, now=now)
+        decided = await _taken_over(tx, escalation, TakeOver(by=principal.actor()), now)
+        messages = await _save(deps, tx, decided, cause=cause, now=now)
     await deps.relay.publish(messages)
     deps.wake("timers")
-    return outcomes[0].escalation
+    return decided[0][1].escalation
 
 
 async def raise_level(deps: EscalationDeps, principal: Principal, escalation_id: UUID, *, cause: Cause) -> Escalation:
     """The secretariat raises a level now, without waiting for the deadline."""
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
-        escalation = await store.load_one(tx, escalation_id)
-        if escalation is None or not may_see(principal, escalation):
-            raise _missing()
+        await _find_visible(tx, principal, escalation_id)
+        if principal.partner != SECRETARIAT:
+            raise Forbidden("only the secretariat raises a level", code="role_missing")
         principal.require(Role.SECRETARIAT)
+        escalation = await _load(tx, escalation_id)
         directory = await deps.directories.find_one(tx, escalation.partner)
         outcome = decide(escalation, RaiseLevel(by=principal.actor(), directory=directory), now)
-        messages = await save_outcomes(tx, [outcome], ids=deps.ids, cause=cause, now=now)
+        await alarm_gaps(deps, tx, [escalation], [outcome], now)
+        messages = await _save(deps, tx, [(escalation, outcome)], cause=cause, now=now)
     await deps.relay.publish(messages)
     deps.wake("delivery", "timers")
     return outcome.escalation
 
 
-async def _with_siblings(tx: Transaction, escalation: Escalation, command: Input, now: datetime) -> list[Outcome]:
-    """The decision, first for the escalation that was named; a takeover is one act on all that belong to it."""
-    outcome = decide(escalation, command, now)
-    if not isinstance(command, TakeOver):
-        return [outcome]
-    subject = escalation.subject_partner or escalation.partner
-    siblings = await store.load_takeovers(tx, escalation.alert.alert_id, subject)
-    unreached = await store.find_escalation_id(tx, escalation.alert.alert_id, subject)
-    if unreached is not None:
-        siblings += await store.load_many(tx, [unreached])
-    others = [e for e in siblings if e.id != escalation.id and _can_be_taken_over(e)]
-    return [outcome, *(decide(e, command, now) for e in others)]
+async def _taken_over(tx: Transaction, named: Escalation, command: TakeOver, now: datetime) -> list[Decided]:
+    """The decisions, first for the escalation that was named: a takeover is one act on all that belong to it.
+
+    They are locked together in the order of their ids, because two people may name two different ones at once. The act
+    is announced once, for the unreached partner's own escalation where that is here.
+    """
+    subject = named.subject_partner or named.partner
+    family = await store.load_many(tx, await store.find_takeover_family(tx, named.alert.alert_id, subject))
+    family.sort(key=lambda e: e.id != named.id)
+    decided = [(e, decide(e, command, now)) for e in family if e.id == named.id or _can_be_taken_over(e)]
+    announcing = sorted((o for _, o in decided if o.events), key=lambda o: bool(o.escalation.subject_partner))[:1]
+    return [(e, o if o in announcing else replace(o, events=())) for e, o in decided]
 
 
 def _can_be_taken_over(escalation: Escalation) -> bool:
@@ -190,14 +272,26 @@ def _can_be_taken_over(escalation: Escalation) -> bool:
     return escalation.state is EscalationState.UNREACHED
 
 
-async def _load_own(tx: Transaction, principal: Principal, escalation_id: UUID) -> Escalation:
-    escalation = await store.load_one(tx, escalation_id)
-    if escalation is None or not may_see(principal, escalation):
-        raise _missing()
+async def _find_visible(tx: Transaction, principal: Principal, escalation_id: UUID) -> Escalation:
+    """An escalation, not locked, if the caller may know of it. Whose it is and of which kind never changes."""
+    escalation = await store.find_escalation(tx, escalation_id) if await may_see(tx, principal, escalation_id) else None
+    if escalation is None:
+        raise NotFound("there is no such escalation")
+    return escalation
+
+
+async def _find_own(tx: Transaction, principal: Principal, escalation_id: UUID) -> Escalation:
+    escalation = await _find_visible(tx, principal, escalation_id)
     if escalation.partner != principal.partner:
         raise Forbidden("only the partner that is asked can answer", code="not_your_escalation")
     if not (escalation.partner == SECRETARIAT and principal.has(Role.SECRETARIAT)):
         principal.require(*ANSWERING_ROLES)
+    return escalation
+
+
+async def _load(tx: Transaction, escalation_id: UUID) -> Escalation:
+    escalation = await store.load_one(tx, escalation_id)
+    assert escalation is not None, "escalations are never deleted"
     return escalation
 
 
@@ -216,24 +310,3 @@ async def _answering(deps: EscalationDeps, tx: Transaction, principal: Principal
     subject = contact.subjects[0] if contact.subjects else f"contact:{contact.id}"
     actor = Actor(subject=subject, partner=principal.partner, name=contact.name, contact_id=contact.id)
     return Answering(actor, asserted_by_system=principal.subject)
-
-
-def may_see(principal: Principal, escalation: Escalation) -> bool:
-    """Whether the caller may know of this escalation: the partner asked, the raiser, and the secretariat.
-
-    Another addressed partner may, if the alert makes answers visible. Who may not gets the answer for a missing one.
-    """
-    if not may_read(principal):
-        return False
-    if principal.partner in (escalation.partner, escalation.alert.raiser, SECRETARIAT):
-        return True
-    return escalation.kind is not EscalationKind.TAKEOVER and principal.partner in escalation.alert.answers_visible_to
-
-
-def may_read(principal: Principal) -> bool:
-    """Whether the caller's roles read escalations at all; administrators, auditors and roster managers alone do not."""
-    return principal.is_service or principal.has(*SEEING_ROLES)
-
-
-def _missing() -> NotFound:
-    return NotFound("there is no such escalation")

@@ -31,6 +31,9 @@ from shared.web import UtcDateTime, authenticated, cause_of, still_allowed
 declare_problems(
     {
         "escalation_ended": ProblemType(409, "The alert has ended", "Nothing is asked of you any more."),
+        "already_answered": ProblemType(
+            409, "Your government has answered", "Take another position if the answer is no longer right."
+        ),
         "no_position_asked": ProblemType(
             409, "No position is asked", "Only a partner that owes an answer takes a position."
         ),
@@ -117,7 +120,7 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
     async def shown(principal: Principal, escalation_id: UUID) -> EscalationView:
         async with deps.intake.transaction() as tx:
             row = await reading.find_one(tx, principal, escalation_id)
-        if row is None or not answers.may_read(principal):
+        if row is None:
             raise NotFound("there is no such escalation")
         return escalation_view(row, principal)
 
@@ -146,10 +149,8 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
         wanted = reading.Wanted(
             alert_id=alert_id, partner=partner, state=state, kind=kind, after=after, limit=limit + 1
         )
-        rows = []
-        if answers.may_read(principal):
-            async with deps.intake.transaction() as tx:
-                rows = await reading.find_cells(tx, principal, wanted)
+        async with deps.intake.transaction() as tx:
+            rows = await reading.find_cells(tx, principal, wanted)
         page, more = rows[:limit], len(rows) > limit
         return Page(
             items=[escalation_view(row, principal) for row in page],
@@ -166,7 +167,7 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
         """State, level, what happens next and when, every page and attempt with its reason."""
         async with deps.intake.transaction() as tx:
             row = await reading.find_one(tx, principal, escalation_id)
-            if row is None or not answers.may_read(principal):
+            if row is None:
                 raise NotFound("there is no such escalation")
             pages = await reading.find_pages(tx, escalation_id)
             attempts = await reading.find_attempts(tx, [page["id"] for page in pages])
@@ -180,14 +181,16 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
     )
     async def acknowledge(
         escalation_id: EscalationId,
-        body: AcknowledgementRequest,
         request: Request,
+        body: AcknowledgementRequest = AcknowledgementRequest(),
         principal: Principal = Depends(caller),
     ) -> EscalationView:
         """Says "received and understood" for your government. It stops your government's escalation and no other's.
 
-        Valid in every state, also before the first page has arrived, and late. Doing it twice is harmless: the first
-        one stands. For an escalation of kind takeover it means that you take the unreached partner over.
+        Valid in every state, also before the first page has arrived, and late. It needs no `Idempotency-Key`: when an
+        answer was lost, send it again; the first acknowledgement stands and nothing happens twice. A person may leave
+        the body out. Acknowledging a message that an Update has corrected since acknowledges that Update too, unless it
+        asks anew. For an escalation of kind takeover it means that you take the unreached partner over.
         """
         cause = cause_of(request, principal)
         await answers.acknowledge(deps, principal, escalation_id, contact_id=body.contact_id, via=body.via, cause=cause)
@@ -204,7 +207,8 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
     ) -> Acknowledgements:
         """Acknowledges for your government by alert id, or `all` that it still owes an answer to.
 
-        An alert that escalation has not heard of yet is looked for once before it is answered as missing.
+        Named alerts are acknowledged all or none. An alert that escalation has not heard of yet is looked for once
+        before it is answered as missing. It needs no `Idempotency-Key`: sent again, it changes nothing.
         """
         done = await answers.acknowledge_alerts(
             deps,
@@ -220,15 +224,18 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
         "/v1/escalations/{escalation_id}/position",
         summary="Take a position",
         response_model=EscalationView,
-        responses=problem_responses("token_invalid", "not_found", "forbidden", "invalid", "escalation_ended"),
+        responses=problem_responses(
+            "token_invalid", "not_found", "forbidden", "invalid", "escalation_ended", "already_answered"
+        ),
     )
     async def take_position(
         escalation_id: EscalationId, body: PositionRequest, request: Request, principal: Principal = Depends(caller)
     ) -> EscalationView:
         """Answers for your government: committed, declined, noted, considering until a time, or wrong person.
 
-        Whoever takes a position has acknowledged. `wrong_person` pages the next level at once. A position may change
-        until the alert ends; the record keeps each.
+        Whoever takes a position has acknowledged. A position may change until the alert ends; the record keeps each.
+        `wrong_person` pages the next level at once and answers nothing: if you had acknowledged yourself, asking begins
+        again. It needs no `Idempotency-Key`: the same position sent again by the same person is one position.
         """
         wanted = answers.PositionRequest(
             stance=body.stance,
@@ -241,7 +248,7 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
         await answers.take_position(deps, principal, escalation_id, wanted, cause=cause_of(request, principal))
         return await shown(principal, escalation_id)
 
-    def act(path: str, summary: str, do: Callable[..., Awaitable[object]], description: str) -> None:
+    def act(path: str, summary: str, do: Callable[..., Awaitable[object]], conflict: str, description: str) -> None:
         async def handle(
             escalation_id: EscalationId, request: Request, principal: Principal = Depends(caller)
         ) -> EscalationView:
@@ -254,20 +261,22 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
             summary=summary,
             description=description,
             response_model=EscalationView,
-            responses=problem_responses("token_invalid", "not_found", "forbidden", "not_unreached"),
+            responses=problem_responses("token_invalid", "not_found", "forbidden", conflict),
         )(handle)
 
     act(
         "takeover",
         "Take over an unreached partner",
         answers.take_over,
+        "not_unreached",
         "A human of the raiser or the secretariat will reach the partner by other means. Both are asked again after 30"
-        " minutes, until the partner acknowledges.",
+        " minutes, until the partner acknowledges. Sent again by the same person, it is the same takeover.",
     )
     act(
         "raise-level",
         "Raise the level now",
         answers.raise_level,
+        "not_waiting",
         "The secretariat pages the next level without waiting for the deadline.",
     )
 
@@ -280,8 +289,6 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
     )
     async def get_board(principal: Principal = Depends(caller)) -> Board:
         """Every escalation that you may see of alerts that are open, or ended within the last hour."""
-        if not answers.may_read(principal):
-            return Board(as_of=deps.clock.now(), escalations=[])
         return await read_board(deps, principal)
 
     @routes.get(
@@ -298,7 +305,7 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
 
         Data older than that is STALE: the stream is cut, whatever the connection says. Resumes with `Last-Event-ID`.
         """
-        if not answers.may_read(principal):
+        if not reading.sees_escalations(principal):
             raise NotFound("there is no board for your roles")
         source = follow_board(deps, principal, news, resume)
         return deps.streams.respond(principal, source, allowed=still_allowed(deps, principal))

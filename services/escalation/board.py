@@ -30,6 +30,10 @@ ENDED_SHOWN = timedelta(hours=1)
 """How long an alert that has ended stays on the board."""
 
 
+RESUMABLE = ENDED_SHOWN
+"""Who was away for longer, or names an instant that has not come, gets the whole board again."""
+
+
 class BoardNews:
     """Tells open boards that something has been committed. Asks nothing while no board is open."""
 
@@ -75,7 +79,7 @@ async def follow_board(
 ) -> AsyncIterator[StreamEvent]:
     """Events `board` (the whole, first), `cells` (what changed) and `as_of`; each carries the id to resume from."""
     since = _instant_of(last_event_id)
-    if since is None:
+    if since is None or not RESUMABLE > deps.clock.now() - since >= -OVERLAP:
         board = await read_board(deps, principal)
         since = board.as_of
         yield StreamEvent(board.model_dump_json(), event="board", id=_id_of(since))
@@ -113,6 +117,9 @@ async def _changed(deps: EscalationDeps, principal: Principal, since: datetime, 
     return fresh
 
 
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+
+
 def _id_of(at: datetime) -> str:
     return str(int(at.timestamp() * 1000))
 
@@ -120,6 +127,6 @@ def _id_of(at: datetime) -> str:
 def _instant_of(event_id: str | None) -> datetime | None:
     if event_id is None:
         return None
-    if not event_id.isdigit() or len(event_id) > 15:
+    if not (event_id.isascii() and event_id.isdigit()) or len(event_id) > 15:
         raise HttpProblem("Last-Event-ID must be an id that this stream has sent", code="cursor_invalid")
-    return datetime.fromtimestamp(int(event_id) / 1000, tz=UTC)
+    return datetime.fromtimestamp(min(int(event_id) / 1000, _LATEST), tz=UTC)

@@ -99,24 +99,29 @@ class Delivery:
         if not free:
             return 0
         now, leased_at = self._deps.clock.now(), self._deps.clock.monotonic()
-        busy = [point for point, count in self._busy.items() if count >= PER_POINT_MAX]
         async with self._deps.database.transaction() as tx:
             rows = await store.lease_pages(
                 tx,
                 now=now,
                 leased_until=now + timedelta(seconds=LEASE_SECONDS),
                 limit=free,
-                busy=busy,
+                busy=self._busy,
                 per_point=PER_POINT_MAX,
             )
-            missing = {row["alert_id"] for row in rows if row["alert_id"] not in self._alerts} - {None}
-            for alert_id, (facts, content) in (
-                await store.find_content(tx, sorted(missing)) if missing else {}
-            ).items():
-                self.remember_alert(alert_id, alert_part(facts, content, self._public_url))
+            parts = await self._parts_of(tx, {row["alert_id"] for row in rows} - {None})
         for row in rows:
-            self._start(row, leased_at)
+            self._start(row, parts.get(row["alert_id"]), leased_at)
         return len(rows)
+
+    async def _parts_of(self, tx: Transaction, alert_ids: set[UUID]) -> dict[UUID, AlertPart]:
+        """What these alerts say. What is kept between passes has a limit; what one pass needs has none."""
+        parts = {alert_id: self._alerts[alert_id] for alert_id in alert_ids if alert_id in self._alerts}
+        if missing := alert_ids - parts.keys():
+            for alert_id, (facts, content) in (await store.find_content(tx, sorted(missing))).items():
+                parts[alert_id] = alert_part(facts, content, self._public_url)
+                if content is not None:
+                    self.remember_alert(alert_id, parts[alert_id])
+        return parts
 
     async def next_in_seconds(self) -> float:
         """How long until the next page falls due, at most a second."""
@@ -145,19 +150,19 @@ class Delivery:
         for channel in self._channels.values():
             await channel.close()
 
-    def _start(self, row: store.Row, leased_at: float) -> None:
+    def _start(self, row: store.Row, alert: AlertPart | None, leased_at: float) -> None:
         self._busy[row["contact_point_id"]] += 1
-        task = asyncio.create_task(self._send(row, leased_at))
+        task = asyncio.create_task(self._send(row, alert, leased_at))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _send(self, row: store.Row, leased_at: float) -> None:
+    async def _send(self, row: store.Row, alert: AlertPart | None, leased_at: float) -> None:
         point = row["contact_point_id"]
         try:
             if self._deps.clock.monotonic() - leased_at > RECHECK_SECONDS and not await self._still_wanted(row["id"]):
                 return
             started_at = self._deps.clock.now()
-            result = await self._attempt(row, started_at)
+            result = await self._attempt(row, alert, started_at)
             self.recorder.add(_Finished(row, started_at, self._deps.clock.now(), result))
         except Exception:  # a bug in one page must not take the others down; its lease lapses and it is tried again
             log.exception("page.failed", page_id=str(row["id"]))
@@ -166,7 +171,7 @@ class Delivery:
             if not self._busy[point]:
                 del self._busy[point]
 
-    async def _attempt(self, row: store.Row, started_at: datetime) -> SendResult:
+    async def _attempt(self, row: store.Row, alert: AlertPart | None, started_at: datetime) -> SendResult:
         channel = self._channels.get(row["channel"])
         if channel is None:
             return SendResult(AttemptState.FAILED, Reason.CHANNEL_UNAVAILABLE, None, None, None, 0.0)
@@ -182,7 +187,7 @@ class Delivery:
                 message_type=row["message_type"],
                 contact_point_id=row["contact_point_id"],
                 target=target,
-                body=page_body(row, row["data"], self._alerts.get(row["alert_id"])),
+                body=page_body(row, row["data"], alert),
                 sent_at=started_at,
             )
         )
@@ -217,7 +222,7 @@ class Delivery:
         waiting, self._recheck = self._recheck, {}
         try:
             async with self._deps.database.transaction() as tx:
-                wanted = await store.find_still_leased(tx, list(waiting))
+                wanted = await store.find_still_leased(tx, list(waiting), self._deps.clock.now())
         except Unavailable as error:
             # Not knowing is no reason for silence: the pages go out.
             log.warning("page.unchecked", pages=len(waiting), error=type(error).__name__)

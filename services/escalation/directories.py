@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -27,6 +29,8 @@ from shared.log import get_logger
 
 log = get_logger(__name__)
 
+P = TypeVar("P", DutyPlanPublished, PartnerChanged)
+
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
@@ -42,6 +46,7 @@ class Directories:
         self._channels = channels
         self._kept: dict[str, _Kept] = {}
         self._deadlines: dict[Precedence, Deadlines] = {}
+        self._deadlines_as_of = datetime.min.replace(tzinfo=UTC)
 
     async def find(self, tx: Transaction, codes: Sequence[str]) -> dict[str, Directory]:
         """The directory of each partner; an empty one where nothing was ever published."""
@@ -60,7 +65,7 @@ class Directories:
         return (await self.find(tx, [code]))[code]
 
     def deadlines(self, precedence: Precedence) -> Deadlines:
-        """The network's waits, as the newest plan that was read carries them."""
+        """The network's waits, as the newest plan that was read carries them; the default table before any was."""
         return self._deadlines.get(precedence, DEFAULT_DEADLINES[precedence])
 
     def deadlines_of(self, directory: Directory, precedence: Precedence) -> Deadlines:
@@ -78,23 +83,32 @@ class Directories:
         before = self._kept.get(code)
         plan, readable = None, True
         if row["plan"] is not None:
-            try:
-                plan = DutyPlanPublished.model_validate_json(row["plan"])
-            except ValidationError:
-                readable = False
+            plan = self._read(DutyPlanPublished, row["plan"], code)
+            readable = plan is not None
+            if plan is None:
                 plan = before.directory.plan if before is not None else None
-                log.error("duty_plan.unreadable", partner=code, plan_version=row["plan_version"])
-        own = PartnerChanged.model_validate_json(row["own"]) if row["own"] is not None else None
-        if plan is not None and plan.deadlines:
-            self._deadlines = dict(plan.deadlines)
+            if plan is None and row["previous"] is not None:
+                plan = self._read(DutyPlanPublished, row["previous"], code)
+        own = self._read(PartnerChanged, row["own"], code) if row["own"] is not None else None
+        office = own.office if own is not None else None
+        endpoints = own.endpoints if own is not None else ()
+        if own is None and row["own"] is not None and before is not None:
+            office, endpoints = before.directory.office, before.directory.endpoints
+        if plan is not None and plan.deadlines and plan.computed_at >= self._deadlines_as_of:
+            self._deadlines, self._deadlines_as_of = dict(plan.deadlines), plan.computed_at
         self._kept[code] = _Kept(
             plan_version=row["plan_version"],
             version=row["version"],
             directory=Directory(
-                plan=plan,
-                readable=readable,
-                office=own.office if own is not None else None,
-                endpoints=own.endpoints if own is not None else (),
-                channels=self._channels,
+                plan=plan, readable=readable, office=office, endpoints=endpoints, channels=self._channels
             ),
         )
+
+    @staticmethod
+    def _read(published: type[P], stored: str, code: str) -> P | None:
+        """What a partner published, or None if this version cannot read it: nobody else's page waits for that."""
+        try:
+            return published.model_validate_json(stored)
+        except ValidationError:
+            log.error("duty_plan.unreadable", partner=code, what=published.event_name)
+            return None

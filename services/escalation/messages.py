@@ -21,6 +21,8 @@ from shared.webhooks import BODY_BYTES_MAX
 ENVELOPE_BYTES = 2_000
 """Room for what surrounds the alert in a body: ids, times, level, office."""
 
+DRILL = "EXERCISE"
+
 CONTENT_BYTES_MAX = BODY_BYTES_MAX - ENVELOPE_BYTES
 
 
@@ -38,25 +40,35 @@ def content_of(released: AlertReleased) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class AlertPart:
-    """The part of a body that is the same for every partner, as JSON; rendered once for each alert."""
+    """The part of a body that is the same for every partner, as JSON; rendered once for each alert.
+
+    `summary` is the shortest form: id, precedence, one line and the link.
+    """
 
     body: bytes
+    summary: bytes
     link_only: bool
 
 
-def alert_part(facts: AlertFacts, content: Mapping[str, Any], public_url: str) -> AlertPart:
-    """Renders what a page says of its alert, as far as handling allows."""
-    drill = "EXERCISE " if facts.status is Status.EXERCISE else ""
+def alert_part(facts: AlertFacts, content: Mapping[str, Any] | None, public_url: str) -> AlertPart:
+    """Renders what a page says of its alert, as far as handling allows. `content` is None before its release came."""
+    is_drill = facts.status is Status.EXERCISE
+    drill = f"{DRILL} " if is_drill else ""
     summary = {
         "id": facts.alert_id,
         "precedence": facts.precedence,
         "link": f"{public_url}/v1/alerts/{facts.alert_id}",
         "text": f"{drill}{facts.precedence} from {facts.raiser}: log in",
     }
-    if facts.tlp.link_only:
-        return AlertPart(orjson.dumps(summary), link_only=True)
+    shortest = orjson.dumps(summary)
+    if facts.tlp.link_only or content is None:
+        return AlertPart(shortest, shortest, link_only=facts.tlp.link_only)
     infos = [
-        {**info, "headline": f"{drill}{info['headline']}", "areas": [_geojson(area) for area in info.get("areas", ())]}
+        {
+            **info,
+            "headline": headline_of(info["headline"], is_drill=is_drill),
+            "areas": [_geojson(area) for area in info.get("areas", ())],
+        }
         for info in content["info"]
     ]
     whole = {
@@ -75,7 +87,13 @@ def alert_part(facts: AlertFacts, content: Mapping[str, Any], public_url: str) -
         "note": content["note"],
         "info": infos,
     }
-    return AlertPart(_within_limit(whole, summary), link_only=False)
+    return AlertPart(_within_limit(whole, summary), shortest, link_only=False)
+
+
+def headline_of(headline: str, *, is_drill: bool) -> str:
+    """The headline as it is shown: of a drill it begins with EXERCISE, once."""
+    said = headline.upper().startswith(DRILL)
+    return f"{DRILL} {headline}" if is_drill and not said else headline
 
 
 def _within_limit(whole: dict[str, Any], summary: dict[str, Any]) -> bytes:
@@ -94,19 +112,27 @@ def _within_limit(whole: dict[str, Any], summary: dict[str, Any]) -> bytes:
 def page_body(row: Mapping[str, Any], data: Mapping[str, Any] | None, alert: AlertPart | None) -> bytes:
     """The body of one page. Stable over its retries: nothing in it depends on the attempt.
 
-    `row` has message_type, created_at, partner, escalation_id and level; `data` is what this page says beside the
-    alert, which a link-only label withholds.
+    `row` has message_type, created_at, partner, alert_id, escalation_id and level; `data` is what this page says beside
+    the alert. A link-only label withholds it, and so does an alert of which nothing is known: what may not be said is
+    known by its label alone. Where both together are too long, the alert is cut to its link first, then `data` goes.
     """
-    content: dict[str, Any] = {"partner": row["partner"]}
+    known: dict[str, Any] = {"partner": row["partner"]}
     if row["escalation_id"] is not None:
-        content["escalation_id"] = str(row["escalation_id"])
+        known["escalation_id"] = str(row["escalation_id"])
     if row["level"]:
-        content["level"] = row["level"]
-    if data and not (alert is not None and alert.link_only):
-        content.update(data)
+        known["level"] = row["level"]
+    says_data = row["alert_id"] is None if alert is None else not alert.link_only
+    beside = dict(data or {}) if says_data else {}
+    forms: list[tuple[Mapping[str, Any], bytes | None]] = [(beside, None if alert is None else alert.body)]
     if alert is not None:
-        content["alert"] = orjson.Fragment(alert.body)
-    return orjson.dumps({"type": row["message_type"], "timestamp": _z(row["created_at"]), "data": content})
+        forms += [(beside, alert.summary), ({}, alert.summary)]
+    body = b""
+    for content, part in forms:
+        shown = {**known, **content} if part is None else {**known, **content, "alert": orjson.Fragment(part)}
+        body = orjson.dumps({"type": row["message_type"], "timestamp": _z(row["created_at"]), "data": shown})
+        if len(body) <= BODY_BYTES_MAX:
+            break
+    return body
 
 
 def takeover_brief(event: PartnerUnreached) -> dict[str, Any]:

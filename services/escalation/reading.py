@@ -11,9 +11,21 @@ from datetime import datetime
 from uuid import UUID
 
 from services.escalation.store import Row
-from shared.contracts import SECRETARIAT
+from shared.contracts import SECRETARIAT, Role
 from shared.db import Transaction, raw
 from shared.security import Principal
+
+SEEING_ROLES = frozenset({Role.DUTY_OFFICER, Role.SENIOR_CONTACT, Role.DRAFTER, Role.RELEASER, Role.SECRETARIAT})
+"""Roles that see escalations. Observers read what alerts say where handling allows it, not who answered whom; those who
+run the installation, audit the record or keep a roster see none.
+"""
+
+_VISIBLE = """
+    ($1 OR e.partner = $2 OR e.raiser = $2 OR e.kind <> 'takeover' AND h.facts -> 'answers_visible_to' ? $2)
+"""
+"""Whether the caller may know of an escalation: the partner asked, the raiser, the secretariat, and another addressed
+partner if the alert makes answers visible. Needs `_caller` as its first two parameters.
+"""
 
 ROWS_MAX = 20_000
 """The most cells that one board shows: a hundred open alerts to the whole network of two hundred partners."""
@@ -23,6 +35,7 @@ ROWS_MAX = 20_000
 class Wanted:
     """Which escalations to find. None means: whatever."""
 
+    escalation_id: UUID | None = None
     alert_id: UUID | None = None
     partner: str | None = None
     state: str | None = None
@@ -45,8 +58,9 @@ LEFT JOIN LATERAL (
 
 async def find_cells(tx: Transaction, principal: Principal, wanted: Wanted) -> list[Row]:
     """Escalations that the caller may see, newest first, each with its alert's facts and its last attempt."""
+    if not sees_escalations(principal):
+        return []
     connection = await raw(tx)
-    everything = principal.partner == SECRETARIAT or principal.is_service
     after_at, after_id = wanted.after or (None, None)
     return list(
         await connection.fetch(
@@ -57,19 +71,18 @@ async def find_cells(tx: Transaction, principal: Principal, wanted: Wanted) -> l
                 last.reason AS last_reason, last.detail AS last_detail, last.channel AS last_channel,
                 last.told AS last_told
             FROM escalations e JOIN alert_heads h USING (alert_id) {_LAST_ATTEMPT}
-            WHERE ($1 OR e.partner = $2 OR e.raiser = $2
-                   OR e.kind <> 'takeover' AND h.facts -> 'answers_visible_to' ? $2)
+            WHERE {_VISIBLE}
               AND ($3::uuid IS NULL OR e.alert_id = $3)
               AND ($4::text IS NULL OR e.partner = $4)
               AND ($5::text IS NULL OR e.state = $5)
               AND ($6::text IS NULL OR e.kind = $6)
               AND ($7::timestamptz IS NULL OR (e.opened_at, e.id) < ($7, $8::uuid))
+              AND ($13::uuid IS NULL OR e.id = $13)
               AND ($9::timestamptz IS NULL OR e.changed_at > $9 OR last.finished_at > $9 OR last.started_at > $9)
               AND (NOT $10 OR h.superseded_by IS NULL AND (h.ended_at IS NULL OR h.ended_at > $11))
             ORDER BY e.opened_at DESC, e.id DESC LIMIT $12
             """,  # noqa: S608 - our own text
-            everything,
-            principal.partner,
+            *_caller(principal),
             wanted.alert_id,
             wanted.partner,
             wanted.state,
@@ -80,18 +93,39 @@ async def find_cells(tx: Transaction, principal: Principal, wanted: Wanted) -> l
             wanted.open_alerts_only,
             wanted.ended_since,
             wanted.limit,
+            wanted.escalation_id,
         )
     )
 
 
+async def may_see(tx: Transaction, principal: Principal, escalation_id: UUID) -> bool:
+    """Whether the caller may know of this escalation. Who may not gets the answer for a missing one."""
+    if not sees_escalations(principal):
+        return False
+    connection = await raw(tx)
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM escalations e JOIN alert_heads h USING (alert_id)"  # noqa: S608 - our own text
+            f" WHERE {_VISIBLE} AND e.id = $3)",
+            *_caller(principal),
+            escalation_id,
+        )
+    )
+
+
+def sees_escalations(principal: Principal) -> bool:
+    """Whether the caller's roles see any escalation at all."""
+    return principal.is_service or principal.has(*SEEING_ROLES)
+
+
+def _caller(principal: Principal) -> tuple[bool, str]:
+    return principal.partner == SECRETARIAT or principal.is_service, principal.partner
+
+
 async def find_one(tx: Transaction, principal: Principal, escalation_id: UUID) -> Row | None:
     """One escalation that the caller may see, or None."""
-    connection = await raw(tx)
-    alert_id = await connection.fetchval("SELECT alert_id FROM escalations WHERE id = $1", escalation_id)
-    if alert_id is None:
-        return None
-    rows = await find_cells(tx, principal, Wanted(alert_id=alert_id))
-    return next((row for row in rows if row["id"] == escalation_id), None)
+    rows = await find_cells(tx, principal, Wanted(escalation_id=escalation_id, limit=1))
+    return rows[0] if rows else None
 
 
 async def find_pages(tx: Transaction, escalation_id: UUID) -> list[Row]:

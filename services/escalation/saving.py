@@ -15,7 +15,7 @@ from uuid import UUID
 from services.escalation import store
 from services.escalation.model import AlertFacts, Escalation, Outcome, PlannedPage
 from shared import outbox, record
-from shared.contracts import EscalationState, Precedence, Status
+from shared.contracts import Actor, EndReason, EscalationState, PlannedOffice, Precedence, Status
 from shared.db import Transaction
 from shared.events import Cause, Event, Message
 from shared.ids import Ids
@@ -23,10 +23,8 @@ from shared.ids import Ids
 INFORMING_GIVE_UP_SECONDS = 24 * 3600
 """Messages that nobody has to answer are tried for a day."""
 
-NOT_IN_RECORD = frozenset(
-    {"note", "offer", "name", "office", "acknowledged_by", "taken_by", "raised_by", "released_by"}
-)
-"""Fields of events that hold texts, names or numbers: the record keeps who acted as the subject of the cause."""
+NOT_IN_RECORD = frozenset({"note", "offer"})
+"""Texts that people wrote: the record says that an answer was given and which, not its words."""
 
 
 def priority_of(status: Status, precedence: Precedence) -> int:
@@ -130,19 +128,18 @@ async def _save_pages(tx: Transaction, outcomes: Sequence[Outcome], *, ids: Ids,
 async def _ending_rows(
     tx: Transaction, ended: Sequence[Escalation], *, ids: Ids, now: datetime
 ) -> list[dict[str, Any]]:
-    """One ending message to every contact point that was paged: a recall reaches all that the alert reached."""
+    """One ending message to every contact point that was paged: a recall reaches all that the alert reached.
+
+    Where only a takeover is over because the partner has answered, the message says so: the alert goes on.
+    """
     by_id = {escalation.id: escalation for escalation in ended}
     points = await store.find_paged_points(tx, list(by_id))
     return [
         {
             **point,
             "id": page_id,
-            "message_type": "alert.ended",
+            **_ending_of(by_id[point["escalation_id"]]),
             "asks": False,
-            "data": {
-                "ended_at": by_id[point["escalation_id"]].ended_at,
-                "reason": by_id[point["escalation_id"]].end_reason,
-            },
             "state": "due",
             "due_at": now,
             "attempts": 0,
@@ -153,8 +150,24 @@ async def _ending_rows(
     ]
 
 
+def _ending_of(ended: Escalation) -> dict[str, Any]:
+    if ended.end_reason is EndReason.ACKNOWLEDGED:
+        answer = {"partner": ended.subject_partner, "state": EscalationState.ACKNOWLEDGED, "at": ended.ended_at}
+        return {"message_type": "answer.received", "data": {"answer": answer}}
+    return {"message_type": "alert.ended", "data": {"ended_at": ended.ended_at, "reason": ended.end_reason}}
+
+
 def _entry_of(event: Event) -> record.Entry:
-    data = event.model_dump(mode="json", exclude=set(NOT_IN_RECORD), exclude_none=True)
+    """The record row of an event: no text, no telephone number and no name. Of a person it keeps the contact's id.
+
+    Who asked for the change is the subject of the cause.
+    """
+    data = event.model_dump(
+        mode="json", exclude=set(NOT_IN_RECORD) | {name for name, _value in _personal(event)}, exclude_none=True
+    )
+    for name, value in _personal(event):
+        if isinstance(value, Actor) and value.contact_id is not None:
+            data[f"{name}_contact_id"] = str(value.contact_id)
     return record.Entry(
         kind=f"{event.owner}.{event.event_name}",
         partner=getattr(event, "partner", None),
@@ -162,3 +175,9 @@ def _entry_of(event: Event) -> record.Entry:
         object_id=getattr(event, "escalation_id", None),
         data=data,
     )
+
+
+def _personal(event: Event) -> list[tuple[str, Any]]:
+    """The fields of an event that hold a person or an office with its numbers."""
+    fields = ((name, getattr(event, name)) for name in type(event).model_fields)
+    return [(name, value) for name, value in fields if isinstance(value, (Actor, PlannedOffice))]

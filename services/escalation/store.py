@@ -51,6 +51,12 @@ from shared.db import Transaction, raw, service_metadata
 
 T = TypeVar("T")
 
+NOT_SENT = "no_longer_wanted"
+"""The reason of an attempt that was leased and not begun, because its escalation had been answered or ended."""
+
+ENDING_TYPES = ("alert.ended", "answer.received")
+"""What is sent to those who were paged once it is over, for the alert or for a takeover."""
+
 metadata = service_metadata()
 
 Row = Mapping[str, Any]
@@ -173,6 +179,7 @@ duty_plans = Table(
     Column("partner", Text, primary_key=True),
     Column("plan_version", Integer, nullable=False),
     Column("body", Text, nullable=False),
+    Column("previous_body", Text),
     _at("received_at", nullable=False),
 )
 
@@ -386,7 +393,7 @@ def _head_of(row: Any) -> AlertHead:
         superseded_by=row["superseded_by"],
         ended_at=row["ended_at"],
         end_reason=None if row["end_reason"] is None else EndReason(row["end_reason"]),
-        answered={} if row["answered"] is None else _read(_answered, row["answered"]),
+        answered={} if row["answered"] is None else _answered.validate_python(row["answered"]),
     )
 
 
@@ -496,6 +503,44 @@ async def load_of_alert(tx: Transaction, alert_id: UUID) -> list[Escalation]:
     return _escalations_of(
         await connection.fetch(f"{_SELECT} WHERE alert_id = $1 ORDER BY e.id FOR UPDATE OF e", alert_id)
     )
+
+
+async def find_escalation(tx: Transaction, escalation_id: UUID) -> Escalation | None:
+    """One escalation, without a lock."""
+    connection = await raw(tx)
+    found = _escalations_of(await connection.fetch(f"{_SELECT} WHERE e.id = $1", escalation_id))
+    return found[0] if found else None
+
+
+async def find_carried_to(tx: Transaction, alert_id: UUID) -> UUID | None:
+    """The newest Update of an alert, if none on the way to it asks anew; None otherwise, or if nothing corrects it."""
+    connection = await raw(tx)
+    rows = await connection.fetch(
+        """
+        WITH RECURSIVE chain AS (
+            SELECT superseded_by AS alert_id, 1 AS place FROM alert_heads WHERE alert_id = $1
+            UNION ALL
+            SELECT h.superseded_by, c.place + 1 FROM chain c JOIN alert_heads h USING (alert_id) WHERE c.place < $2
+        )
+        SELECT c.alert_id, coalesce((h.facts ->> 'asks_anew')::boolean, false) AS asks_anew
+        FROM chain c JOIN alert_heads h USING (alert_id) ORDER BY c.place
+        """,
+        alert_id,
+        CHAIN_LENGTH_MAX,
+    )
+    return None if not rows or any(row["asks_anew"] for row in rows) else rows[-1]["alert_id"]
+
+
+async def find_takeover_family(tx: Transaction, alert_id: UUID, subject_partner: str) -> list[UUID]:
+    """The unreached partner's own escalation and the takeovers for it, as far as they are here."""
+    connection = await raw(tx)
+    rows = await connection.fetch(
+        "SELECT id FROM escalations WHERE alert_id = $1"
+        " AND (subject_partner = $2 OR partner = $2 AND subject_partner = '')",
+        alert_id,
+        subject_partner,
+    )
+    return [row["id"] for row in rows]
 
 
 async def load_one(tx: Transaction, escalation_id: UUID) -> Escalation | None:
@@ -654,17 +699,42 @@ async def end_pages(tx: Transaction, escalation_ids: Sequence[UUID], *, only_ask
 
 
 async def find_paged_points(tx: Transaction, escalation_ids: Sequence[UUID]) -> list[Any]:
-    """Every contact point that was paged for these escalations, once each: where an ending message goes."""
+    """Every contact point that was paged for these escalations or for those that they go on from, once each: where an
+    ending message goes.
+
+    Who was paged for a message that an Update has corrected may have gone off duty since, and still believes it. Who
+    has had an ending message since they were last paged needs no second one.
+    """
     if not escalation_ids:
         return []
     connection = await raw(tx)
     return list(
         await connection.fetch(
-            "SELECT DISTINCT ON (escalation_id, contact_point_id) escalation_id, alert_id, partner, contact_point_id,"
-            " contact_id, channel, sealed_address, told, level, priority FROM pages"
-            " WHERE escalation_id = ANY($1) AND attempts > 0 AND message_type <> 'alert.ended'"
-            " ORDER BY escalation_id, contact_point_id, created_at DESC",
+            f"""
+            WITH ending AS (
+                SELECT e.id, e.alert_id, e.partner, e.subject_partner, h.root_alert_id
+                FROM escalations e JOIN alert_heads h USING (alert_id) WHERE e.id = ANY($1)
+            ), chain AS (
+                SELECT n.id AS ending_id, n.alert_id AS ending_alert_id, e.id
+                FROM ending n JOIN alert_heads h ON h.root_alert_id = n.root_alert_id
+                JOIN escalations e ON e.alert_id = h.alert_id
+                    AND e.partner = n.partner AND e.subject_partner = n.subject_partner
+            )
+            SELECT DISTINCT ON (c.ending_id, p.contact_point_id) c.ending_id AS escalation_id,
+                c.ending_alert_id AS alert_id, p.partner, p.contact_point_id, p.contact_id, p.channel,
+                p.sealed_address, p.told, p.level, p.priority
+            FROM chain c JOIN pages p ON p.escalation_id = c.id
+            WHERE p.message_type <> ALL($2) AND EXISTS (
+                SELECT FROM attempts a WHERE a.page_id = p.id AND a.reason IS DISTINCT FROM '{NOT_SENT}'
+            ) AND NOT EXISTS (
+                SELECT FROM chain x JOIN pages o ON o.escalation_id = x.id
+                WHERE x.ending_id = c.ending_id AND o.contact_point_id = p.contact_point_id
+                    AND o.message_type = ANY($2) AND o.created_at >= p.created_at
+            )
+            ORDER BY c.ending_id, p.contact_point_id, p.created_at DESC
+            """,  # noqa: S608 - our own text
             list(escalation_ids),
+            list(ENDING_TYPES),
         )
     )
 
@@ -676,11 +746,11 @@ PAGE_COLUMNS = (
 
 
 async def lease_pages(
-    tx: Transaction, *, now: datetime, leased_until: datetime, limit: int, busy: Sequence[UUID], per_point: int
+    tx: Transaction, *, now: datetime, leased_until: datetime, limit: int, busy: Mapping[UUID, int], per_point: int
 ) -> list[Any]:
     """Leases due pages and those whose lease has lapsed, and writes their attempt rows.
 
-    `busy` contact points have as many sends under way as they may have; `per_point` bounds the others, so that one that
+    `busy` says how many sends each contact point has under way already: at most `per_point` in all, so that one that
     hangs never takes all senders.
     """
     connection = await raw(tx)
@@ -693,10 +763,11 @@ async def lease_pages(
                 ) AS place
                 FROM pages
                 WHERE (state = 'due' AND due_at <= $1 OR state = 'leased' AND leased_until <= $1)
-                  AND NOT contact_point_id = ANY($5)
+            ), busy AS (
+                SELECT * FROM unnest($5::uuid[], $6::integer[]) AS b(contact_point_id, sending)
             ), chosen AS (
-                SELECT p.id FROM pages p JOIN candidates c USING (id)
-                WHERE c.place <= $4
+                SELECT p.id FROM pages p JOIN candidates c USING (id) LEFT JOIN busy b USING (contact_point_id)
+                WHERE c.place <= $4 - coalesce(b.sending, 0)
                   AND (p.state = 'due' AND p.due_at <= $1 OR p.state = 'leased' AND p.leased_until <= $1)
                 ORDER BY c.priority, c.due_at, p.id LIMIT $3 FOR UPDATE OF p SKIP LOCKED
             ), lapsed AS (
@@ -716,6 +787,7 @@ async def lease_pages(
             limit,
             per_point,
             list(busy),
+            list(busy.values()),
         )
     )
 
@@ -729,11 +801,19 @@ async def find_next_page_due(tx: Transaction) -> datetime | None:
     )
 
 
-async def find_still_leased(tx: Transaction, page_ids: Sequence[UUID]) -> set[UUID]:
-    """Which of these leased pages are still to be sent: the rest were ended meanwhile."""
+async def find_still_leased(tx: Transaction, page_ids: Sequence[UUID], now: datetime) -> set[UUID]:
+    """Which of these leased pages are still to be sent: the rest were ended meanwhile, and their attempts say so."""
     connection = await raw(tx)
     rows = await connection.fetch("SELECT id FROM pages WHERE id = ANY($1) AND state = 'leased'", list(page_ids))
-    return {row["id"] for row in rows}
+    wanted = {row["id"] for row in rows}
+    if dropped := [page_id for page_id in page_ids if page_id not in wanted]:
+        await connection.execute(
+            f"UPDATE attempts a SET state = 'expired', reason = '{NOT_SENT}', finished_at = $2"  # noqa: S608
+            " FROM pages p WHERE p.id = ANY($1) AND a.page_id = p.id AND a.number = p.attempts AND a.state IS NULL",
+            dropped,
+            now,
+        )
+    return wanted
 
 
 async def save_results(tx: Transaction, results: Sequence[Mapping[str, Any]]) -> None:
@@ -793,23 +873,27 @@ async def find_raisers(tx: Transaction, alert_ids: Sequence[UUID | None]) -> dic
 
 
 async def save_plan(tx: Transaction, partner: str, plan_version: int, body: str, now: datetime) -> bool:
-    """Keeps a plan if it is newer than the one that is kept; False if it is not."""
-    return await _save_newer(tx, "duty_plans", "plan_version", partner, plan_version, body, now)
+    """Keeps a plan if it is newer than the one that is kept, and that one beside it; False if it is not newer."""
+    connection = await raw(tx)
+    found = await connection.fetchval(
+        "INSERT INTO duty_plans AS t (partner, plan_version, body, received_at) VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT (partner) DO UPDATE SET plan_version = $2, body = $3, previous_body = t.body, received_at = $4"
+        " WHERE t.plan_version < $2 RETURNING true",
+        partner,
+        plan_version,
+        body,
+        now,
+    )
+    return bool(found)
 
 
 async def save_partner(tx: Transaction, partner: str, version: int, body: str, now: datetime) -> bool:
     """Keeps a partner's own data if newer; False if it is not."""
-    return await _save_newer(tx, "partners", "version", partner, version, body, now)
-
-
-async def _save_newer(  # noqa: PLR0917 - two callers, right above
-    tx: Transaction, table: str, version_column: str, partner: str, version: int, body: str, now: datetime
-) -> bool:
     connection = await raw(tx)
     found = await connection.fetchval(
-        f"INSERT INTO {table} AS t (partner, {version_column}, body, received_at) VALUES ($1, $2, $3, $4)"  # noqa: S608
-        f" ON CONFLICT (partner) DO UPDATE SET {version_column} = $2, body = $3, received_at = $4"
-        f" WHERE t.{version_column} < $2 RETURNING true",
+        "INSERT INTO partners AS t (partner, version, body, received_at) VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT (partner) DO UPDATE SET version = $2, body = $3, received_at = $4"
+        " WHERE t.version < $2 RETURNING true",
         partner,
         version,
         body,
@@ -836,7 +920,8 @@ async def find_bodies(tx: Transaction, codes: Sequence[str]) -> list[Any]:
     connection = await raw(tx)
     return list(
         await connection.fetch(
-            "SELECT coalesce(d.partner, p.partner) AS partner, d.plan_version, d.body AS plan, p.version, p.body AS own"
+            "SELECT coalesce(d.partner, p.partner) AS partner, d.plan_version, d.body AS plan,"
+            " d.previous_body AS previous, p.version, p.body AS own"
             " FROM duty_plans d FULL JOIN partners p ON p.partner = d.partner"
             " WHERE coalesce(d.partner, p.partner) = ANY($1)",
             list(codes),

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.escalation.messages import headline_of
 from services.escalation.model import AlertFacts, DueReason, Position
 from services.escalation.store import Row, actor_of, facts_of_json, position_of_json
 from shared.contracts import (
@@ -108,8 +109,11 @@ class EscalationView(View):
     subject_partner: str | None
     """For kind takeover: the partner that could not be reached."""
     state: EscalationState
-    level: int
-    levels: int
+    level: int | None
+    """The level that was paged last. This, and all that says how the partner was reached, is None or empty where you
+    see only its answer: as another addressed partner of an alert that makes answers visible.
+    """
+    levels: int | None
     clock_started_at: UtcDateTime
     acknowledge_by: UtcDateTime | None
     unreached_at: UtcDateTime | None
@@ -189,6 +193,7 @@ def escalation_detail(
             AttemptView(**{name: attempt[name] for name in AttemptView.model_fields})
         )
     own = principal.partner == row["partner"]
+    sees_course = _sees_course(facts_of_json(row["facts"]), row, principal)
     return EscalationDetail(
         **_fields(row, principal),
         pages=[
@@ -206,16 +211,16 @@ def escalation_detail(
                 created_at=page["created_at"],
                 attempts=by_page.get(page["id"], []),
             )
-            for page in pages
+            for page in (pages if sees_course else ())
         ],
-        brief=row["brief"],
+        brief=row["brief"] if sees_course else None,
     )
 
 
 def _fields(row: Row, principal: Principal) -> dict[str, Any]:
     facts = facts_of_json(row["facts"])
     sees_names = principal.partner in (row["partner"], facts.raiser)
-    return {
+    fields = {
         "id": row["id"],
         "alert": _alert(facts, row, principal),
         "partner": row["partner"],
@@ -232,7 +237,7 @@ def _fields(row: Row, principal: Principal) -> dict[str, Any]:
         "notified_at": row["notified_at"],
         "acknowledgement": _answer(row, sees_names=sees_names),
         "position": _position(
-            position_of_json(row["position"]), sees_names=sees_names, sees_text=_sees_text(facts, row, principal)
+            position_of_json(row["position"]), sees_names=sees_names, sees_text=_sees_answer(facts, row, principal)
         ),
         "takeover": _takeover(row, principal, facts),
         "gaps": list(row["gaps"]),
@@ -241,6 +246,31 @@ def _fields(row: Row, principal: Principal) -> dict[str, Any]:
         "end_reason": row["end_reason"],
         "changed_at": row["changed_at"],
     }
+    return fields if _sees_course(facts, row, principal) else {**fields, **_ANSWER_ONLY}
+
+
+_ANSWER_ONLY: dict[str, Any] = {
+    "level": None,
+    "levels": None,
+    "acknowledge_by": None,
+    "unreached_at": None,
+    "next_due_at": None,
+    "next_due": None,
+    "notified_at": None,
+    "takeover": None,
+    "gaps": [],
+    "last_attempt": None,
+}
+
+
+def _sees_course(facts: AlertFacts, row: Row, principal: Principal) -> bool:
+    """Whether the caller sees how the partner was reached, and not its answer alone."""
+    return principal.is_service or principal.partner in (row["partner"], facts.raiser, SECRETARIAT)
+
+
+def _sees_answer(facts: AlertFacts, row: Row, principal: Principal) -> bool:
+    """Whether the caller sees the words of the partner's answer; the secretariat sees that there is one, and which."""
+    return principal.partner in (row["partner"], facts.raiser, *facts.answers_visible_to)
 
 
 def _sees_text(facts: AlertFacts, row: Row, principal: Principal) -> bool:
@@ -249,8 +279,9 @@ def _sees_text(facts: AlertFacts, row: Row, principal: Principal) -> bool:
 
 
 def _alert(facts: AlertFacts, row: Row, principal: Principal) -> AlertView:
-    drill = "EXERCISE " if facts.status is Status.EXERCISE else ""
-    headline = f"{drill}{row['headline']}" if row["headline"] and _sees_text(facts, row, principal) else None
+    headline = None
+    if row["headline"] and _sees_text(facts, row, principal):
+        headline = headline_of(row["headline"], is_drill=facts.status is Status.EXERCISE)
     return AlertView(
         id=facts.alert_id,
         reference=facts.reference,

@@ -114,6 +114,7 @@ CREATE TABLE duty_plans (
     partner text CONSTRAINT pk_duty_plans PRIMARY KEY,
     plan_version integer NOT NULL,
     body text NOT NULL,
+    previous_body text,
     received_at timestamptz NOT NULL
 );
 
