@@ -67,7 +67,8 @@ async def _publish_one(deps: RosterDeps, code: str, now: datetime) -> None:
     async with deps.database.transaction() as tx:
         stored = await store.find_partner(tx, deps.keys, code)
         deadlines = await store.find_deadlines(tx)
-    if stored is None:
+    if stored is None or stored.plan_due_at > now:
+        # Another process was quicker.
         return
     plan_version = stored.plan_version + 1
     sealing_key = deps.keys.sealing_keys[0].public.public_bytes_raw()

@@ -212,9 +212,8 @@ class StoredPartner:
     state: PartnerState
     version: int
     plan_asked: int
+    plan_due_at: datetime
     plan_version: int
-    plan_computed_at: datetime | None
-    plan_valid_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,9 +364,7 @@ async def _whole(tx: Transaction, keys: KeyRing, rows: Sequence[Any]) -> dict[Pa
             endpoints=tuple(_endpoint(keys, part) for part in parts["endpoints"][code]),
             credentials=tuple(map(_credential, parts["issued_credentials"][code])),
         )
-        stored[PartnerCode(code)] = StoredPartner(
-            state, row.version, row.plan_asked, row.plan_version, row.plan_computed_at, row.plan_valid_until
-        )
+        stored[PartnerCode(code)] = StoredPartner(state, row.version, row.plan_asked, row.plan_due_at, row.plan_version)
     return stored
 
 
@@ -691,12 +688,6 @@ async def find_plans_due(tx: Transaction, *, now: datetime, limit: int) -> list[
     due = select(partners.c.code).where(partners.c.plan_due_at <= now)
     found = await tx.execute(due.order_by(partners.c.plan_due_at, partners.c.code).limit(limit))
     return [PartnerCode(code) for code in found.scalars()]
-
-
-async def find_next_plan_at(tx: Transaction) -> datetime | None:
-    """When the next duty plan falls due; None without partners."""
-    found: datetime | None = (await tx.execute(select(func.min(partners.c.plan_due_at)))).scalar_one()
-    return found
 
 
 async def load_unchanged(tx: Transaction, code: str, *, plan_asked: int, plan_version: int) -> bool:

@@ -32,7 +32,9 @@ from shared.settings import Settings
 from tests.support.cluster import Cluster
 from tests.support.memory_bus import MemoryBroker, MemoryBus
 
-KABUL = datetime(2021, 8, 15, 9, 30, tzinfo=UTC)
+NOW = datetime(2026, 10, 20, 9, 30, tzinfo=UTC)
+"""After the shipped rotas begin, and days before clocks change in Europe and then in America."""
+
 NETWORK = Path(__file__).parents[2] / "network" / "rdn.toml"
 
 WORKER = Worker()
@@ -148,7 +150,7 @@ async def roster_rig(cluster: Cluster, **settings: Any) -> AsyncIterator[Rig]:
     """The service on a fresh database, its loops at rest."""
     await cluster.prepare("roster", template("roster"))
     async with cluster.clone("roster") as clone:
-        clock, keys = ManualClock(KABUL), KeyRing.generate()
+        clock, keys = ManualClock(NOW), KeyRing.generate()
         ids = Ids(clock.now, SeededBits(11))
         broker = MemoryBroker(clock)
         bus = MemoryBus(clock, broker=broker)
