@@ -46,7 +46,10 @@ READY_SECONDS_MAX = 30.0
 LOAD_SECONDS_MAX = 60.0
 PUBLISH_BATCH = 200
 TOKEN_SECONDS = 600
-QUIET_SECONDS = 0.3
+QUIET_SECONDS = 0.25
+QUIET_CPU_SECONDS = 0.02
+"""What the services take together within `QUIET_SECONDS` while they do nothing but look around."""
+QUIET_SECONDS_MAX = 20.0
 HEADLINE = "Kabul: evacuation of people at risk before the airport closes"
 DESCRIPTION = (
     "The government has fallen and crowds press towards the airport. Embassies tell their citizens to shelter in place"
@@ -133,18 +136,38 @@ class Rig:
             process.check()
 
     async def quiet(self) -> None:
-        """Waits until every page has been sent and recorded, and everything has had time to settle."""
-        while await self.escalation_database.fetchval(
-            "SELECT count(*) FROM pages WHERE state IN ('due', 'leased')"
-        ) or await self.escalation_database.fetchval("SELECT count(*) FROM outbox WHERE position IS NULL"):
+        """Waits until every page has been sent and recorded, and no process has anything left to do."""
+        while await self.escalation_database.fetchval(_BUSY):
             self.check()
             await asyncio.sleep(0.05)
-        await asyncio.sleep(QUIET_SECONDS)
+        deadline = time.monotonic() + QUIET_SECONDS_MAX
+        before = self.cpu_seconds()
+        while time.monotonic() < deadline:
+            await asyncio.sleep(QUIET_SECONDS)
+            after = self.cpu_seconds()
+            if after - before <= QUIET_CPU_SECONDS:
+                return
+            before = after
+
+    def cpu_seconds(self) -> float:
+        """Processor time that all services have taken so far."""
+        return sum(process.cpu_seconds() for process in self.services.values())
+
+
+_BUSY = """
+SELECT EXISTS (SELECT FROM pages WHERE state = 'leased' OR state = 'due' AND due_at <= clock_timestamp())
+    OR EXISTS (SELECT FROM outbox WHERE position IS NULL)
+"""
 
 
 def available_services() -> list[str]:
     """The services that can be built."""
-    return [name for name in SERVICES if importlib.util.find_spec(f"services.{name}.app") is not None]
+    parts = ("app", "api", "handlers")
+    return [
+        name
+        for name in SERVICES
+        if all(importlib.util.find_spec(f"services.{name}.{part}") is not None for part in parts)
+    ]
 
 
 @asynccontextmanager
