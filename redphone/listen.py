@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -111,6 +112,10 @@ class Receiver:
             case Answer.SILENT:
                 # Until the sender hangs up, which cancels this.
                 await asyncio.get_running_loop().create_future()
+
+    async def settle(self) -> None:
+        """Returns when every acknowledgement that is under way has been answered."""
+        await asyncio.gather(*self._acknowledging)
 
     def _count(self, message_id: str) -> int:
         times = self._seen.pop(message_id, 0) + 1
@@ -253,25 +258,26 @@ async def _serve(session: Session, receiver: Receiver, host: str, port: int) -> 
     # Loaded here alone: the other commands serve nothing.
     import uvicorn  # noqa: PLC0415
 
-    from shared import hosting  # noqa: PLC0415
-
     try:
-        listening = hosting.listen(host, port)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
     except OSError as error:
         raise Failed(
             f"Cannot listen on {host} port {port}: {error.strerror}.",
             details=["Choose another port: --port 0 takes a free one."],
             exit_code=Exit.NOT_RUNNING,
         ) from None
-    address = hosting.address_of(listening)
-    session.output.say(f"Listening on {address}/ · Ctrl-C ends it", event="listening", url=f"{address}/")
+    shown = f"[{host}]" if family is socket.AF_INET6 else host
+    url = f"http://{shown}:{listening.getsockname()[1]}/"
     config = uvicorn.Config(
         receiver,
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="off",
+        ws="none",
         timeout_graceful_shutdown=1,
     )
+    session.output.say(f"Listening on {url} · Ctrl-C ends it", event="listening", url=url)
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         await uvicorn.Server(config).serve(sockets=[listening])

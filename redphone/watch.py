@@ -36,6 +36,7 @@ STALE_SECONDS = 6.0
 """The server speaks every two seconds; after three silences in a row what is shown is not the present any more."""
 
 RECONNECT_SECONDS = 1.0
+ANSWER_COLUMNS = len("acknowledged in 12:34")
 PICTURES_PER_SECOND = 2.0
 ANSWERED = frozenset({"acknowledged", "considering", "committed", "declined", "noted"})
 URGENCY = {"FLASH": 0, "IMMEDIATE": 1, "PRIORITY": 2, "ROUTINE": 3}
@@ -288,6 +289,9 @@ def _title(alert: Mapping[str, Any], cells: list[dict[str, Any]], now: datetime)
 def alert_grid(cells: list[dict[str, Any]], *, now: datetime) -> Table:
     """One alert's partners: those who need somebody first."""
     grid = grid_of(["", "State", "Level", "Next", "Last attempt"])
+    if any(has_answered(cell) for cell in cells):
+        # What people look for stays in one line; the last attempt may take two.
+        grid.columns[1].min_width = ANSWER_COLUMNS
     for cell in sorted(cells, key=lambda cell: (has_answered(cell), cell["kind"], cell["partner"])):
         grid.add_row(_partner(cell), _state(cell, now), _level(cell), _due(cell, now), _attempt(cell, now))
     return grid
@@ -305,7 +309,7 @@ def _state(cell: Mapping[str, Any], now: datetime) -> Text:
     if answer is not None:
         started, at = parse_instant(cell["clock_started_at"]), parse_instant(answer["at"])
         if started is not None and at is not None:
-            shown.append(f" in {span((at - started).total_seconds())}", style="default")
+            shown.append(f" in {countdown((at - started).total_seconds())}", style="default")
         if answer["late"]:
             shown.append(" late", style="yellow")
         if answer["by"]:

@@ -379,7 +379,7 @@ def test_acknowledge_all(server: Canned, run: Callable[..., Result]) -> None:
 
 
 def test_considering_needs_a_time(server: Canned, run: Callable[..., Result]) -> None:
-    """ "Considering" without an hour is refused before anything is sent."""
+    """Whoever considers must say until when; otherwise nothing is sent."""
     assert run("position", ALERT_ID, "considering").exit_code == Exit.USAGE
     assert server.asked == []
 
