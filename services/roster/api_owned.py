@@ -222,7 +222,7 @@ def _offices(routes: APIRouter, face: _Face) -> None:
         "/v1/partners/{code}/offices/{thing_id}", summary="One office", response_model=OfficeView, responses=_READ
     )
     async def get_office(code: Code, thing_id: ThingId, principal: Principal = Depends(caller)) -> Response:
-        """One duty office."""
+        """One duty office with its numbers and contact points."""
         stored, failing = await face.seen(principal, code)
         return answer_of(views.office_view(_found(stored.state.offices, thing_id, "office"), failing), stored.version)
 
@@ -283,7 +283,7 @@ def _contacts(routes: APIRouter, face: _Face) -> None:
         "/v1/partners/{code}/contacts/{thing_id}", summary="One contact", response_model=ContactView, responses=_READ
     )
     async def get_contact(code: Code, thing_id: ThingId, principal: Principal = Depends(caller)) -> Response:
-        """One of your people."""
+        """One of your people with their contact points."""
         stored, failing = await face.seen(principal, code)
         contact = _found(stored.state.contacts, thing_id, "contact")
         return answer_of(views.contact_view(contact, failing), stored.version)
@@ -348,7 +348,7 @@ def _rotas(routes: APIRouter, face: _Face) -> None:
 
     @routes.get("/v1/partners/{code}/rotas/{rota_id}", summary="One rota", response_model=RotaView, responses=_READ)
     async def get_rota(code: Code, rota_id: RotaId, principal: Principal = Depends(caller)) -> Response:
-        """One on-call schedule."""
+        """One on-call schedule with its layers and overrides."""
         stored, _ = await face.seen(principal, code)
         return answer_of(views.rota_view(_found(stored.state.rotas, rota_id, "rota")), stored.version)
 
@@ -494,7 +494,7 @@ def _endpoints(routes: APIRouter, face: _Face) -> None:
         "/v1/partners/{code}/endpoints/{thing_id}", summary="One endpoint", response_model=EndpointView, responses=_READ
     )
     async def get_endpoint(code: Code, thing_id: ThingId, principal: Principal = Depends(caller)) -> Response:
-        """One of your systems."""
+        """One of your systems, and whether it fails."""
         stored, failing = await face.seen(principal, code)
         endpoint = _found(stored.state.endpoints, thing_id, "endpoint")
         return answer_of(views.endpoint_view(endpoint, failing), stored.version)

@@ -4,9 +4,13 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
@@ -370,6 +374,36 @@ async def test_a_worker_that_dies_is_replaced() -> None:
         assert await own.run(5, signal.getsignal, signal.SIGINT) == signal.SIG_IGN
     finally:
         await own.stop()
+
+
+ORPHAN = """
+import asyncio, os, sys
+from services.roster.worker import Worker
+
+async def main():
+    worker = Worker()
+    print(await worker.run(10, os.getpid), flush=True)
+    sys.stdin.read()
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+async def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
+    """When the service is killed, its workers end by themselves: no process and no memory stays behind."""
+    script = tmp_path / "service.py"
+    script.write_text(ORPHAN)
+    root = Path(__file__).parents[3]
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root, env={"PYTHONPATH": str(root)}
+    )
+    assert parent.stdout is not None
+    orphan = psutil.Process(int(await asyncio.wait_for(parent.stdout.readline(), 20)))
+    parent.kill()
+    await parent.wait()
+    gone, _ = await asyncio.to_thread(psutil.wait_procs, [orphan], timeout=10)
+    assert gone == [orphan]
 
 
 async def test_plans_carry_new_deadlines(rig: Rig) -> None:
