@@ -120,7 +120,9 @@ class Output:
 
 def grid_of(columns: Sequence[str], *, title: str | None = None) -> Table:
     """An empty table in the house's form."""
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=title, title_justify="left")
+    grid = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, title=title, title_justify="left"
+    )
     for column in columns:
         grid.add_column(column, overflow="fold")
     return grid

@@ -28,7 +28,7 @@ from rich.text import Text
 from redphone.client import Client
 from redphone.commands import Session, calls
 from redphone.exits import Exit, Failed
-from redphone.output import countdown, grid_of, instant, parse_instant, plain, span, state
+from redphone.output import countdown, grid_of, parse_instant, plain, span, state
 from shared.clock import Clock
 
 HURRY_SECONDS = 60.0
@@ -36,7 +36,7 @@ STALE_SECONDS = 6.0
 """The server speaks every two seconds; after three silences in a row what is shown is not the present any more."""
 
 RECONNECT_SECONDS = 1.0
-ANSWER_COLUMNS = len("acknowledged in 12:34")
+NAME_CHARACTERS_SHOWN = 22
 PICTURES_PER_SECOND = 2.0
 ANSWERED = frozenset({"acknowledged", "considering", "committed", "declined", "noted"})
 URGENCY = {"FLASH": 0, "IMMEDIATE": 1, "PRIORITY": 2, "ROUTINE": 3}
@@ -45,7 +45,7 @@ _NEXT = {
     "next_level": "again",
     "unreached": "unreached",
     "position": "answer",
-    "ask_again": "asked again",
+    "ask_again": "again",
     "expiry": "expires",
 }
 
@@ -289,11 +289,10 @@ def _title(alert: Mapping[str, Any], cells: list[dict[str, Any]], now: datetime)
 def alert_grid(cells: list[dict[str, Any]], *, now: datetime) -> Table:
     """One alert's partners: those who need somebody first."""
     grid = grid_of(["", "State", "Level", "Next", "Last attempt"])
-    if any(has_answered(cell) for cell in cells):
-        # What people look for stays in one line; the last attempt may take two.
-        grid.columns[1].min_width = ANSWER_COLUMNS
+    # What people look for stays in one line; the last attempt may take two.
+    grid.columns[1].no_wrap = True
     for cell in sorted(cells, key=lambda cell: (has_answered(cell), cell["kind"], cell["partner"])):
-        grid.add_row(_partner(cell), _state(cell, now), _level(cell), _due(cell, now), _attempt(cell, now))
+        grid.add_row(_partner(cell), _state(cell), _level(cell), _due(cell, now), _attempt(cell, now))
     return grid
 
 
@@ -303,7 +302,7 @@ def _partner(cell: Mapping[str, Any]) -> Text:
     return Text(cell["partner"], style="bold" if cell["kind"] == "answer" else "dim")
 
 
-def _state(cell: Mapping[str, Any], now: datetime) -> Text:
+def _state(cell: Mapping[str, Any]) -> Text:
     shown = state(cell["state"])
     answer = cell["acknowledgement"]
     if answer is not None:
@@ -313,15 +312,18 @@ def _state(cell: Mapping[str, Any], now: datetime) -> Text:
         if answer["late"]:
             shown.append(" late", style="yellow")
         if answer["by"]:
-            shown.append(f"\n{plain(answer['by'])}", style="dim")
+            shown.append(f"\n{_short(answer['by'])}", style="dim")
     elif cell["takeover"] is not None:
-        shown.append(f"\ntaken over by {cell['takeover']['by'] or cell['takeover']['partner']}", style="dim")
+        by = cell["takeover"]["by"] or cell["takeover"]["partner"]
+        shown.append(f"\ntaken over by\n{_short(by)}", style="dim")
     if cell["kind"] == "information":
         shown.append(" (told)", style="dim")
-    position = cell["position"]
-    if position is not None and position["answer_by"] and cell["state"] == "considering":
-        shown.append(f"\nanswer by {instant(position['answer_by'], now=now)}", style="dim")
     return shown
+
+
+def _short(name: str) -> str:
+    clean = plain(name)
+    return clean if len(clean) <= NAME_CHARACTERS_SHOWN else clean[: NAME_CHARACTERS_SHOWN - 1] + "…"
 
 
 def _level(cell: Mapping[str, Any]) -> str:
