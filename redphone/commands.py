@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
+from redphone import files
 from redphone.client import Client, Connection
 from redphone.exits import Exit, Failed
 from redphone.output import Output
@@ -28,6 +29,21 @@ from shared.ids import Ids
 
 DATA_DIR_DEFAULT = Path(".redphone")
 
+
+def chosen_data_dir(option: Path | None) -> Path:
+    """The data directory: the option's, the environment's, else `./.redphone`."""
+    return option or Path(os.environ.get("REDPHONE_DATA_DIR") or DATA_DIR_DEFAULT)
+
+
+def _saved_clients(incomplete: str) -> list[str]:
+    """For the shell's completion of `--as`: the client ids that are saved on this machine."""
+    try:
+        saved = files.load_credentials(chosen_data_dir(None) / files.CREDENTIALS_NAME)
+    except Failed:
+        return []
+    return [client_id for client_id in saved if client_id.startswith(incomplete)]
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 UrlOption = Annotated[
     str | None,
@@ -35,7 +51,12 @@ UrlOption = Annotated[
 ]
 AsOption = Annotated[
     str | None,
-    typer.Option("--as", help="Client id to use, its secret from the environment or the saved file.", metavar="CLIENT"),
+    typer.Option(
+        "--as",
+        help="Client id to use, its secret from the environment or the saved file.",
+        metavar="CLIENT",
+        autocompletion=_saved_clients,
+    ),
 ]
 DataDirOption = Annotated[
     Path | None,
@@ -70,11 +91,6 @@ class Session:
     def connection(self) -> Connection:
         """Where and as whom."""
         return self.client.connection
-
-
-def chosen_data_dir(option: Path | None) -> Path:
-    """The data directory: the option's, the environment's, else `./.redphone`."""
-    return option or Path(os.environ.get("REDPHONE_DATA_DIR") or DATA_DIR_DEFAULT)
 
 
 def calls(function: CommandBody) -> Callable[..., None]:

@@ -384,6 +384,142 @@ def test_considering_needs_a_time(server: Canned, run: Callable[..., Result]) ->
     assert server.asked == []
 
 
+# --- network files ----------------------------------------------------------------------------------------------------
+
+APPLIED: dict[str, Any] = {
+    "dry_run": False,
+    "created": [{"kind": "partner", "partner": "CA", "key": "partners.CA"}],
+    "updated": [],
+    "unchanged": [{"kind": "partner", "partner": "US", "key": "partners.US"}],
+    "left_alone": [
+        {
+            "kind": "rota",
+            "partner": "GB",
+            "key": "partners.GB.rotas.duty",
+            "reason": "edited",
+            "detail": "GB edited it.",
+        }
+    ],
+    "secrets": [{"client_id": "ca-duty", "secret": "rps_shown-once", "partner": "CA", "name": "Ann", "roles": []}],
+}
+
+
+@pytest.fixture
+def network_file(tmp_path: Path) -> str:
+    """A file to send; the canned server does not read it."""
+    (tmp_path / "my.toml").write_text("format = 1")
+    return "my.toml"
+
+
+def test_applying_a_file_shows_new_secrets_once(server: Canned, run: Callable[..., Result], network_file: str) -> None:
+    """What was created and left alone, why, and the new secrets are shown; what stays the same is only counted."""
+    server.answers["POST /v1/network"] = (200, APPLIED)
+    result = run("network", "apply", network_file)
+    assert result.exit_code == 0, result.output
+    [(headers, body)] = server.sent_to("POST /v1/network")
+    assert (headers["Content-Type"], body) == ("application/toml", b"format = 1")
+    assert "rps_shown-once" in result.stdout
+    assert "GB edited it." in result.stdout
+    assert "1 created, 1 unchanged, 1 left alone." in result.stdout
+    assert "partners.US" not in result.stdout
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_saved_secrets_are_not_shown(
+    server: Canned, run: Callable[..., Result], network_file: str, tmp_path: Path, form: list[str]
+) -> None:
+    """With --save the secrets go into a file that only its owner may read, and not to the screen."""
+    server.answers["POST /v1/network"] = (200, APPLIED)
+    result = run("network", "apply", network_file, "--save", "secrets.json", *form)
+    assert "rps_shown-once" not in result.output
+    saved = tmp_path / "secrets.json"
+    assert files.load_credentials(saved)["ca-duty"].client_secret == "rps_shown-once"
+    assert saved.stat().st_mode & 0o077 == 0
+
+
+def test_mistakes_of_a_file_are_told_by_place(server: Canned, run: Callable[..., Result], network_file: str) -> None:
+    """Every mistake is one line with file, line and key, and it is said that nothing was applied."""
+    wrong = [{"field": "partners.CA.standing", "detail": "my.toml, line 7: partners.CA.standing names 'friend'"}]
+    server.answers["POST /v1/network"] = (422, problem("invalid_network_file", 422, "1 mistake", wrong))
+    result = run("network", "apply", network_file)
+    assert result.exit_code == Exit.REFUSED
+    assert result.stderr.splitlines() == [
+        "my.toml has mistakes; nothing was applied.",
+        "  my.toml, line 7: partners.CA.standing names 'friend'",
+    ]
+
+
+def test_a_lost_answer_is_not_asked_for_twice(server: Canned, run: Callable[..., Result], network_file: str) -> None:
+    """A second try would find everything unchanged and hide that the secrets of the first are lost."""
+    server.answers["POST /v1/network"] = (503, problem("unavailable", 503, "not now"))
+    assert run("network", "apply", network_file).exit_code == Exit.UNREACHABLE
+    assert len(server.sent_to("POST /v1/network")) == 1
+
+
+# --- doctor -----------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_is_content(server: Canned, run: Callable[..., Result]) -> None:
+    """Where all is well, doctor says so and ends with 0."""
+    answering = {"levels": [{"level": 1, "targets": [{"kind": "rota", "nobody": False}]}]}
+    server.answers |= {
+        "GET /healthz": (200, {"status": "alive"}),
+        "GET /readyz": (200, {"ready": True, "checks": {"roster.database": {"ok": True, "detail": None}}}),
+        "GET /v1/partners": (200, {"items": PARTNERS[:1], "next_cursor": None}),
+        "GET /v1/partners/CA/on-call": (200, answering),
+    }
+    result = run("doctor")
+    assert result.exit_code == 0, result.output
+    assert "All is well." in result.stdout
+
+
+def test_doctor_names_what_is_wrong_and_what_to_do(server: Canned, run: Callable[..., Result]) -> None:
+    """A failing check, a degraded one, and a partner without anybody on call each come with a remedy; exit code 6."""
+    server.answers |= {
+        "GET /healthz": (200, {"status": "alive"}),
+        "GET /readyz": (
+            503,
+            {
+                "ready": False,
+                "checks": {
+                    "roster.database": {"ok": False, "detail": "the database lacks migrations: run the deploy step"},
+                    "roster.bus": {"ok": True, "degraded": True, "detail": "the broker does not answer"},
+                },
+            },
+        ),
+        "GET /v1/partners": (200, {"items": PARTNERS[:2], "next_cursor": None}),
+        "GET /v1/partners/CA/on-call": (200, {"levels": []}),
+        "GET /v1/partners/US/on-call": (200, {"levels": [{"level": 1, "targets": [{"nobody": True}]}]}),
+    }
+    result = run("doctor", "--json")
+    found = {line["check"]: line for line in map(json.loads, result.stdout.splitlines())}
+    assert result.exit_code == Exit.UNHEALTHY
+    assert (found["roster.database"]["verdict"], found["roster.database"]["todo"]) == ("wrong", "Run: redphone deploy")
+    assert found["roster.bus"]["verdict"] == "look"
+    assert (found["CA"]["verdict"], found["CA"]["said"]) == ("wrong", "has no escalation policy")
+    assert (found["US"]["verdict"], found["US"]["said"]) == ("wrong", "nobody is on call now at level 1 of 1")
+    assert all(line["todo"] for line in found.values() if line["verdict"] != "ok")
+
+
+def test_doctor_without_a_server(run: Callable[..., Result], free_port: int) -> None:
+    """Where nobody answers, doctor says how to start it, and what it found on this machine all the same."""
+    result = run("doctor", "--url", f"http://127.0.0.1:{free_port}")
+    assert result.exit_code == Exit.UNHEALTHY
+    assert "Start it: redphone up" in result.stdout
+    assert "Python" in result.stdout
+
+
+def test_doctor_names_a_misspelt_setting(
+    server: Canned, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable that nothing reads is found before somebody wonders why it does nothing."""
+    monkeypatch.setenv("REDPHONE_NATS_ULR", "nats://secret@host")
+    result = run("doctor")
+    assert "REDPHONE_NATS_ULR" in result.stdout
+    assert "secret@host" not in result.output
+    assert server.asked
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
