@@ -11,13 +11,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import orjson
 import typer
 from rich.text import Text
 
 from redphone import files, watch
+from redphone.client import segment
 from redphone.commands import Session, calls
 from redphone.exits import Exit, Failed
 from redphone.output import clean, instant, state, summary_grid
@@ -523,7 +523,7 @@ def about(entry: Mapping[str, Any]) -> str:
 
 
 def _path(alert: str) -> str:
-    return f"/v1/alerts/{quote(alert, safe='')}"
+    return f"/v1/alerts/{segment(alert)}"
 
 
 def _said(**fields: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from uuid import UUID
 import typer
 
 from redphone import watch
+from redphone.client import segment
 from redphone.commands import Session, calls
 from redphone.exits import Exit, Failed
 from redphone.output import instant, plain, state
@@ -96,7 +97,7 @@ async def alert_id_of(session: Session, alert: str) -> str:
     for cell in board["escalations"]:
         if cell["alert"]["reference"] == reference:
             return str(cell["alert"]["id"])
-    return str((await session.client.get(f"/v1/alerts/{reference}"))["id"])
+    return str((await session.client.get(f"/v1/alerts/{segment(reference)}"))["id"])
 
 
 async def _named_escalation(session: Session, text: str) -> str | None:

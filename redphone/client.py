@@ -334,6 +334,11 @@ class Client:
             return ""
 
 
+def segment(text: str) -> str:
+    """A text as one part of an address, whatever it holds."""
+    return quote(text, safe="")
+
+
 def _repeats(detail: str, problem: Mapping[str, Any]) -> bool:
     """Whether the detail only lists what `errors` says field by field."""
     errors = problem.get("errors", [])

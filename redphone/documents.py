@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import webbrowser
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 
+from redphone.client import segment
 from redphone.commands import Session, calls
 from redphone.exits import Exit, Failed
 from redphone.output import summary_grid
@@ -65,7 +65,7 @@ async def _problems(session: Session) -> None:
 
 
 async def _problem(session: Session, code: str) -> None:
-    page = await session.client.get_public(f"/problems/{quote(code, safe='')}")
+    page = await session.client.get_public(f"/problems/{segment(code)}")
     if session.output.as_json:
         session.output.json(page)
         return

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from redphone.client import segment
 from redphone.commands import Session, calls
 from redphone.output import clean, instant, plain
 
@@ -28,7 +29,7 @@ async def on_call(
     """
     session.client.be_administrator()
     codes = [partner.upper()] if partner else [each["code"] for each in await session.client.items("/v1/partners")]
-    found = [await session.client.get(f"/v1/partners/{code}/on-call", at=at) for code in codes]
+    found = [await session.client.get(f"/v1/partners/{segment(code)}/on-call", at=at) for code in codes]
     rows = [row for view in found for row in _rows(session, view)]
     session.output.table(["", "Level", "Who", "Until"], rows, items=found, empty="There are no partners yet.")
 

@@ -25,7 +25,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from redphone.client import Client
+from redphone.client import Client, segment
 from redphone.commands import Session, calls
 from redphone.exits import Exit, Failed
 from redphone.output import countdown, grid_of, parse_instant, plain, span, state
@@ -194,7 +194,7 @@ async def watch_alert(
         return bool(cell["alert"]["id"] == name.lower() if wanted else cell["alert"]["reference"] == name.upper())
 
     # Unknown or not ours: better said now than shown as an empty table for ever.
-    await session.client.get(f"/v1/alerts/{name.lower() if wanted else name.upper()}")
+    await session.client.get(f"/v1/alerts/{segment(name.lower() if wanted else name.upper())}")
     view = View(session.clock, is_of_alert)
     watching = _watch(session, view, until=(lambda: view.everybody_answered or view.is_over), ends=until_acknowledged)
     try:
