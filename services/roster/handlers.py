@@ -1,7 +1,8 @@
 """What HTTP asks of roster and what the bus tells it; SUBSCRIPTIONS at the end.
 
-The cast: `apply_network` writes a network file; `change_partner` and `change_credentials` are every other write of one
-partner, with what to change as a function of its state; `set_deadlines` writes the network's table.
+The cast: `apply_network` writes a network file; `change_partner` is every write of a partner's own people, with what to
+change as a function of its state; `edit_partner`, the credential handlers and `set_deadlines` are what administrators
+decide, in whole or in part.
 
 Every handler shows the same lines: transaction → key or inbox → load with lock → decide → save, record, events →
 commit, and only then publish and answer. Whatever changes of a partner is announced in the same transaction: its own
