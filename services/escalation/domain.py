@@ -157,7 +157,7 @@ def _(command: DueTimeReached, escalation: Escalation, now: datetime) -> Outcome
     if escalation.due_at is None or escalation.due_at > now or escalation.state is EscalationState.ENDED:
         return Outcome(escalation)
     if now >= escalation.expires_at:
-        return decide(escalation, End(reason=EndReason.EXPIRED, at=now), now)
+        return decide(escalation, End(reason=EndReason.EXPIRED, at=escalation.expires_at), now)
     if escalation.kind is EscalationKind.TAKEOVER:
         return _takeover_due(escalation, command.directory, now)
     if escalation.kind is EscalationKind.ANSWER and escalation.state in UNANSWERED:
