@@ -33,7 +33,7 @@ from redphone.demo_people import DUTY_OFFICER, RELEASER, People, machines_of
 from redphone.demo_receivers import Receipt, Receivers
 from redphone.demo_report import PAGING_TYPES, Facts, report_of
 from redphone.demo_scenario import NORMAL, PRECEDENCE, QUICK, Scenario, scenario
-from redphone.demo_screen import REPORT_COLUMNS_MAX, WIDE_COLUMNS, Screen, news_of
+from redphone.demo_screen import REPORT_COLUMNS_MAX, REPORT_WIDE_COLUMNS, Screen, news_of
 from redphone.exits import Exit, Failed
 from redphone.files import SavedCredential
 from redphone.installation import Installation, installation
@@ -80,6 +80,8 @@ def run(options: DemoOptions, output: Output) -> None:
 
 async def play(options: DemoOptions, output: Output) -> None:
     """The same inside a running event loop."""
+    # A terminal that is closed ends it as Ctrl-C does, so that nothing is left behind.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, signal.raise_signal, signal.SIGTERM)
     chosen = scenario(options.crisis)
     with tempfile.TemporaryDirectory(prefix="redphone-demo-", ignore_cleanup_errors=True) as name:
         try:
@@ -110,6 +112,7 @@ async def _perform(chosen: Scenario, options: DemoOptions, output: Output, direc
         address = hosting.address_of(listening)
         settings = settings.model_copy(update={"public_url": address})
         reports: list[dict[str, Any]] = []
+        waiting = Waiting(output)
 
         async def perform(signals: Signals) -> None:
             async with explained(), installation(settings, GivenServers()) as running:
@@ -119,19 +122,31 @@ async def _perform(chosen: Scenario, options: DemoOptions, output: Output, direc
         async def beside(running: Installation) -> None:
             while not running.started:
                 await running.clock.sleep(START_POLL_SECONDS)
-            async with Play(chosen, options, output, running, address) as performance:
-                reports.append(await performance.run())
-                _show(reports[0], output)
-                if options.stay:
-                    await _stay(output, address, settings)
+            try:
+                async with Play(chosen, options, output, running, waiting) as performance:
+                    reports.append(await performance.run())
+                    _show(reports[0], output)
+                    if options.stay:
+                        await _stay(output, address, settings)
+            except Failed:
+                # Whoever stops it takes the server away from those who are just calling it.
+                if not _is_stopping(running):
+                    raise
+                return
             signal.raise_signal(signal.SIGTERM)
 
-        output.note("Starting PostgreSQL, NATS and the three services in a directory of their own …")
+        waiting.show("Starting PostgreSQL, NATS and the three services in a directory of their own …")
         try:
             await until_stopped(perform)
         finally:
+            waiting.hide()
             listening.close()
     return reports[0] if reports else None
+
+
+def _is_stopping(running: Installation) -> bool:
+    """Whether a signal has begun to end the services."""
+    return any(service.deps.streams.closing.is_set() for service in running.services)
 
 
 def _show(report: Mapping[str, Any], output: Output) -> None:
@@ -139,7 +154,7 @@ def _show(report: Mapping[str, Any], output: Output) -> None:
         output.json(report)
     else:
         width = min(output.console.width, REPORT_COLUMNS_MAX)
-        output.console.print(demo_screen.report(report, wide=width >= WIDE_COLUMNS), width=width)
+        output.console.print(demo_screen.report(report, wide=width >= REPORT_WIDE_COLUMNS), width=width)
 
 
 async def _stay(output: Output, address: str, settings: Settings) -> None:
@@ -175,15 +190,34 @@ def _in_words(line: str) -> str:
         return line[:LOG_CHARACTERS_MAX]
 
 
+class Waiting:
+    """A sentence that moves while somebody waits at a terminal, and is gone afterwards."""
+
+    def __init__(self, output: Output) -> None:
+        self._live = output.is_live
+        self._status = output.console.status("")
+
+    def show(self, sentence: str) -> None:
+        """Shows the sentence, in place of the one before."""
+        if self._live:
+            self._status.update(Text(sentence))
+            self._status.start()
+
+    def hide(self) -> None:
+        """Takes it away; may be called at any time."""
+        if self._live:
+            self._status.stop()
+
+
 class Play:
     """One performance on a running installation. Use as an asynchronous context manager; `run` may be called once."""
 
     def __init__(
-        self, chosen: Scenario, options: DemoOptions, output: Output, running: Installation, address: str
+        self, chosen: Scenario, options: DemoOptions, output: Output, running: Installation, waiting: Waiting
     ) -> None:
         self._scenario = chosen
         self._pace = QUICK if options.quick else NORMAL
-        self._running, self._address = running, address
+        self._running, self._waiting = running, waiting
         self._clock, self._ids = running.clock, running.ids
         self._output = output
         self._changed = asyncio.Event()
@@ -195,7 +229,7 @@ class Play:
             slow_seconds=self._pace.slow_seconds,
             on_receipt=self._on_receipt,
         )
-        self._connection = Connection(url=address, data_dir=running.settings.data_dir)
+        self._connection = Connection(url=str(running.settings.public_url), data_dir=running.settings.data_dir)
 
     async def __aenter__(self) -> Self:
         await self._receivers.__aenter__()
@@ -212,6 +246,7 @@ class Play:
         """Plays everything and returns the report. Raises `Failed` when something refuses or does not come."""
         network = demonstration_network(self._receivers.url, self._pace)
         credentials = await self._set_up(network)
+        self._waiting.hide()
         screen = Screen(self._output, self._scenario, self._pace, network.names, self._clock)
         try:
             async with asyncio.TaskGroup() as group:
@@ -224,6 +259,7 @@ class Play:
                     ids=self._ids,
                     group=group,
                     tell=screen.tell,
+                    name_of=screen.name_of,
                 )
                 following = group.create_task(self._follow(screen, self._people))
                 try:
@@ -239,7 +275,7 @@ class Play:
 
     async def _set_up(self, network: Network) -> dict[str, SavedCredential]:
         """Applies the network file and waits until every service knows what it says."""
-        self._output.note("Applying the network file: ten partners and the secretariat, deadlines of seconds …")
+        self._waiting.show("Bringing in ten partners and the secretariat, with deadlines of seconds …")
         data_dir = self._running.settings.data_dir
         files.write_private(data_dir / NETWORK_NAME, network.text.encode())
         async with Client(self._connection, clock=self._clock, ids=self._ids) as client:

@@ -47,11 +47,12 @@ class People:
         ids: Ids,
         group: asyncio.TaskGroup,
         tell: Callable[..., None],
+        name_of: Callable[[str], str],
     ) -> None:
         self._scenario, self._pace = scenario, pace
         self._connection, self._credentials = connection, credentials
         self._clock, self._ids = clock, ids
-        self._group, self._tell = group, tell
+        self._group, self._tell, self._name_of = group, tell, name_of
         self._clients: dict[str, Client] = {}
         self._acting: set[tuple[str, str]] = set()
         self._newest: dict[str, Receipt] = {}
@@ -160,7 +161,7 @@ class People:
     async def _say_wrong_person(self, part: Part, receipt: Receipt) -> None:
         await self._wait(part.after)
         client = self.client_of(part.partner, DUTY_OFFICER)
-        self._tell((part.partner, "bold"), "'s duty officer says: ", ("wrong person", "yellow"))
+        self._tell((self._name_of(part.partner), "bold"), "'s duty officer says: ", ("wrong person", "yellow"))
         body = {"stance": "wrong_person"}
         await client.post(f"/v1/escalations/{receipt.escalation_id}/position", body, key=client.new_key())
 

@@ -83,8 +83,8 @@ class Pace:
         }
 
 
-NORMAL = Pace(acknowledge_within_seconds=6, next_level_every_seconds=3, unreached_after_seconds=18)
-QUICK = Pace(acknowledge_within_seconds=4, next_level_every_seconds=2, unreached_after_seconds=11)
+NORMAL = Pace(acknowledge_within_seconds=8, next_level_every_seconds=4, unreached_after_seconds=22)
+QUICK = Pace(acknowledge_within_seconds=5, next_level_every_seconds=3, unreached_after_seconds=14)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Part:
     machine: Machine
     wakes: Wakes
     end: End
-    after: float = 0.3
+    after: float = 0.2
     stance: Stance | None = None
     offer: str | None = None
     wrong_person_first: bool = False
@@ -124,23 +124,23 @@ class Part:
     def plays(self) -> str:
         """The part in a few words."""
         machine = {
-            Machine.ANSWERS: "its system answers at once",
-            Machine.SLOW: "its system is slow",
-            Machine.FAILS_FIRST: "its system fails twice, then works",
-            Machine.HANGS: "its system hangs",
-            Machine.DOWN: "its system is down (503)",
+            Machine.ANSWERS: "system works",
+            Machine.SLOW: "system is slow",
+            Machine.FAILS_FIRST: "system fails twice",
+            Machine.HANGS: "system hangs",
+            Machine.DOWN: "system is down",
         }[self.machine]
         people = {
-            Wakes.MACHINE: "its officer sees the alert there",
-            Wakes.LEVEL_1: "its duty officer answers",
-            Wakes.LEVEL_2: "only its senior contact answers",
-            Wakes.LEVEL_3: "only its office answers",
-            Wakes.UNREACHED: "its people answer after everything is spent",
-            Wakes.NEVER: "nobody ever answers",
+            Wakes.MACHINE: "officer sees it there",
+            Wakes.LEVEL_1: "duty officer answers",
+            Wakes.LEVEL_2: "senior contact answers",
+            Wakes.LEVEL_3: "only the office answers",
+            Wakes.UNREACHED: "people answer far too late",
+            Wakes.NEVER: "nobody answers",
         }[self.wakes]
         if self.wrong_person_first:
-            people = "its duty officer says: wrong person"
-        return f"{machine}; {people}"
+            people = "wrong person, then the next"
+        return f"{machine}, {people}"
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,7 @@ def _answers(
     *,
     machine: Machine = Machine.ANSWERS,
     wakes: Wakes = Wakes.LEVEL_1,
-    after: float = 0.3,
+    after: float = 0.2,
 ) -> Part:
     """Somebody acknowledges before all levels are spent, and takes a position. From level 2 on that is late."""
     level = LEVEL_OF[wakes]
@@ -344,11 +344,11 @@ def _afghanistan() -> Scenario:
         closing=8,
         parts=(
             _answers("GB", Stance.COMMITTED, "seats on two flights"),
-            _answers("US", Stance.COMMITTED, "seats on four flights", after=0.6),
+            _answers("US", Stance.COMMITTED, "seats on four flights", after=0.4),
             _answers("DE", Stance.COMMITTED, "one flight, transit", machine=Machine.FAILS_FIRST, wakes=Wakes.MACHINE),
             _answers("EU", Stance.CONSIDERING, machine=Machine.SLOW, wakes=Wakes.MACHINE),
             _answers("AU", Stance.COMMITTED, "300 visas", machine=Machine.HANGS, wakes=Wakes.LEVEL_2),
-            _answers("ES", Stance.DECLINED, wakes=Wakes.LEVEL_2, after=0.6),
+            _answers("ES", Stance.DECLINED, wakes=Wakes.LEVEL_2, after=0.4),
             _answers("IT", Stance.NOTED, wakes=Wakes.LEVEL_3),
             _too_late("NZ"),
             _silent("BR", taken_over_by="XR", machine=Machine.DOWN),
@@ -375,7 +375,7 @@ def _derna() -> Scenario:
         closing=9,
         parts=(
             _answers("EU", Stance.COMMITTED, "shelter items and generators"),
-            _answers("DE", Stance.COMMITTED, "tents and water tanks", after=0.6),
+            _answers("DE", Stance.COMMITTED, "tents and water tanks", after=0.4),
             _answers("ES", Stance.COMMITTED, "a rescue team", machine=Machine.FAILS_FIRST, wakes=Wakes.MACHINE),
             _answers("GB", Stance.NOTED, machine=Machine.SLOW, wakes=Wakes.MACHINE),
             _wrong_person("US", Stance.COMMITTED, "a field hospital"),
@@ -406,11 +406,11 @@ def _gaza() -> Scenario:
         closing=6,
         parts=(
             _answers("US", Stance.COMMITTED, "a team at the crossing"),
-            _answers("GB", Stance.COMMITTED, "reception for 100 people", after=0.6),
+            _answers("GB", Stance.COMMITTED, "reception for 100 people", after=0.4),
             _answers("CA", Stance.CONSIDERING, machine=Machine.FAILS_FIRST, wakes=Wakes.MACHINE),
             _answers("ES", Stance.COMMITTED, "medical places", machine=Machine.HANGS),
             _answers("DE", Stance.NOTED, machine=Machine.SLOW, wakes=Wakes.LEVEL_2),
-            _answers("EU", Stance.COMMITTED, "humanitarian flights", wakes=Wakes.LEVEL_2, after=0.6),
+            _answers("EU", Stance.COMMITTED, "humanitarian flights", wakes=Wakes.LEVEL_2, after=0.4),
             _answers("IT", Stance.COMMITTED, "a hospital ship", wakes=Wakes.LEVEL_3),
             _too_late("BR"),
             _silent("NZ", taken_over_by="XR", machine=Machine.DOWN),
@@ -437,7 +437,7 @@ def _sudan() -> Scenario:
         closing=5,
         parts=(
             _answers("DE", Stance.COMMITTED, "seats on flights to Jordan"),
-            _answers("ES", Stance.COMMITTED, "seats on a flight to Djibouti", after=0.6),
+            _answers("ES", Stance.COMMITTED, "seats on a flight to Djibouti", after=0.4),
             _answers("EU", Stance.COMMITTED, "transit in Chad", machine=Machine.FAILS_FIRST, wakes=Wakes.MACHINE),
             _answers("IT", Stance.CONSIDERING, machine=Machine.SLOW, wakes=Wakes.MACHINE),
             _wrong_person("NZ", Stance.DECLINED),

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from redphone.demo_report import reason_in_words
-from redphone.demo_scenario import PRECEDENCE, Pace, Scenario
+from redphone.demo_scenario import PRECEDENCE, STATUS, Pace, Scenario
 from redphone.output import Output, parse_instant, plain
 from redphone.watch import ANSWERED, View, has_answered
 from shared.clock import Clock
@@ -36,7 +36,9 @@ LINES_KEPT = 200
 PARTNER_COLUMNS = 23
 """A margin, the code, and the longest of the ten names."""
 
-REPORT_COLUMNS_MAX = 120
+REPORT_COLUMNS_MAX = 132
+REPORT_WIDE_COLUMNS = 130
+"""From this width on the report has room for what each partner played."""
 
 _STYLES = {
     "pending": "yellow",
@@ -169,6 +171,7 @@ class Screen:
         second.append("●" * answered, style="green")
         second.append("○" * (count - answered), style="dim")
         third = Text(f"  {plain(self.headline or self._scenario.alert.headline)}", style="italic")
+        third.highlight_words([STATUS.upper()], "bold black on yellow")
         for line in (second, third):
             line.truncate(width - 1, overflow="ellipsis")
         return [first, second, third, Text()]
@@ -353,16 +356,19 @@ def failure_of(cell: Mapping[str, Any], name: str) -> tuple[str | tuple[str, str
 def report(document: Mapping[str, Any], *, wide: bool) -> RenderableType:
     """The report for people."""
     table = _grid()
-    table.add_column(" PARTNER", width=PARTNER_COLUMNS, no_wrap=True, overflow="ellipsis")
+    table.add_column("  PARTNER", width=PARTNER_COLUMNS + 1, no_wrap=True, overflow="ellipsis")
     table.add_column("ENDED", width=14, no_wrap=True)
     table.add_column("LEVEL" if wide else "LVL", width=5 if wide else 3, no_wrap=True)
-    table.add_column("ACKNOWLEDGED", width=14, no_wrap=True)
-    table.add_column("ATTEMPTS", ratio=2, overflow="fold")
+    table.add_column("ACKNOWLEDGED", width=13, no_wrap=True)
+    table.add_column("ATTEMPTS", width=22 if wide else None, ratio=None if wide else 1, overflow="fold")
     if wide:
-        table.add_column("WHAT IT PLAYED", ratio=3, overflow="fold", style="dim")
+        table.add_column("WHAT IT PLAYED", ratio=1, overflow="fold", style="dim")
     for partner in document["partners"]:
         table.add_row(
-            _partner(partner["partner"], {partner["partner"]: partner["name"]}),
+            Text.assemble(
+                ("✔" if partner["as_expected"] else "✘", "green" if partner["as_expected"] else "bold red"),
+                _partner(partner["partner"], {partner["partner"]: partner["name"]}),
+            ),
             state_word(partner["state"] or "none"),
             level_dots(partner["level"] or 0, partner["levels"] or 0, partner["state"] or ""),
             _acknowledged(partner),
@@ -370,7 +376,7 @@ def report(document: Mapping[str, Any], *, wide: bool) -> RenderableType:
             *([partner["plays"]] if wide else []),
         )
     return Group(
-        Rule("Report", style="dim"),
+        Rule("Report · ✔ ended as the scenario says", style="dim"),
         table,
         Text(),
         *(_check(check) for check in document["checks"]),
@@ -392,7 +398,7 @@ def _acknowledged(partner: Mapping[str, Any]) -> Text:
 def _attempts(attempts: Mapping[str, Any]) -> Text:
     shown = Text(f"{attempts['accepted']} ok", style="green")
     for reason, count in attempts["failed"].items():
-        shown.append(f", {count} × {reason}", style="red")
+        shown.append(f", {count} × {reason.removeprefix('HTTP ')}", style="red")
     return shown
 
 

@@ -125,7 +125,7 @@ def test_a_month_without_a_day_is_written_as_a_month() -> None:
 @each_pace
 def test_whoever_answers_does_so_well_within_the_time_of_their_level(pace: Pace) -> None:
     """No part answers so late that the next level could be paged first, even on a slow machine."""
-    slack_seconds = 0.8
+    slack_seconds = 1.75
     interval = pace.next_level_every_seconds
     for part in (part for name in CRISES for part in scenario(name).parts if part.answers_in_time):
         waits = {Wakes.MACHINE: pace.acknowledge_within_seconds, Wakes.LEVEL_1: pace.acknowledge_within_seconds}
@@ -418,16 +418,15 @@ def test_a_partner_that_ended_otherwise_fails_the_report_by_name() -> None:
     facts = _facts(scenario("afghanistan"))
     cells = [{**cell, "state": "notified", "level": 2} if cell["partner"] == "GB" else cell for cell in facts.cells]
     found = _broken(replace(facts, cells=cells))
-    assert found.startswith("GB ends committed at level 1")
-    assert "state is notified, not committed" in found
-    assert "level is 2, not 1" in found
+    assert "GB: state is notified, not committed" in found
+    assert "GB: level is 2, not 1" in found
 
 
 def test_a_partner_without_an_escalation_fails_the_report() -> None:
     """A missing partner is a failure, not a gap in a table."""
     facts = _facts(scenario("afghanistan"))
     found = _broken(replace(facts, cells=[cell for cell in facts.cells if cell["partner"] != "DE"]))
-    assert "it has no escalation" in found
+    assert "DE: it has no escalation" in found
 
 
 @pytest.mark.parametrize(
@@ -442,8 +441,8 @@ def test_a_partner_without_an_escalation_fails_the_report() -> None:
             "GB senior contact got level.raised 7.0 s after",
         ),
         (_receipt("GB", "alert.released", 9), "GB system got alert.released 7.0 s after it had acknowledged"),
-        (_receipt("BR", "level.raised", 5.9, level=2), "BR system was paged at level 2 0.10 s early"),
-        (_receipt("BR", "level.raised", 8.9, level=3), "BR system was paged at level 3 0.10 s early"),
+        (_receipt("BR", "level.raised", 7.9, level=2), "BR system was paged at level 2 0.10 s early"),
+        (_receipt("BR", "level.raised", 11.9, level=3), "BR system was paged at level 3 0.10 s early"),
         (_receipt("GB", "alert.released", 1, headline="Kabul"), "GB system read: Kabul"),
         (_receipt("GB", "alert.released", 1, headline="EXERCISE EXERCISE Kabul"), "GB system read: EXERCISE EXERCISE"),
         (_receipt("GB", "alert.released", 1, place="duty-1"), "GB duty officer"),
@@ -580,13 +579,13 @@ def test_the_report_fits_its_terminal_and_names_what_failed(width: int) -> None:
     """The report keeps to the width, marks each check, and shows why one does not hold."""
     facts = _facts(scenario("afghanistan"))
     document = report_of(replace(facts, strays=1))
-    lines = _drawn(demo_screen.report(document, wide=width >= 104), width)
+    lines = _drawn(demo_screen.report(document, wide=width >= 130), width)
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
     assert "✔ nobody is paged for whom it was not" in text
     assert "✘ all" in text
     assert "1 requests were no messages" in text
-    assert "1 of 19 checks do not hold" in text
+    assert "1 of 11 checks do not hold" in text
 
 
 def test_lines_carry_the_seconds_since_the_release() -> None:
