@@ -48,8 +48,8 @@ def build(
 
     def extend(deps: Deps) -> Deps:
         shared = {field.name: getattr(deps, field.name) for field in fields(deps)}
-        extended = EscalationDeps(**shared, directories=directories)
-        parts["delivery"] = Delivery(extended, outlets, jitter)
+        parts["delivery"] = Delivery(deps, outlets, jitter)
+        extended = EscalationDeps(**shared, directories=directories, senders=parts["delivery"])
         parts["timers"] = Timers(extended)
         parts["news"] = BoardNews(extended)
         parts["warming"] = Warming(extended, parts["delivery"])

@@ -2,6 +2,7 @@
 
 The cast
     Delivery    leases due pages, as many as it has free senders, and sends each through its channel
+    HandedOver  pages that were stored under a lease by the transaction that made them
     Recorder    takes finished attempts in batches, moves pages on, and tells `domain` what was accepted
 
 A page is `due → leased → done | ended`. The attempt row is committed with the lease; nothing is locked while a page is
@@ -14,7 +15,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
@@ -24,7 +26,7 @@ from services.escalation import store
 from services.escalation.channels import AttemptState, Channel, Outgoing, Reason, SendResult
 from services.escalation.domain import PageAccepted, PagesAttempted, decide
 from services.escalation.messages import AlertPart, alert_part, page_body
-from services.escalation.model import Escalation, Outcome
+from services.escalation.model import AlertFacts, Escalation, Outcome
 from services.escalation.retry import next_attempt_seconds
 from services.escalation.saving import save_outcomes
 from shared import record
@@ -50,8 +52,13 @@ LEASE_SECONDS = 15.0
 RECHECK_SECONDS = 0.05
 """A leased page that starts later than this is checked again first."""
 
-RECORD_LINGER_SECONDS = 0.02
-RECORD_BATCH = 500
+RECORD_LINGER_SECONDS = 0.2
+"""Finished attempts are written when nothing is on its way any more, or after this: sending goes first."""
+
+RECORD_BATCH = 1000
+START_AT_ONCE = 32
+"""So many pages are started in one step of the event loop; what else waits gets its turn in between."""
+
 FAILING_AFTER = 3
 """After so many failures in a row people on both sides are told."""
 
@@ -86,12 +93,55 @@ class Delivery:
         self._alerts: dict[UUID, AlertPart] = {}
         self._recheck: dict[UUID, asyncio.Future[bool]] = {}
         self._recheck_task: asyncio.Task[None] | None = None
-        self.recorder = Recorder(deps, jitter)
+        self._reserved = 0
+        self._starting: set[asyncio.Task[None]] = set()
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
+        self.recorder = Recorder(deps, jitter, self._at_rest)
 
     @property
     def free(self) -> int:
         """How many more pages can be on their way."""
-        return max(0, SENDERS_MAX - len(self._sending))
+        return max(0, SENDERS_MAX - len(self._sending) - self._reserved)
+
+    @asynccontextmanager
+    async def hand_over(self) -> AsyncIterator[HandedOver]:
+        """As `handover.Senders` says. While the loop does not run, nothing is taken, and every page stays due."""
+        running = "delivery" in self._deps.loops and self._deps.loops["delivery"].running
+        handed = HandedOver(self, self._deps.clock.now(), open_for=self.free if running else 0)
+        try:
+            yield handed
+        finally:
+            self._reserved -= len(handed.rows)
+        if handed.rows:
+            assert handed.part is not None, "pages are handed over with what they say"
+            handed.sending = self._start_all(handed.rows, handed.part)
+
+    def reserve(self, rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+        """As many of the rows as there are free senders for, within the limit of each contact point."""
+        points = Counter(self._busy)
+        taken: list[dict[str, Any]] = []
+        for row in rows:
+            point = row["contact_point_id"]
+            if len(taken) < min(limit, self.free) and points[point] < PER_POINT_MAX:
+                points[point] += 1
+                taken.append(row)
+        self._reserved += len(taken)
+        return taken
+
+    def _start_all(self, rows: Sequence[store.Row], part: AlertPart) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._start_in_steps(rows, part), name="start pages")
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        return task
+
+    async def _start_in_steps(self, rows: Sequence[store.Row], part: AlertPart) -> None:
+        """Starts pages some at a time, and waits until all of them have been tried."""
+        committed_at, started = self._deps.clock.monotonic(), []
+        for begin in range(0, len(rows), START_AT_ONCE):
+            started += [self._start(row, part, committed_at) for row in rows[begin : begin + START_AT_ONCE]]
+            await self._deps.clock.sleep(0)
+        await asyncio.gather(*started, return_exceptions=True)
 
     async def run_once(self) -> int:
         """Leases due pages and starts to send them; returns how many."""
@@ -131,6 +181,12 @@ class Delivery:
             return 1.0
         return min(1.0, max(0.0, (due_at - self._deps.clock.now()).total_seconds()))
 
+    def render(self, facts: AlertFacts, content: Mapping[str, Any]) -> AlertPart:
+        """What pages say of an alert, kept for the next ones."""
+        part = alert_part(facts, content, self._public_url)
+        self.remember_alert(facts.alert_id, part)
+        return part
+
     def remember_alert(self, alert_id: UUID, rendered: AlertPart) -> None:
         """Keeps the part of the body that all partners share; a released alert never changes."""
         if len(self._alerts) >= ALERTS_KEPT_MAX:
@@ -139,8 +195,8 @@ class Delivery:
 
     async def idle(self) -> None:
         """Waits until nothing is on its way and everything is recorded."""
-        while self._sending:
-            await asyncio.gather(*self._sending, return_exceptions=True)
+        while self._sending or self._starting:
+            await asyncio.gather(*self._sending, *self._starting, return_exceptions=True)
         while await self.recorder.run_once():
             pass
 
@@ -150,11 +206,18 @@ class Delivery:
         for channel in self._channels.values():
             await channel.close()
 
-    def _start(self, row: store.Row, alert: AlertPart | None, leased_at: float) -> None:
+    def _start(self, row: store.Row, alert: AlertPart | None, leased_at: float) -> asyncio.Task[None]:
         self._busy[row["contact_point_id"]] += 1
         task = asyncio.create_task(self._send(row, alert, leased_at))
         self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+        self._at_rest.clear()
+        task.add_done_callback(self._sent)
+        return task
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._sending.discard(task)
+        if not self._sending:
+            self._at_rest.set()
 
     async def _send(self, row: store.Row, alert: AlertPart | None, leased_at: float) -> None:
         point = row["contact_point_id"]
@@ -232,16 +295,43 @@ class Delivery:
                 future.set_result(page_id in wanted)
 
 
+class HandedOver:
+    """What one transaction hands over; see `handover.HandOver`."""
+
+    def __init__(self, delivery: Delivery, now: datetime, *, open_for: int) -> None:
+        self._delivery = delivery
+        self._leased_until = now + timedelta(seconds=LEASE_SECONDS)
+        self._open_for = open_for
+        self.part: AlertPart | None = None
+        self.rows: list[dict[str, Any]] = []
+        self.sending: asyncio.Task[None] | None = None
+
+    def lease(self, rows: Sequence[dict[str, Any]]) -> int:
+        taken = self._delivery.reserve(rows, self._open_for - len(self.rows))
+        for row in taken:
+            row.update(state="leased", leased_until=self._leased_until, attempts=1)
+        self.rows += taken
+        return len(rows) - len(taken)
+
+    def says(self, facts: AlertFacts, content: Mapping[str, Any]) -> None:
+        self.part = self._delivery.render(facts, content)
+
+    async def tried(self) -> None:
+        if self.sending is not None:
+            await asyncio.shield(self.sending)
+
+
 class Recorder:
     """Records finished attempts in batches: attempts and pages in one statement, and what follows for escalations."""
 
-    def __init__(self, deps: Deps, jitter: Callable[[], float]) -> None:
+    def __init__(self, deps: Deps, jitter: Callable[[], float], at_rest: asyncio.Event) -> None:
         self._deps = deps
         self._jitter = jitter
+        self._at_rest = at_rest
         self._waiting: list[_Finished] = []
 
     def add(self, finished: _Finished) -> None:
-        """Takes one finished attempt; it is written within `RECORD_LINGER_SECONDS`."""
+        """Takes one finished attempt; the loop writes it after `RECORD_LINGER_SECONDS` at the latest."""
         self._waiting.append(finished)
         self._deps.wake("recorder")
 
@@ -250,7 +340,9 @@ class Recorder:
         if not self._waiting:
             return 0
         if len(self._waiting) < RECORD_BATCH:
-            await self._deps.clock.sleep(RECORD_LINGER_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RECORD_LINGER_SECONDS):
+                    await self._at_rest.wait()
         batch, self._waiting = self._waiting[:RECORD_BATCH], self._waiting[RECORD_BATCH:]
         try:
             messages = await self._write(batch)

@@ -19,6 +19,7 @@ from services.escalation.domain import (
     End,
     decide,
 )
+from services.escalation.handover import Senders
 from services.escalation.messages import answer_data, content_of, takeover_brief
 from services.escalation.model import AlertFacts, Escalation, Outcome, planned
 from services.escalation.opening import Opening, merge_late_predecessor, open_escalation, open_takeover
@@ -60,6 +61,7 @@ class EscalationDeps(Deps):
     """What escalation's handlers need beside what every service has."""
 
     directories: Directories
+    senders: Senders
 
     def serves(self, partner: str) -> bool:
         """Whether this installation escalates for the partner; a government may run its own node."""
@@ -72,20 +74,23 @@ class EscalationDeps(Deps):
 async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased]) -> None:
     """Opens one escalation per addressed partner with the pages of its first level, all in one transaction."""
     now, released, cause = deps.clock.now(), message.body, Cause.of(message)
-    async with deps.database.transaction() as tx:
+    async with deps.senders.hand_over() as handed, deps.database.transaction() as tx:
         if not await inbox.accept(tx, consumer=deps.consumer(AlertReleased), message_id=message.id, now=now):
             return
         predecessor = None if released.corrects is None else await store.load_head(tx, released.corrects, now)
         head = await store.load_head(tx, released.alert_id, now)
         facts = facts_of(released, head.facts)
-        await store.save_release(tx, facts, released.corrects, content_of(released))
+        content = content_of(released)
+        handed.says(facts, content)
+        await store.save_release(tx, facts, released.corrects, content)
         old: Sequence[Escalation] = ()
         if predecessor is not None:
             await store.save_superseded(tx, predecessor.alert_id, released.alert_id)
             if predecessor.facts is not None:
                 old = await store.load_of_alert(tx, predecessor.alert_id)
         openings = await _openings(deps, tx, released, facts=facts, head=head, old=old, now=now)
-        opened = await open_outcomes(tx, [open_escalation(o, now) for o in openings], ids=deps.ids, now=now)
+        outcomes = [open_escalation(o, now) for o in openings]
+        opened = await open_outcomes(tx, outcomes, ids=deps.ids, now=now, handed=handed)
         await alarm_gaps(deps, tx, [None] * len(opened), opened, now)
         events = _started(released.alert_id, released.raiser, opened, now)
         messages = await announce(tx, events, ids=deps.ids, cause=cause, now=now)
@@ -95,7 +100,8 @@ async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased
         if now >= released.expires_at and head.ended_at is None and opened:
             await _alarm_never_paged(deps, tx, facts, opened, now)
     deps.wake("delivery", "timers")
-    deps.relay.publish_soon(messages)
+    # What is shown to people waits until the pages have left.
+    deps.relay.publish_soon(messages, after=handed.tried)
 
 
 def facts_of(released: AlertReleased, known: AlertFacts | None = None) -> AlertFacts:

@@ -97,15 +97,16 @@ def headline_of(headline: str, *, is_drill: bool) -> str:
 
 
 def _within_limit(whole: dict[str, Any], summary: dict[str, Any]) -> bytes:
-    body = orjson.dumps(whole)
+    # In a fixed order, because the database keeps its own: a retry after a restart repeats the body byte for byte.
+    body = orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)
     if len(body) <= CONTENT_BYTES_MAX:
         return body
     infos = [{key: value for key, value in info.items() if key != "areas"} for info in whole["info"]]
-    body = orjson.dumps({**whole, "info": infos, "shortened": True})
+    body = orjson.dumps({**whole, "info": infos, "shortened": True}, option=orjson.OPT_SORT_KEYS)
     if len(body) <= CONTENT_BYTES_MAX:
         return body
     english = [info for info in infos if info["language"].lower().startswith("en")][:1]
-    body = orjson.dumps({**whole, "info": english, "shortened": True})
+    body = orjson.dumps({**whole, "info": english, "shortened": True}, option=orjson.OPT_SORT_KEYS)
     return body if len(body) <= CONTENT_BYTES_MAX else orjson.dumps({**summary, "shortened": True})
 
 

@@ -7,12 +7,12 @@ transaction, and no page exists without the decision that it follows from.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from services.escalation import store
+from services.escalation.handover import HandOver
 from services.escalation.model import AlertFacts, Escalation, Outcome, PlannedPage
 from shared import outbox, record
 from shared.contracts import Actor, EndReason, EscalationState, PlannedOffice, Precedence, Status
@@ -58,11 +58,16 @@ def notice_rows(
 
 
 def _row(page: PlannedPage, alert: AlertFacts, partner: str, page_id: UUID, now: datetime) -> dict[str, Any]:
+    target = page.target
     return {
         "id": page_id,
         "alert_id": alert.alert_id,
         "partner": partner,
-        **asdict(page.target),
+        "contact_point_id": target.contact_point_id,
+        "channel": target.channel,
+        "sealed_address": target.sealed_address,
+        "told": target.told,
+        "contact_id": target.contact_id,
         "message_type": page.message_type,
         "level": page.level,
         "asks": page.asks,
@@ -93,11 +98,16 @@ async def save_outcomes(
     return await announce(tx, events, ids=ids, cause=cause, now=now)
 
 
-async def open_outcomes(tx: Transaction, outcomes: Sequence[Outcome], *, ids: Ids, now: datetime) -> list[Outcome]:
-    """Inserts escalations that open, with their pages; returns those that were new. The caller announces them."""
+async def open_outcomes(
+    tx: Transaction, outcomes: Sequence[Outcome], *, ids: Ids, now: datetime, handed: HandOver | None = None
+) -> list[Outcome]:
+    """Inserts escalations that open, with their pages; returns those that were new. The caller announces them.
+
+    `handed` takes the pages under a lease; without it, or without free senders, they are due.
+    """
     fresh = await store.insert_escalations(tx, [outcome.escalation for outcome in outcomes], now)
     opened = [outcome for outcome in outcomes if outcome.escalation.id in fresh]
-    await _save_pages(tx, opened, ids=ids, now=now)
+    await _save_pages(tx, opened, ids=ids, now=now, handed=handed)
     return opened
 
 
@@ -111,7 +121,9 @@ async def announce(
     return await outbox.append(tx, events, cause=cause, ids=ids, now=now)
 
 
-async def _save_pages(tx: Transaction, outcomes: Sequence[Outcome], *, ids: Ids, now: datetime) -> None:
+async def _save_pages(
+    tx: Transaction, outcomes: Sequence[Outcome], *, ids: Ids, now: datetime, handed: HandOver | None = None
+) -> None:
     ended = [o.escalation.id for o in outcomes if o.stops_pages and o.escalation.state is EscalationState.ENDED]
     answered = [o.escalation.id for o in outcomes if o.stops_pages and o.escalation.state is not EscalationState.ENDED]
     await store.end_pages(tx, ended, only_asking=False)
@@ -121,6 +133,8 @@ async def _save_pages(tx: Transaction, outcomes: Sequence[Outcome], *, ids: Ids,
         page_row(page, escalation, page_id, now)
         for (page, escalation), page_id in zip(planned, ids.many(len(planned)), strict=True)
     ]
+    if handed is not None:
+        handed.lease(rows)
     rows += await _ending_rows(tx, [o.escalation for o in outcomes if o.sends_ending], ids=ids, now=now)
     await store.insert_pages(tx, rows)
 

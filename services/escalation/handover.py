@@ -1,0 +1,35 @@
+"""Pages that were just committed, handed to the senders of the same process under their lease.
+
+A page is otherwise stored as due, and the delivery loop finds and leases it: a second transaction between a release and
+its first page. Here the page is stored as leased, with its attempt row, by the transaction that makes it, and starts
+when that has committed. The promise stays the same: a crash before the commit leaves no page, a crash after it leaves a
+lease that lapses. What finds no free sender stays due, for whichever process is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from services.escalation.model import AlertFacts
+
+
+class HandOver(Protocol):
+    """What one transaction hands over. Nothing starts before its block has ended, nor if that raised."""
+
+    def lease(self, rows: Sequence[dict[str, Any]]) -> int:
+        """Makes leased rows of as many of these page rows as senders are free for; returns how many stay due."""
+
+    def says(self, facts: AlertFacts, content: Mapping[str, Any]) -> None:
+        """What the pages say of their alert: the same that is stored."""
+
+    async def tried(self) -> None:
+        """Waits until every page that was handed over has been tried once."""
+
+
+class Senders(Protocol):
+    """The part of delivery that handlers know."""
+
+    def hand_over(self) -> AbstractAsyncContextManager[HandOver]:
+        """Enter it before the transaction, so that it ends after the commit."""
