@@ -18,7 +18,7 @@ from rich.text import Text
 from redphone import files
 from redphone.client import Client
 from redphone.commands import Session, calls
-from redphone.exits import Failed
+from redphone.exits import Exit, Failed
 from redphone.files import SavedCredential
 from redphone.output import clean, grid_of, state
 
@@ -77,7 +77,7 @@ async def send_network(client: Client, text: str, file_name: str, *, dry_run: bo
             timeout_seconds=APPLY_SECONDS_MAX,
         )
     except Failed as failed:
-        raise _mistakes(failed, file_name) from None
+        raise _lost(failed) if failed.exit_code is Exit.UNREACHABLE else _mistakes(failed, file_name) from None
     return Applied(answer)
 
 
@@ -144,6 +144,20 @@ def _show(session: Session, applied: Applied, *, dry_run: bool, save: Path | Non
             roles = ", ".join(role.replace("_", " ") for role in secret.roles)
             output.show(Text.assemble((secret.client_id, "bold"), f"  {secret.name} · {roles}"))
             output.console.print(Text(f"  {secret.client_secret}"), soft_wrap=True)
+
+
+def _lost(failed: Failed) -> Failed:
+    """The same failure, with what it means for secrets that may have been made."""
+    return Failed(
+        failed.what,
+        details=[
+            *failed.details,
+            "Applying the file again is safe. If it was applied, the secrets that it made are lost: have new ones made"
+            " (POST /v1/partners/{code}/credentials/{client_id}/secret).",
+        ],
+        exit_code=failed.exit_code,
+        code=failed.code,
+    )
 
 
 def _mistakes(failed: Failed, file_name: str) -> Failed:

@@ -90,3 +90,25 @@ async def test_serve_says_what_is_missing(tmp_path: Path) -> None:
     assert exit_code == 2
     assert "REDPHONE_NATS_URL" in err
     assert "REDPHONE_DATABASE_URL" in err
+
+
+async def test_up_on_given_servers(tmp_path: Path) -> None:
+    """With servers in the environment `up` starts none of its own, uses those, and leaves them running."""
+    servers = LocalServers(tmp_path / "servers", fsync=False, sync_always=False)
+    urls = await servers.start()
+    try:
+        options = ("up", "--data-dir", str(tmp_path / "data"), "--port", "0", "--json")
+        KeyRing.generate().save(tmp_path / KEY_FILE_NAME)
+        process = await start(tmp_path, urls, *options)
+        assert process.stdout is not None
+        async with asyncio.timeout(START_SECONDS_MAX):
+            said = json.loads(await process.stdout.readline())
+        assert (said["event"], said["partners"]) == ("up", 0)
+        assert not (tmp_path / "data" / "postgres").exists()
+        process.send_signal(signal.SIGTERM)
+        exit_code, _, err = await finish(process)
+        assert (exit_code, err) == (0, "")
+        assert servers.postgres.running
+        assert servers.nats.running
+    finally:
+        await servers.stop()
