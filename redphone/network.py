@@ -152,8 +152,8 @@ def _lost(failed: Failed) -> Failed:
         failed.what,
         details=[
             *failed.details,
-            "Applying the file again is safe. If it was applied, the secrets that it made are lost: have new ones made"
-            " (POST /v1/partners/{code}/credentials/{client_id}/secret).",
+            "Applying the file again is safe, but secrets that the lost answer held are lost with it:",
+            "have new ones made (POST /v1/partners/{code}/credentials/{client_id}/secret).",
         ],
         exit_code=failed.exit_code,
         code=failed.code,
