@@ -106,6 +106,7 @@ class Stack:
         self.keys_file = self.directory / "keys.json"
         self.clock = SystemClock()
         self._tokens: dict[str, str] = {}
+        self._dying: set[str] = set()
         self._client = httpx.AsyncClient(timeout=10, trust_env=False)
         self._urls: ServerUrls | None = None
 
@@ -190,16 +191,31 @@ class Stack:
             process.send_signal(signal.SIGKILL)
         await process.wait()
 
+    async def make_whole(self) -> None:
+        """Everything runs, as at the beginning."""
+        if not self.servers.postgres.running:
+            await self.servers.postgres.start()
+        if not self.servers.nats.running:
+            await self.servers.nats.start()
+        for service in SERVICES:
+            if service in self._dying:
+                await self.kill(service)
+            if service not in self.processes:
+                await self.start(service)
+        self._dying.clear()
+
     async def died(self, service: str) -> None:
         """Waits until a service that was started to die has done so."""
         async with asyncio.timeout(30):
             code = await self.processes.pop(service).wait()
+        self._dying.discard(service)
         assert code == -signal.SIGKILL, f"{service} ended with {code}"
 
     async def restart_dying(self, service: str, place: str) -> None:
         """Starts a service anew so that it will end by SIGKILL at `place`."""
         await self.kill(service)
         await self.start(service, dying=place)
+        self._dying.add(service)
 
     # --- people -------------------------------------------------------------------------------------------------------
 
@@ -263,7 +279,11 @@ class Stack:
             self._tokens[client_id] = answer.json()["access_token"]
         return self._tokens[client_id]
 
-    async def raise_alert(self, *to: str, key: str = "alert-1") -> Any:
+    def forget_tokens(self) -> None:
+        """Everybody has to ask for a token again."""
+        self._tokens.clear()
+
+    async def raise_alert(self, *to: str, key: str) -> Any:
         """Canada's officer, alone at night, raises FLASH and releases it at once."""
         body = {
             "headline": "Kabul: evacuation before the airport closes",
@@ -274,19 +294,22 @@ class Stack:
         }
         return await self.call("alerting", "POST", "/v1/alerts", by="ca-officer", body=body, key=key)
 
-    async def acknowledge(self, alert_id: str, by: str) -> Any:
+    async def acknowledge(self, alert: Any, by: str) -> Any:
         """Somebody acknowledges for their government, by alert."""
-        return await self.call("escalation", "POST", "/v1/acknowledgements", by=by, body={"alert_ids": [alert_id]})
+        return await self.call("escalation", "POST", "/v1/acknowledgements", by=by, body={"alert_ids": [alert["id"]]})
 
-    async def states(self, alert_id: str) -> dict[str, str]:
+    async def states(self, alert: Any) -> dict[str, str]:
         """State by partner, as the raiser sees it; takeovers left out."""
-        page = await self.call("escalation", "GET", f"/v1/escalations?alert_id={alert_id}&kind=answer", by="ca-officer")
+        page = await self.call(
+            "escalation", "GET", f"/v1/escalations?alert_id={alert['id']}&kind=answer", by="ca-officer"
+        )
         return {row["partner"]: row["state"] for row in page["items"]}
 
-    def received(self, path: str) -> list[dict[str, Any]]:
-        """The messages that arrived at a path, as (webhook-id and parsed body)."""
-        return [
+    def received(self, path: str, alert: Any) -> list[dict[str, Any]]:
+        """The messages about an alert that arrived at a path: webhook-id, type and data."""
+        messages = [
             {"id": request.headers["webhook-id"], **orjson.loads(request.body)}
             for request in list(self.receiver.requests)
-            if request.path == path
+            if request.path == f"/hook{path}"
         ]
+        return [message for message in messages if message["data"]["alert"]["id"] == alert["id"]]
