@@ -15,6 +15,7 @@ after the first page.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import singledispatch
@@ -43,6 +44,7 @@ from services.escalation.model import (
     earlier,
     planned,
     with_due,
+    with_gaps,
 )
 from shared.contracts import (
     POSITION_ANSWER_WITHIN_MAX,
@@ -51,6 +53,7 @@ from shared.contracts import (
     EndReason,
     EscalationKind,
     EscalationState,
+    Gap,
     LevelRaised,
     LevelReason,
     PartnerAcknowledged,
@@ -208,10 +211,13 @@ def _position_due(escalation: Escalation, directory: Directory, now: datetime) -
             escalation, level=escalation.level, reason=reason, pages=pages, due_at=now + interval, now=now
         )
     reason = LevelReason.POSITION_MISSED
-    number, targets, _skipped = next_level(escalation, directory, escalation.level, now)
+    number, targets, skipped = next_level(escalation, directory, escalation.level, now)
+    escalation = with_gaps(escalation, skipped)
     if number > escalation.level:
         pages = planned(targets, "level.raised", level=number, asks=True)
-        return _position_step(escalation, level=number, reason=reason, pages=pages, due_at=now + interval, now=now)
+        return _position_step(
+            escalation, level=number, reason=reason, pages=pages, due_at=now + interval, now=now, gaps=skipped
+        )
     # Everybody has been told, and the raiser sees the miss: the alert's own expiry is the end of asking.
     outcome = _position_step(
         escalation, level=escalation.level, reason=reason, pages=(), due_at=escalation.expires_at, now=now
@@ -227,6 +233,7 @@ def _position_step(
     pages: tuple[PlannedPage, ...],
     due_at: datetime,
     now: datetime,
+    gaps: Sequence[Gap] = (),
 ) -> Outcome:
     stepped = replace(
         with_due(escalation, due_at, DueReason.POSITION),
@@ -239,6 +246,7 @@ def _position_step(
         reason=reason,
         raised_at=now,
         next_due_at=stepped.due_at,
+        gaps=tuple(gaps),
         told=tuple(dict.fromkeys(page.target.told for page in pages)),
     )
     return Outcome(stepped, events=(event,), pages=pages)
