@@ -12,15 +12,18 @@ from typing import Any
 
 import httpx
 import pytest
+import typer
 from rich.console import Console
 from rich.text import Text
 
-from redphone import demo_screen
+from redphone import demo, demo_screen
 from redphone.demo_network import ON_DUTY, demonstration_network, written
 from redphone.demo_receivers import FAILURES_FIRST, Receipt, Receivers
 from redphone.demo_report import AFTER_ANSWER_GRACE, Facts, report_of
 from redphone.demo_scenario import CRISES, NORMAL, QUICK, Machine, Pace, Scenario, Timeline, Wakes, scenario
 from redphone.demo_screen import Line
+from redphone.exits import Failed
+from redphone.output import Output
 from services.alerting.content import PARAMETER_CHARACTERS_MAX, PARAMETERS_MAX, URGENT_WORDS_MAX, word_count
 from services.roster.network import NetworkFile, parse
 from shared import webhooks
@@ -593,3 +596,31 @@ def test_lines_carry_the_seconds_since_the_release() -> None:
     [first, second] = _drawn(demo_screen.told([Line(None, Text("drafted")), Line(7.25, Text("answered"))]), 80)
     assert first.strip() == "drafted"
     assert second.split() == ["7.2", "s", "answered"]
+
+
+# --- how the command ends ---------------------------------------------------------------------------------------------
+
+
+async def _played(monkeypatch: pytest.MonkeyPatch, report: dict[str, Any] | None) -> None:
+    async def perform(*_: object) -> dict[str, Any] | None:
+        return report
+
+    monkeypatch.setattr(demo, "_perform", perform)
+    await demo.play(demo.DemoOptions(), Output(as_json=True))
+
+
+async def test_a_report_that_does_not_pass_ends_the_command_with_its_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 1 and the promise that broke, by name; a report that passes ends it silently."""
+    facts = _facts(scenario("afghanistan"))
+    await _played(monkeypatch, report_of(facts))
+    with pytest.raises(Failed) as failed:
+        await _played(monkeypatch, report_of(replace(facts, strays=1)))
+    assert failed.value.exit_code == 1
+    assert any("carry a good signature" in detail for detail in failed.value.details)
+
+
+async def test_a_command_that_was_stopped_says_so_by_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No report means that somebody stopped it: 130, never 0."""
+    with pytest.raises(typer.Exit) as stopped:
+        await _played(monkeypatch, None)
+    assert stopped.value.exit_code == 130
