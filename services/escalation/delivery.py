@@ -273,8 +273,8 @@ class Delivery:
                 log.error("contact_point.unreadable", contact_point_id=str(point))
 
     async def _still_wanted(self, page_id: UUID) -> bool:
-        future = asyncio.get_running_loop().create_future()
-        self._recheck[page_id] = future
+        # A page whose lease lapsed while it waited is leased again, and then two attempts wait for one answer.
+        future = self._recheck.setdefault(page_id, asyncio.get_running_loop().create_future())
         if self._recheck_task is None:
             self._recheck_task = asyncio.create_task(self._recheck_all())
         wanted: bool = await future
@@ -286,9 +286,14 @@ class Delivery:
         try:
             async with self._deps.database.transaction() as tx:
                 wanted = await store.find_still_leased(tx, list(waiting), self._deps.clock.now())
-        except Unavailable as error:
-            # Not knowing is no reason for silence: the pages go out.
-            log.warning("page.unchecked", pages=len(waiting), error=type(error).__name__)
+        except Exception as error:
+            # Whatever it was: not knowing is no reason for silence, nor to wait for ever. The pages go out.
+            log.warning(
+                "page.unchecked",
+                pages=len(waiting),
+                error=type(error).__name__,
+                exc_info=not isinstance(error, Unavailable),
+            )
             wanted = set(waiting)
         for page_id, future in waiting.items():
             if not future.done():
