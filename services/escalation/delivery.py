@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -56,8 +56,10 @@ RECORD_LINGER_SECONDS = 0.2
 """Finished attempts are written when nothing is on its way any more, or after this: sending goes first."""
 
 RECORD_BATCH = 1000
-START_AT_ONCE = 32
-"""So many pages are started in one step of the event loop; what else waits gets its turn in between."""
+STARTED_AT_ONCE = 32
+READY_AT_ONCE = 8
+"""So many pages are started, or rendered and signed, in one step of the event loop: what else waits, the database's
+answers for example, gets its turn in between."""
 
 FAILING_AFTER = 3
 """After so many failures in a row people on both sides are told."""
@@ -111,11 +113,12 @@ class Delivery:
         handed = HandedOver(self, self._deps.clock.now(), open_for=self.free if running else 0)
         try:
             yield handed
+        except BaseException:
+            handed.rows.clear()
+            raise
         finally:
-            self._reserved -= len(handed.rows)
-        if handed.rows:
-            assert handed.part is not None, "pages are handed over with what they say"
-            handed.sending = self._start_all(handed.rows, handed.part)
+            self._reserved -= handed.reserved
+            handed.start()
 
     def reserve(self, rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
         """As many of the rows as there are free senders for, within the limit of each contact point."""
@@ -129,18 +132,29 @@ class Delivery:
         self._reserved += len(taken)
         return taken
 
-    def _start_all(self, rows: Sequence[store.Row], part: AlertPart) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._start_in_steps(rows, part), name="start pages")
+    async def make_ready(self, handed: HandedOver) -> None:
+        """Renders and signs pages, some at a time. What cannot be opened is left to its attempt, which says so."""
+        for number, row in enumerate(handed.rows):
+            if number % READY_AT_ONCE == 0:
+                await self._deps.clock.sleep(0)
+            if row["channel"] in self._channels:
+                with suppress(CannotOpen):
+                    outgoing = self._outgoing(row, handed.part, self._deps.clock.now())
+                    handed.ready[row["id"]] = self._channels[row["channel"]].make_ready(outgoing)
+
+    def start_all(self, handed: HandedOver) -> asyncio.Task[None]:
+        """Starts what has been committed; the task ends when all of it has been tried."""
+        task = asyncio.create_task(self._start_in_steps(handed), name="start pages")
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
         return task
 
-    async def _start_in_steps(self, rows: Sequence[store.Row], part: AlertPart) -> None:
-        """Starts pages some at a time, and waits until all of them have been tried."""
+    async def _start_in_steps(self, handed: HandedOver) -> None:
         committed_at, started = self._deps.clock.monotonic(), []
-        for begin in range(0, len(rows), START_AT_ONCE):
-            started += [self._start(row, part, committed_at) for row in rows[begin : begin + START_AT_ONCE]]
-            await self._deps.clock.sleep(0)
+        for number, row in enumerate(handed.rows):
+            if number % STARTED_AT_ONCE == 0:
+                await self._deps.clock.sleep(0)
+            started.append(self._start(row, handed.part, committed_at, handed.ready.get(row["id"])))
         await asyncio.gather(*started, return_exceptions=True)
 
     async def run_once(self) -> int:
@@ -206,9 +220,11 @@ class Delivery:
         for channel in self._channels.values():
             await channel.close()
 
-    def _start(self, row: store.Row, alert: AlertPart | None, leased_at: float) -> asyncio.Task[None]:
+    def _start(
+        self, row: store.Row, alert: AlertPart | None, leased_at: float, ready: Outgoing | None = None
+    ) -> asyncio.Task[None]:
         self._busy[row["contact_point_id"]] += 1
-        task = asyncio.create_task(self._send(row, alert, leased_at))
+        task = asyncio.create_task(self._send(row, alert, leased_at, ready))
         self._sending.add(task)
         self._at_rest.clear()
         task.add_done_callback(self._sent)
@@ -219,13 +235,13 @@ class Delivery:
         if not self._sending:
             self._at_rest.set()
 
-    async def _send(self, row: store.Row, alert: AlertPart | None, leased_at: float) -> None:
+    async def _send(self, row: store.Row, alert: AlertPart | None, leased_at: float, ready: Outgoing | None) -> None:
         point = row["contact_point_id"]
         try:
             if self._deps.clock.monotonic() - leased_at > RECHECK_SECONDS and not await self._still_wanted(row["id"]):
                 return
             started_at = self._deps.clock.now()
-            result = await self._attempt(row, alert, started_at)
+            result = await self._attempt(row, alert, started_at, ready)
             self.recorder.add(_Finished(row, started_at, self._deps.clock.now(), result))
         except Exception:  # a bug in one page must not take the others down; its lease lapses and it is tried again
             log.exception("page.failed", page_id=str(row["id"]))
@@ -234,25 +250,28 @@ class Delivery:
             if not self._busy[point]:
                 del self._busy[point]
 
-    async def _attempt(self, row: store.Row, alert: AlertPart | None, started_at: datetime) -> SendResult:
+    async def _attempt(
+        self, row: store.Row, alert: AlertPart | None, started_at: datetime, ready: Outgoing | None
+    ) -> SendResult:
         channel = self._channels.get(row["channel"])
         if channel is None:
             return SendResult(AttemptState.FAILED, Reason.CHANNEL_UNAVAILABLE, None, None, None, 0.0)
         try:
-            target = self._address(row["contact_point_id"], row["sealed_address"])
+            return await channel.send(ready or self._outgoing(row, alert, started_at))
         except CannotOpen:
             log.error("contact_point.unreadable", contact_point_id=str(row["contact_point_id"]), partner=row["partner"])
             return SendResult(AttemptState.FAILED, Reason.TARGET_REFUSED, "address cannot be opened", None, None, 0.0)
-        return await channel.send(
-            Outgoing(
-                page_id=row["id"],
-                attempt=row["attempts"],
-                message_type=row["message_type"],
-                contact_point_id=row["contact_point_id"],
-                target=target,
-                body=page_body(row, row["data"], alert),
-                sent_at=started_at,
-            )
+
+    def _outgoing(self, row: store.Row, alert: AlertPart | None, sent_at: datetime) -> Outgoing:
+        """The page as its channel takes it; raises `CannotOpen`."""
+        return Outgoing(
+            page_id=row["id"],
+            attempt=row["attempts"],
+            message_type=row["message_type"],
+            contact_point_id=row["contact_point_id"],
+            target=self._address(row["contact_point_id"], row["sealed_address"]),
+            body=page_body(row, row["data"], alert),
+            sent_at=sent_at,
         )
 
     def _address(self, point: UUID, sealed: str) -> str:
@@ -307,23 +326,41 @@ class HandedOver:
         self._delivery = delivery
         self._leased_until = now + timedelta(seconds=LEASE_SECONDS)
         self._open_for = open_for
+        self._making_ready: asyncio.Task[None] | None = None
+        self._sending: asyncio.Task[None] | None = None
         self.part: AlertPart | None = None
         self.rows: list[dict[str, Any]] = []
-        self.sending: asyncio.Task[None] | None = None
-
-    def lease(self, rows: Sequence[dict[str, Any]]) -> int:
-        taken = self._delivery.reserve(rows, self._open_for - len(self.rows))
-        for row in taken:
-            row.update(state="leased", leased_until=self._leased_until, attempts=1)
-        self.rows += taken
-        return len(rows) - len(taken)
+        self.ready: dict[UUID, Outgoing] = {}
+        self.reserved = 0
+        self.left_due = False
 
     def says(self, facts: AlertFacts, content: Mapping[str, Any]) -> None:
         self.part = self._delivery.render(facts, content)
 
+    def lease(self, rows: Sequence[dict[str, Any]]) -> None:
+        assert self.part is not None, "what pages say comes before the pages"
+        assert not self.rows, "one transaction hands over once"
+        self.rows = self._delivery.reserve(rows, self._open_for)
+        self.reserved = len(self.rows)
+        self.left_due = len(rows) > self.reserved
+        for row in self.rows:
+            row.update(state="leased", leased_until=self._leased_until, attempts=1)
+        if self.rows:
+            self._making_ready = asyncio.create_task(self._delivery.make_ready(self), name="make pages ready")
+
+    def keep(self, escalation_ids: Set[UUID]) -> None:
+        self.rows = [row for row in self.rows if row["escalation_id"] in escalation_ids]
+
+    def start(self) -> None:
+        """The transaction is over. What is not ready yet is made so by its own attempt."""
+        if self._making_ready is not None:
+            self._making_ready.cancel()
+        if self.rows:
+            self._sending = self._delivery.start_all(self)
+
     async def tried(self) -> None:
-        if self.sending is not None:
-            await asyncio.shield(self.sending)
+        if self._sending is not None:
+            await asyncio.shield(self._sending)
 
 
 class Recorder:

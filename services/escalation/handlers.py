@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -56,6 +56,10 @@ ALARMING_GAPS = frozenset({Gap.NO_DUTY_PLAN, Gap.DUTY_PLAN_EXPIRED, Gap.DUTY_PLA
 """Gaps of which raiser and secretariat are told at once: nobody can be sure that a phone rings there."""
 
 
+TIMERS_LOOK_WITHIN = timedelta(seconds=2)
+"""What falls due later than this need not wake the timers, which look every second by themselves."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EscalationDeps(Deps):
     """What escalation's handlers need beside what every service has."""
@@ -91,7 +95,7 @@ async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased
         openings = await _openings(deps, tx, released, facts=facts, head=head, old=old, now=now)
         outcomes = [open_escalation(o, now) for o in openings]
         opened = await open_outcomes(tx, outcomes, ids=deps.ids, now=now, handed=handed)
-        await alarm_gaps(deps, tx, [None] * len(opened), opened, now)
+        alarmed = await alarm_gaps(deps, tx, [None] * len(opened), opened, now)
         events = _started(released.alert_id, released.raiser, opened, now)
         messages = await announce(tx, events, ids=deps.ids, cause=cause, now=now)
         messages += await _supersede(deps, tx, released, old, head, cause=cause, now=now)
@@ -99,7 +103,11 @@ async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased
             messages += await _merge_into_update(deps, tx, head.superseded_by, openings, opened, cause=cause, now=now)
         if now >= released.expires_at and head.ended_at is None and opened:
             await _alarm_never_paged(deps, tx, facts, opened, now)
-    deps.wake("delivery", "timers")
+            alarmed = True
+    if handed.left_due or alarmed or predecessor is not None or head.superseded_by is not None:
+        deps.wake("delivery")
+    if any(o.escalation.due_at is not None and o.escalation.due_at - now < TIMERS_LOOK_WITHIN for o in opened):
+        deps.wake("timers")
     # What is shown to people waits until the pages have left.
     deps.relay.publish_soon(messages, after=handed.tried)
 
@@ -266,11 +274,12 @@ async def alarm_gaps(
     before: Sequence[Escalation | None],
     outcomes: Sequence[Outcome],
     now: datetime,
-) -> None:
+) -> bool:
     """Tells raiser and secretariat at once where nobody can be sure that a telephone rings: their systems and people.
 
-    `before` is None for an escalation that has just opened. A gap is told of once.
+    `before` is None for an escalation that has just opened. A gap is told of once. Returns whether any was told of.
     """
+    told = False
     for old, outcome in zip(before, outcomes, strict=True):
         escalation = outcome.escalation
         known = set(old.gaps) if old is not None else set()
@@ -284,11 +293,13 @@ async def alarm_gaps(
             alert_id=str(escalation.alert.alert_id),
             gaps=[gap.value for gap in escalation.gaps],
         )
+        told = True
         codes = [c for c in (escalation.alert.raiser, SECRETARIAT) if c != escalation.partner]
         data = {"partner_without_duty": escalation.partner, "gaps": list(escalation.gaps)}
         await _notify(
             deps, tx, escalation.alert, codes=codes, message_type="level.raised", data=data, now=now, people=True
         )
+    return told
 
 
 async def _alarm_never_paged(

@@ -8,9 +8,10 @@ lease that lapses. What finds no free sender stays due, for whichever process is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
+from uuid import UUID
 
 from services.escalation.model import AlertFacts
 
@@ -18,8 +19,18 @@ from services.escalation.model import AlertFacts
 class HandOver(Protocol):
     """What one transaction hands over. Nothing starts before its block has ended, nor if that raised."""
 
-    def lease(self, rows: Sequence[dict[str, Any]]) -> int:
-        """Makes leased rows of as many of these page rows as senders are free for; returns how many stay due."""
+    @property
+    def left_due(self) -> bool:
+        """Whether pages were left for the delivery loop."""
+
+    def lease(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Makes leased rows of as many of these page rows as senders are free for; the others stay due.
+
+        They are rendered and signed while the database writes.
+        """
+
+    def keep(self, escalation_ids: Set[UUID]) -> None:
+        """Leaves out pages of other escalations than these: they were not stored."""
 
     def says(self, facts: AlertFacts, content: Mapping[str, Any]) -> None:
         """What the pages say of their alert: the same that is stored."""

@@ -105,10 +105,14 @@ async def open_outcomes(
 
     `handed` takes the pages under a lease; without it, or without free senders, they are due.
     """
-    fresh = await store.insert_escalations(tx, [outcome.escalation for outcome in outcomes], now)
-    opened = [outcome for outcome in outcomes if outcome.escalation.id in fresh]
-    await _save_pages(tx, opened, ids=ids, now=now, handed=handed)
-    return opened
+    assert not any(outcome.stops_pages or outcome.sends_ending for outcome in outcomes), "what opens ends nothing"
+    rows = _new_rows(outcomes, ids=ids, now=now)
+    if handed is not None:
+        handed.lease(rows)
+    fresh = await store.insert_opened(tx, [outcome.escalation for outcome in outcomes], rows, now)
+    if handed is not None and len(fresh) < len(outcomes):
+        handed.keep(fresh)
+    return [outcome for outcome in outcomes if outcome.escalation.id in fresh]
 
 
 async def announce(
@@ -117,26 +121,31 @@ async def announce(
     """Writes events to the outbox, and each as a state change to the record."""
     if not events:
         return []
-    await record.append(tx, [_entry_of(event) for event in events], cause=cause, ids=ids, now=now)
-    return await outbox.append(tx, events, cause=cause, ids=ids, now=now)
+    messages = outbox.wrap(events, cause=cause, ids=ids, now=now)
+    entries = [
+        record.row_of(_entry_of(event), cause=cause, row_id=row_id, now=now)
+        for event, row_id in zip(events, ids.many(len(events)), strict=True)
+    ]
+    await store.insert_events(tx, entries, [outbox.row_of(message) for message in messages])
+    return messages
 
 
-async def _save_pages(
-    tx: Transaction, outcomes: Sequence[Outcome], *, ids: Ids, now: datetime, handed: HandOver | None = None
-) -> None:
+async def _save_pages(tx: Transaction, outcomes: Sequence[Outcome], *, ids: Ids, now: datetime) -> None:
     ended = [o.escalation.id for o in outcomes if o.stops_pages and o.escalation.state is EscalationState.ENDED]
     answered = [o.escalation.id for o in outcomes if o.stops_pages and o.escalation.state is not EscalationState.ENDED]
     await store.end_pages(tx, ended, only_asking=False)
     await store.end_pages(tx, answered, only_asking=True)
+    rows = _new_rows(outcomes, ids=ids, now=now)
+    rows += await _ending_rows(tx, [o.escalation for o in outcomes if o.sends_ending], ids=ids, now=now)
+    await store.insert_pages(tx, rows)
+
+
+def _new_rows(outcomes: Sequence[Outcome], *, ids: Ids, now: datetime) -> list[dict[str, Any]]:
     planned = [(page, outcome.escalation) for outcome in outcomes for page in outcome.pages]
-    rows = [
+    return [
         page_row(page, escalation, page_id, now)
         for (page, escalation), page_id in zip(planned, ids.many(len(planned)), strict=True)
     ]
-    if handed is not None:
-        handed.lease(rows)
-    rows += await _ending_rows(tx, [o.escalation for o in outcomes if o.sends_ending], ids=ids, now=now)
-    await store.insert_pages(tx, rows)
 
 
 async def _ending_rows(

@@ -263,9 +263,17 @@ def facts_to_json(facts: AlertFacts) -> Any:
     return _facts.dump_python(facts, mode="json")
 
 
-@lru_cache(maxsize=4096)
+LEVELS_REMEMBERED_MAX = 4096
+
+
+@lru_cache(maxsize=LEVELS_REMEMBERED_MAX)
 def _levels_of(stored: str) -> tuple[PlannedLevel, ...]:
     return _levels.validate_json(stored)
+
+
+@lru_cache(maxsize=LEVELS_REMEMBERED_MAX)
+def _levels_json(levels: tuple[PlannedLevel, ...]) -> orjson.Fragment:
+    return orjson.Fragment(_levels.dump_json(levels))
 
 
 _COLUMNS = tuple(column.name for column in escalations.columns)
@@ -284,7 +292,7 @@ def escalation_row(escalation: Escalation, now: datetime) -> dict[str, Any]:
         "subject_partner": escalation.subject_partner,
         "raiser": escalation.alert.raiser,
         "state": escalation.state,
-        "levels": [level.model_dump(mode="json") for level in escalation.levels],
+        "levels": _levels_json(escalation.levels),
         "level": escalation.level,
         "opened_at": escalation.opened_at,
         "clock_started_at": escalation.clock_started_at,
@@ -371,10 +379,14 @@ CHAIN_LENGTH_MAX = 1000
 async def load_head(tx: Transaction, alert_id: UUID, now: datetime) -> AlertHead:
     """The alert's head, locked; inserted if unknown, because the end may come before the beginning."""
     connection = await raw(tx)
-    await connection.execute(
-        "INSERT INTO alert_heads (alert_id, received_at) VALUES ($1, $2) ON CONFLICT DO NOTHING", alert_id, now
+    row = await connection.fetchrow(
+        "INSERT INTO alert_heads (alert_id, received_at) VALUES ($1, $2)"  # noqa: S608 - our own column names
+        f" ON CONFLICT DO NOTHING RETURNING {_HEAD}",
+        alert_id,
+        now,
     )
-    row = await connection.fetchrow(f"SELECT {_HEAD} FROM alert_heads WHERE alert_id = $1 FOR UPDATE", alert_id)  # noqa: S608
+    if row is None:
+        row = await connection.fetchrow(f"SELECT {_HEAD} FROM alert_heads WHERE alert_id = $1 FOR UPDATE", alert_id)  # noqa: S608
     assert row is not None
     return _head_of(row)
 
@@ -656,17 +668,43 @@ async def save(tx: Transaction, changed: Sequence[Escalation], now: datetime) ->
     )
 
 
-async def insert_escalations(tx: Transaction, opened: Sequence[Escalation], now: datetime) -> set[UUID]:
-    """Inserts opened escalations; returns the ids that were new. One per alert, partner and subject ever exists."""
+async def insert_opened(
+    tx: Transaction, opened: Sequence[Escalation], page_rows: Sequence[Mapping[str, Any]], now: datetime
+) -> set[UUID]:
+    """Inserts opened escalations with their pages, and the first attempt of pages under a lease, in one statement.
+
+    Returns the ids of escalations that were new, which are those whose pages were inserted: one per alert, partner and
+    subject ever exists.
+    """
     if not opened:
         return set()
     connection = await raw(tx)
     rows = await connection.fetch(
-        "INSERT INTO escalations SELECT * FROM jsonb_populate_recordset(NULL::escalations, $1)"
-        " ON CONFLICT DO NOTHING RETURNING id",
+        "WITH fresh AS (INSERT INTO escalations SELECT * FROM jsonb_populate_recordset(NULL::escalations, $1)"
+        " ON CONFLICT DO NOTHING RETURNING id),"
+        " fresh_pages AS (INSERT INTO pages SELECT p.* FROM jsonb_populate_recordset(NULL::pages, $2) p"
+        " JOIN fresh ON fresh.id = p.escalation_id RETURNING id, state, attempts, created_at),"
+        " begun AS (INSERT INTO attempts (page_id, number, started_at)"
+        " SELECT id, attempts, created_at FROM fresh_pages WHERE state = 'leased')"
+        " SELECT id FROM fresh",
         dump([escalation_row(escalation, now) for escalation in opened]),
+        dump(page_rows),
     )
     return {row["id"] for row in rows}
+
+
+async def insert_events(
+    tx: Transaction, record_rows: Sequence[Mapping[str, Any]], outbox_rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Writes rows of record and outbox in one statement."""
+    connection = await raw(tx)
+    # `record` alone would mean PostgreSQL's own type of that name.
+    await connection.execute(
+        "WITH recorded AS (INSERT INTO record SELECT * FROM jsonb_populate_recordset(NULL::public.record, $1))"
+        " INSERT INTO outbox SELECT * FROM jsonb_populate_recordset(NULL::outbox, $2)",
+        dump(record_rows),
+        dump(outbox_rows),
+    )
 
 
 # --- pages and attempts -----------------------------------------------------------------------------------------------

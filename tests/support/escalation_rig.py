@@ -84,6 +84,10 @@ class Outlet:
             await self.on_send(page)
         return next((answer for part, answer in self.answers.items() if part in page.target), ACCEPTED)
 
+    def make_ready(self, page: Outgoing) -> Outgoing:
+        """Nothing is signed here."""
+        return page
+
     async def prepare(self, contact_point_id: UUID, target: str) -> None:
         """Nothing is warmed here."""
 

@@ -10,7 +10,7 @@ confirmed the page, not that it did not arrive: a page whose fate is unknown is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -38,6 +38,8 @@ class Outgoing:
     """The address in clear: a URL for webhooks."""
     body: bytes = field(repr=False)
     sent_at: datetime
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    """What `make_ready` has added."""
 
 
 class AttemptState(StrEnum):
@@ -92,6 +94,9 @@ class Channel(Protocol):
 
     async def send(self, page: Outgoing) -> SendResult:
         """Try once. Never raises, except for being cancelled; ends within the channel's time limit."""
+
+    def make_ready(self, page: Outgoing) -> Outgoing:
+        """Do what needs the processor and not the network, signing for example, so that `send` need not."""
 
     async def prepare(self, contact_point_id: UUID, target: str) -> None:
         """Do ahead of time what a first attempt would otherwise wait for. Never raises, and may do nothing."""

@@ -16,7 +16,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -159,6 +159,11 @@ class WebhookChannel:
             elapsed_seconds=self._clock.monotonic() - started,
         )
 
+    def make_ready(self, page: Outgoing) -> Outgoing:
+        """Signs the page."""
+        signed = webhooks.headers(self._signing_keys, str(page.page_id), page.sent_at, page.body)
+        return replace(page, headers=signed)
+
     async def prepare(self, contact_point_id: UUID, target: str) -> None:
         """Resolve the name and build the client, so that a page finds both ready. Sends nothing.
 
@@ -208,7 +213,7 @@ class WebhookChannel:
     async def _post_to_some_address(
         self, endpoint: _Endpoint, page: Outgoing, progress: _Progress, total: asyncio.Timeout
     ) -> _Outcome:
-        signed = webhooks.headers(self._signing_keys, str(page.page_id), page.sent_at, page.body)
+        signed = dict((page if page.headers is not None else self.make_ready(page)).headers or {})
         outcome = _Outcome(Reason.INTERNAL)
         tried: set[Address] = set()
         for _ in range(ADDRESSES_PER_ATTEMPT_MAX):
@@ -242,6 +247,8 @@ class WebhookChannel:
                     retry_after = parse_retry_after(response.get_header("retry-after"), now=self._clock.now())
                     reason = Reason.REDIRECT_REFUSED if 300 <= status_code < 400 else Reason.HTTP_STATUS
                     return _Outcome(reason, f"HTTP {status_code}", retry_after)
+                if status_code == 204 or response.get_header("content-length") == "0":
+                    return _Outcome(Reason.ACCEPTED, f"HTTP {status_code}")
                 received = 0
                 while (chunk := await response.body_reader.read_chunk()) is not None:
                     received += len(chunk)
@@ -274,6 +281,9 @@ class WebhookChannel:
 
         Addresses that could not be reached are left out until all of them could not.
         """
+        if endpoint.url.address is not None and endpoint.connection is not None:
+            # An address that stands in the URL itself never changes; it was checked before the client was built.
+            return endpoint.connection
         addresses = await self._resolver.resolve(endpoint.url)
         candidates = [address for address in addresses if address not in endpoint.failed]
         if not candidates:
