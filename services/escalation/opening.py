@@ -14,7 +14,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from services.escalation.directory import Directory
-from services.escalation.levels import gap_tuple, level_pages, raise_due_levels, unreached_event
+from services.escalation.levels import NEVER, gap_tuple, level_pages, raise_due_levels, unreached_event
 from services.escalation.model import (
     ANSWERED,
     INTERVAL_SECONDS_DEFAULT,
@@ -42,6 +42,7 @@ from shared.contracts import (
     PartnerAcknowledged,
     PartnerUnreached,
     PlannedLevel,
+    PositionStance,
 )
 
 
@@ -72,7 +73,7 @@ def open_escalation(opening: Opening, now: datetime) -> Outcome:
     """
     predecessor = opening.predecessor
     if predecessor is not None and predecessor.state is EscalationState.ENDED:
-        predecessor = None
+        predecessor = _before_expiry(predecessor)
     fresh = _fresh(opening, now)
     if opening.ended_reason is not None:
         answered = predecessor is not None and predecessor.state in ANSWERED and not opening.alert.asks_anew
@@ -156,6 +157,22 @@ def _carry_answer(
     )
     carried = replace(_with_answer(fresh, old), paged=old.paged or bool(pages), first_attempt_at=old.first_attempt_at)
     return Outcome(carried, pages=pages)
+
+
+def _before_expiry(ended: Escalation) -> Escalation | None:
+    """The answer of a predecessor whose time ran out before its renewal arrived; None: it gives nothing on.
+
+    A message is renewed by an Update, often at the last minute. Whoever had answered by then is not asked again only
+    because the Update took longer than that minute.
+    """
+    if ended.end_reason is not EndReason.EXPIRED or ended.acknowledged_at is None:
+        return None
+    state, due_at = EscalationState.ACKNOWLEDGED, ended.position_by_at
+    if ended.position is not None and ended.position.stance is not PositionStance.WRONG_PERSON:
+        state, due_at = EscalationState(ended.position.stance.value), ended.position.answer_by_at
+    if due_at is None or ended.position_reminders:
+        return replace(ended, state=state, due_at=NEVER, due_reason=DueReason.EXPIRY)
+    return replace(ended, state=state, due_at=due_at, due_reason=DueReason.POSITION)
 
 
 def _with_answer(escalation: Escalation, old: Escalation) -> Escalation:

@@ -290,6 +290,33 @@ def test_an_ended_predecessor_gives_nothing_on() -> None:
     assert outcome.escalation.due_at == T0 + 15 * MINUTE
 
 
+@pytest.mark.parametrize("stance", [None, PositionStance.NOTED, PositionStance.CONSIDERING])
+def test_a_renewal_that_arrives_after_the_expiry_keeps_an_answer(stance: PositionStance | None) -> None:
+    """Released in time and arrived too late: who had answered is told of the renewal and not asked again."""
+    answered = acknowledged()
+    if stance is not None:
+        at = T0 + 4 * MINUTE
+        until = T0 + 60 * MINUTE if stance is PositionStance.CONSIDERING else None
+        answer = TakePosition(stance=stance, by=human(), directory=directory(), answer_by_at=until)
+        answered = decide(answered, answer, at).escalation
+    late = answered.expires_at + MINUTE
+    ended = decide(answered, End(EndReason.EXPIRED, answered.expires_at), answered.expires_at).escalation
+    outcome, _after = carried(ended, late, expires_at=late + timedelta(days=1))
+    assert outcome.escalation.state is answered.state
+    assert outcome.escalation.acknowledged_by == human()
+    assert outcome.escalation.due_at is not None
+    assert not any(page.asks for page in outcome.pages)
+
+
+def test_a_renewal_after_the_expiry_asks_who_had_not_answered() -> None:
+    """Nothing is carried over from an expired message that nobody answered: the renewal asks under its own clock."""
+    story = begin(directory())
+    late = story.escalation.expires_at + MINUTE
+    ended = decide(story.escalation, End(EndReason.EXPIRED, late - MINUTE), late - MINUTE).escalation
+    outcome, _after = carried(ended, late, expires_at=late + timedelta(days=1))
+    assert outcome.escalation.due_at == late + 10 * MINUTE
+
+
 def test_who_was_informed_and_is_now_asked_begins_afresh() -> None:
     """Kind information becomes kind answer with the Update, under a clock of its own."""
     outcome, _after = carried(informed(directory()).escalation, T0 + 5 * MINUTE, addressed_at=T0 + 5 * MINUTE)
