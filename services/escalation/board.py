@@ -40,7 +40,7 @@ class BoardNews:
     def __init__(self, deps: EscalationDeps) -> None:
         self._deps = deps
         self._condition = asyncio.Condition()
-        self._newest = 0
+        self.newest = 0
         self.listeners = 0
 
     async def run_once(self) -> int:
@@ -49,18 +49,18 @@ class BoardNews:
             return 0
         async with self._deps.database.transaction() as tx:
             newest = await reading.find_newest_position(tx)
-        if newest == self._newest:
+        if newest == self.newest:
             return 0
-        self._newest = newest
+        self.newest = newest
         async with self._condition:
             self._condition.notify_all()
         return 1
 
-    async def wait(self, seconds: float) -> None:
-        """Returns when there is news, at the latest after `seconds`."""
+    async def wait(self, seen: int, seconds: float) -> None:
+        """Returns when there is news beyond `seen`, at the latest after `seconds`."""
         try:
             async with asyncio.timeout(seconds), self._condition:
-                await self._condition.wait()
+                await self._condition.wait_for(lambda: self.newest != seen)
         except TimeoutError:
             return
 
@@ -74,22 +74,31 @@ async def read_board(deps: EscalationDeps, principal: Principal) -> Board:
     return Board(as_of=now, escalations=[escalation_view(row, principal) for row in rows])
 
 
-async def follow_board(
+def follow_board(
     deps: EscalationDeps, principal: Principal, news: BoardNews, last_event_id: str | None
 ) -> AsyncIterator[StreamEvent]:
-    """Events `board` (the whole, first), `cells` (what changed) and `as_of`; each carries the id to resume from."""
-    since = _instant_of(last_event_id)
+    """Events `board` (the whole, first), `cells` (what changed) and `as_of`; each carries the id to resume from.
+
+    Raises a problem at once for an id that this stream cannot have sent.
+    """
+    return _follow(deps, principal, news, _instant_of(last_event_id))
+
+
+async def _follow(
+    deps: EscalationDeps, principal: Principal, news: BoardNews, since: datetime | None
+) -> AsyncIterator[StreamEvent]:
+    seen, spoke_at = news.newest, deps.clock.monotonic()
+    shown: dict[str, str] = {}
     if since is None or not RESUMABLE > deps.clock.now() - since >= -OVERLAP:
         board = await read_board(deps, principal)
         since = board.as_of
+        shown = {str(cell.id): cell.model_dump_json() for cell in board.escalations}
         yield StreamEvent(board.model_dump_json(), event="board", id=_id_of(since))
-    shown: dict[str, str] = {}
-    spoke_at = deps.clock.monotonic()
     news.listeners += 1
     try:
         while True:
-            await news.wait(max(0.0, spoke_at + AS_OF_SECONDS - deps.clock.monotonic()))
-            now = deps.clock.now()
+            await news.wait(seen, max(0.0, spoke_at + AS_OF_SECONDS - deps.clock.monotonic()))
+            seen, now = news.newest, deps.clock.now()
             try:
                 cells = await _changed(deps, principal, since - OVERLAP, shown)
             except Unavailable:

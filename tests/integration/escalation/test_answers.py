@@ -11,6 +11,8 @@ import pytest
 
 from services.escalation import answers, reading, store
 from services.escalation.answers import PositionRequest
+from services.escalation.domain import Acknowledge, decide
+from services.escalation.saving import save_outcomes
 from services.escalation.views import EscalationView, escalation_view
 from shared.contracts import CredentialKind, PositionStance, Role, Tlp
 from shared.errors import Conflict, Forbidden, Invalid, NotFound
@@ -331,8 +333,8 @@ async def test_an_acknowledgement_that_holds_the_row_keeps_the_timer_from_raisin
         held = await store.load_one(tx, escalation_id)
         assert held is not None
         assert await timers.run_once() == 0
-        decided = answers.decide(held, answers.Acknowledge(by=person("GB").actor()), rig.clock.now())
-        await answers.save_outcomes(tx, [decided], ids=rig.ids, cause=cause(rig), now=rig.clock.now())
+        decided = decide(held, Acknowledge(by=person("GB").actor()), rig.clock.now())
+        await save_outcomes(tx, [decided], ids=rig.ids, cause=cause(rig), now=rig.clock.now())
     assert await timers.run_once() == 0
     await rig.settle()
     assert (await rig.escalation("GB"))["level"] == 1

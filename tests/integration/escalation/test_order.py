@@ -16,6 +16,7 @@ from shared.contracts import (
     EndReason,
     PartnerAcknowledged,
     PartnerUnreached,
+    PositionStance,
     Precedence,
     Recipient,
     Role,
@@ -314,7 +315,7 @@ async def test_a_partner_that_is_unreached_again_is_taken_over_again(rig: Rig) -
     await answers.acknowledge(rig.deps, person("GB"), row["id"], contact_id=None, via="api", cause=cause(rig))
     await rig.settle()
     assert (await rig.escalation("CA", "takeover"))["state"] == "ended"
-    wrong = answers.PositionRequest(stance=answers.PositionStance.WRONG_PERSON)
+    wrong = answers.PositionRequest(stance=PositionStance.WRONG_PERSON)
     await answers.take_position(rig.deps, person("GB", Role.SENIOR_CONTACT), row["id"], wrong, cause=cause(rig))
     await rig.settle()
     rig.outlet.take()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -11,13 +12,13 @@ from shared.contracts import ChannelName, DutyPlanPublished, Gap, LevelTarget, P
 from tests.support.escalation_cases import ENDPOINT, MINUTE, OFFICE, T0, contact, directory, plan, point
 
 
-def addresses(known: Directory, level: int = 1, at: object = T0) -> list[str]:
+def addresses(known: Directory, level: int = 1, at: datetime = T0) -> list[str]:
     """Whom a level pages at a moment."""
-    targets, _gap = known.at_level(known.levels()[level - 1], at)  # type: ignore[arg-type]
+    targets, _gap = known.at_level(known.levels()[level - 1], at)
     return [target.sealed_address for target in targets]
 
 
-def with_shifts(*shifts: PlannedShift, **changes: object) -> Directory:
+def with_shifts(*shifts: PlannedShift, **changes: Any) -> Directory:
     """One level, whose rota has these shifts."""
     published = plan(True, True, True, **changes)
     rota = published.rotas[0].model_copy(update={"shifts": shifts})

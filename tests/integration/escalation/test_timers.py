@@ -1,0 +1,116 @@
+"""Deadlines: none early, none forgotten, none in another's way."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from services.escalation import timers
+from services.escalation.app import overdue
+from services.escalation.domain import decide
+from shared.contracts import Precedence
+from tests.support.escalation_rig import Rig
+
+
+async def released(rig: Rig, *to: str, **changes: Any) -> Any:
+    """An alert of Canada to these partners, paged."""
+    for code in to:
+        await rig.handle(rig.plan(code))
+    alert = rig.released(*to, **changes)
+    await rig.handle(alert)
+    await rig.settle()
+    rig.outlet.take()
+    return alert
+
+
+async def test_no_deadline_fires_before_it_is_due(rig: Rig) -> None:
+    """I4: a millisecond before ten minutes nothing happens; at ten minutes level 2 is paged."""
+    await released(rig, "GB")
+    rig.clock.advance(599.999)
+    assert await rig.service.loops["timers"].run_once() == 0
+    rig.clock.advance(0.001)
+    assert await rig.service.loops["timers"].run_once() == 1
+    assert (await rig.escalation("GB"))["level"] == 2
+
+
+async def test_the_loop_sleeps_until_the_next_deadline_and_never_longer_than_a_second(rig: Rig) -> None:
+    """The next due time decides how long it waits; a deadline that a newer row brings is found within a second."""
+    loop = cast("timers.Timers", cast("Any", rig.service.loops["timers"].run_once).__self__)
+    assert await loop.next_in_seconds() == timers.POLL_SECONDS
+    await released(rig, "GB")
+    assert await loop.next_in_seconds() == timers.POLL_SECONDS
+    rig.clock.advance(599.6)
+    assert await loop.next_in_seconds() == pytest.approx(0.4, abs=0.01)
+    rig.clock.advance(60)
+    assert await loop.next_in_seconds() == 0.0
+
+
+async def test_every_overdue_escalation_is_found_after_an_outage(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More are due than one pass takes: the passes that follow take the rest, each once."""
+    monkeypatch.setattr(timers, "BATCH", 2)
+    await released(rig, "GB", "US", "ES", "IT", "NZ")
+    rig.clock.advance(700)
+    await rig.settle()
+    rows = await rig.rows("SELECT partner, level FROM escalations")
+    assert {row["level"] for row in rows} == {2}
+    assert len(await rig.events("level_raised")) == 5
+
+
+@pytest.mark.logs_error("escalation.undecided")
+async def test_a_row_that_cannot_be_decided_stops_no_other(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I11: a bug that one escalation brings out is an alarm, its row stays due soon, and everybody else is raised."""
+    await released(rig, "GB", "US")
+
+    def broken(escalation: Any, command: Any, now: Any) -> Any:
+        if escalation.partner == "GB":
+            raise ZeroDivisionError
+        return decide(escalation, command, now)
+
+    monkeypatch.setattr(timers, "decide", broken)
+    rig.clock.advance(600)
+    await rig.service.loops["timers"].run_once()
+    assert (await rig.escalation("US"))["level"] == 2
+    stuck = await rig.escalation("GB")
+    assert stuck["level"] == 1
+    assert (stuck["due_at"] - rig.clock.now()).total_seconds() == timers.UNDECIDED_RETRY_SECONDS
+    monkeypatch.undo()
+    await rig.forward(seconds=timers.UNDECIDED_RETRY_SECONDS)
+    assert (await rig.escalation("GB"))["level"] == 2
+
+
+async def test_an_escalation_ends_itself_at_its_expiry(rig: Rig) -> None:
+    """No AlertEnded ever comes: the rows know their alert's expiry, end at it, and tell those who were paged."""
+    start = rig.clock.now()
+    await released(rig, "GB", expires_at=start.replace(hour=start.hour + 1), precedence=Precedence.PRIORITY)
+    await rig.forward(minutes=59)
+    assert (await rig.escalation("GB"))["state"] == "notified"
+    await rig.forward(minutes=1)
+    row = await rig.escalation("GB")
+    assert (row["state"], row["end_reason"], row["due_at"]) == ("ended", "expired", None)
+    assert sorted(rig.outlet.take()) == [("alert.ended", "gb-1"), ("alert.ended", "gb-system")]
+    (ended,) = await rig.events("escalations_ended")
+    assert ended["reason"] == "expired"
+
+
+async def test_what_nothing_acts_on_is_an_alarm(rig: Rig) -> None:
+    """I2, watched: an open escalation without a due time, or long past it, is reported by the reconciler."""
+    await released(rig, "GB", "US")
+    assert await overdue(rig.deps) == []
+    rig.clock.advance(620)
+    assert await overdue(rig.deps) == ["escalations are overdue and nothing acts on them"]
+    await rig.rows("UPDATE escalations SET due_at = NULL WHERE partner = 'GB' RETURNING 1")
+    assert "escalations are open without a due time" in await overdue(rig.deps)
+
+
+async def test_informed_partners_owe_nothing_and_end_with_the_alert(rig: Rig) -> None:
+    """One page to office and endpoint, nothing afterwards, and the ending."""
+    for code in ("ES", "CA", "XR"):
+        await rig.handle(rig.plan(code))
+    alert = await released(rig, "GB", informed=("ES",))
+    assert (await rig.escalation("ES", "information"))["state"] == "notified"
+    await rig.forward(minutes=31)
+    assert not [target for _type, target in rig.outlet.take() if target.startswith("es-")]
+    await rig.handle(rig.ended(alert))
+    await rig.settle()
+    assert {("alert.ended", "es-office"), ("alert.ended", "es-system")} <= set(rig.outlet.take())
