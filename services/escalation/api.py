@@ -154,7 +154,7 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
         page, more = rows[:limit], len(rows) > limit
         return Page(
             items=[escalation_view(row, principal) for row in page],
-            next_cursor=encode_cursor(page[-1]["opened_at"], page[-1]["id"]) if more else None,
+            next_cursor=encode_cursor(page[-1]["opened_at"], str(page[-1]["id"])) if more else None,
         )
 
     @routes.get(
