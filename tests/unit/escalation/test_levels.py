@@ -52,7 +52,7 @@ def test_more_levels_come_one_interval_after_another() -> None:
 def test_levels_that_would_not_fit_are_paged_at_the_last_step() -> None:
     """Nobody is called unreached while a level was never paged: the last step before it takes all that are left."""
     story = begin(directory(*[True] * 8)).until(T0 + 40 * MINUTE)
-    assert story.log[-1] == (25, ["person-5", "person-6", "person-7", "person-8"])
+    assert story.log[-1] == (25.0, ["person-5", "person-6", "person-7", "person-8"])
     assert story.escalation.state is EscalationState.UNREACHED
     assert story.escalation.level == 8
 
