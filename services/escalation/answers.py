@@ -18,7 +18,7 @@ from services.escalation.model import Escalation, Outcome
 from services.escalation.reading import may_see
 from services.escalation.saving import save_outcomes
 from shared import record
-from shared.contracts import SECRETARIAT, Actor, EndReason, EscalationKind, EscalationState, PositionStance, Role
+from shared.contracts import SECRETARIAT, Actor, EscalationKind, EscalationState, PositionStance, Role
 from shared.db import Transaction
 from shared.errors import Forbidden, Invalid, NotFound
 from shared.events import Cause, Event, Message
@@ -140,7 +140,8 @@ async def _acknowledged(  # noqa: PLR0917 - its callers are right above
     command = Acknowledge(by=answering.actor, via=via, asserted_by_system=answering.asserted_by_system)
     escalation = await _load(tx, escalation_id)
     decided = [(escalation, decide(escalation, command, now))]
-    if escalation.end_reason is EndReason.SUPERSEDED:
+    if escalation.state is EscalationState.ENDED:
+        # Superseded, or expired a moment before its renewal arrived: the Update is what is asked now.
         newest = await _corrected_by(tx, escalation)
         if newest is not None and newest.kind is EscalationKind.ANSWER:
             decided.append((newest, decide(newest, command, now)))
