@@ -647,8 +647,9 @@ async def save_due_without_levels(tx: Transaction, partner: str, now: datetime) 
     """Makes due what waits for a partner's next level without knowing any level; returns how many."""
     connection = await raw(tx)
     done = await connection.execute(
-        "UPDATE escalations SET due_at = $2 WHERE partner = $1 AND due_reason = 'next_level' AND due_at > $2"
-        " AND levels = '[]'",
+        "UPDATE escalations SET due_at = $2 WHERE id IN ("
+        "SELECT id FROM escalations WHERE partner = $1 AND due_reason = 'next_level' AND due_at > $2"
+        " AND levels = '[]' ORDER BY id FOR UPDATE)",
         partner,
         now,
     )

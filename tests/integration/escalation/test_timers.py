@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from services.escalation import timers
 from services.escalation.app import overdue
 from services.escalation.domain import decide
-from shared.contracts import Precedence
+from shared.contracts import DEFAULT_DEADLINES, Precedence
 from tests.support.escalation_rig import Rig
 
 
@@ -114,3 +115,22 @@ async def test_informed_partners_owe_nothing_and_end_with_the_alert(rig: Rig) ->
     await rig.handle(rig.ended(alert))
     await rig.settle()
     assert {("alert.ended", "es-office"), ("alert.ended", "es-system")} <= set(rig.outlet.take())
+
+
+@pytest.mark.logs_error("duty_plan.lacking")
+async def test_a_partner_without_a_plan_has_the_networks_deadlines(rig: Rig) -> None:
+    """The newest plan of anybody carries the network's table, in whatever order plans are read; before any is known,
+    the default table stands.
+    """
+    await rig.handle(rig.released("GB"))
+    default = await rig.escalation("GB")
+    assert (default["acknowledge_by_at"] - rig.clock.now()).total_seconds() == 600
+    rig.clock.advance(1)
+    short = DEFAULT_DEADLINES[Precedence.FLASH].model_copy(update={"acknowledge_within_seconds": 60})
+    now = rig.clock.now()
+    await rig.handle(rig.plan("CA", deadlines={**DEFAULT_DEADLINES, Precedence.FLASH: short}))
+    await rig.handle(rig.plan("XR", computed_at=now - timedelta(days=1)))
+    await rig.handle(rig.released("CA", "XR", "GB", raiser="US"))
+    newest = await rig.escalation("GB")
+    assert (newest["acknowledge_by_at"] - now).total_seconds() == 60
+    assert (newest["unreached_at"] - now).total_seconds() == 1800
