@@ -20,9 +20,9 @@ from services.escalation.domain import (
     decide,
 )
 from services.escalation.handover import Senders
-from services.escalation.messages import answer_data, content_of, takeover_brief
+from services.escalation.messages import answer_data, content_of, instant, takeover_brief
 from services.escalation.model import AlertFacts, Escalation, Outcome, planned
-from services.escalation.opening import Opening, merge_late_predecessor, open_escalation, open_takeover
+from services.escalation.opening import Opening, carry_takeover, merge_late_predecessor, open_escalation, open_takeover
 from services.escalation.saving import announce, notice_rows, open_outcomes, save_outcomes
 from shared import inbox
 from shared.contracts import (
@@ -219,7 +219,8 @@ async def _supersede(
     outcomes = []
     for escalation in old:
         ended = decide(escalation, End(reason=EndReason.SUPERSEDED, at=now), now)
-        left_out = escalation.partner not in addressed or escalation.kind is EscalationKind.TAKEOVER
+        # Takers hear of the Update by the takeover that follows for it, if its partner is still addressed.
+        left_out = (escalation.subject_partner or escalation.partner) not in addressed
         outcomes.append(replace(ended, sends_ending=left_out or unpaged))
     return await save_ended(tx, deps, old, outcomes, cause=cause, now=now)
 
@@ -308,7 +309,7 @@ async def _alarm_never_paged(
     """An alert that had expired before it arrived pages nobody any more; whoever believes that it did must know."""
     never_paged = sorted(outcome.escalation.partner for outcome in opened)
     log.error("alert.arrived_expired", alert_id=str(facts.alert_id), partners=never_paged)
-    data = {"reason": EndReason.EXPIRED, "ended_at": facts.expires_at, "never_paged": never_paged}
+    data = {"reason": EndReason.EXPIRED, "ended_at": instant(facts.expires_at), "never_paged": never_paged}
     codes = (facts.raiser, SECRETARIAT)
     await _notify(deps, tx, facts, codes=codes, message_type="alert.ended", data=data, now=now, people=True)
 
@@ -384,6 +385,8 @@ async def on_partner_unreached(deps: EscalationDeps, message: Message[PartnerUnr
             for taker in takers
             if taker not in existing or existing[taker].state is EscalationState.ENDED
         ]
+        had_it = await store.find_taken_over(tx, event.root_alert_id, event.alert_id, event.partner)
+        outcomes = [carry_takeover(o, had_it.get(o.escalation.partner), now) for o in outcomes]
         opened = await open_outcomes(
             tx, [o for o in outcomes if o.escalation.partner not in existing], ids=deps.ids, now=now
         )

@@ -19,6 +19,7 @@ from services.escalation.model import (
     ANSWERED,
     INTERVAL_SECONDS_DEFAULT,
     LEVELS_MAX,
+    TAKEOVER_ASK_AGAIN_SECONDS,
     UNANSWERED,
     AlertFacts,
     DueReason,
@@ -355,3 +356,23 @@ def open_takeover(
         events=raised.events,
         pages=(*endpoints, *raised.pages),
     )
+
+
+def carry_takeover(opened: Outcome, before: Escalation | None, now: datetime) -> Outcome:
+    """The takeover after an Update, where a human had taken the partner over for the corrected message `before`.
+
+    They are not rung again before their half hour is over; their systems are told of the new message.
+    """
+    if before is None or before.taken_over_at is None:
+        return opened
+    ask_again_at = before.taken_over_at + timedelta(seconds=TAKEOVER_ASK_AGAIN_SECONDS)
+    if ask_again_at <= now:
+        return opened
+    carried = replace(
+        with_due(opened.escalation, ask_again_at, DueReason.ASK_AGAIN),
+        state=EscalationState.ACKNOWLEDGED,
+        taken_over_by=before.taken_over_by,
+        taken_over_at=before.taken_over_at,
+    )
+    told = tuple(replace(page, asks=False) for page in opened.pages if page.level == 0)
+    return Outcome(carried, pages=told)

@@ -543,6 +543,21 @@ async def find_carried_to(tx: Transaction, alert_id: UUID) -> UUID | None:
     return None if not rows or any(row["asks_anew"] for row in rows) else rows[-1]["alert_id"]
 
 
+async def find_taken_over(
+    tx: Transaction, root_alert_id: UUID, alert_id: UUID, subject_partner: str
+) -> dict[str, Escalation]:
+    """By taker, the newest takeover of a partner that a human took for an earlier message of this chain."""
+    connection = await raw(tx)
+    rows = await connection.fetch(
+        f"{_SELECT} WHERE h.root_alert_id = $1 AND alert_id <> $2 AND e.subject_partner = $3"
+        " AND e.taken_over_at IS NOT NULL ORDER BY e.taken_over_at",
+        root_alert_id,
+        alert_id,
+        subject_partner,
+    )
+    return {escalation.partner: escalation for escalation in _escalations_of(rows)}
+
+
 async def find_takeover_family(tx: Transaction, alert_id: UUID, subject_partner: str) -> list[UUID]:
     """The unreached partner's own escalation and the takeovers for it, as far as they are here."""
     connection = await raw(tx)

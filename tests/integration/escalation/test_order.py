@@ -323,3 +323,23 @@ async def test_a_partner_that_is_unreached_again_is_taken_over_again(rig: Rig) -
     assert (await rig.escalation("GB"))["state"] == "unreached"
     assert ("partner.unreached", "xr-1") in rig.outlet.take()
     assert (await rig.escalation("CA", "takeover"))["state"] == "notified"
+
+
+async def test_a_correction_does_not_ring_who_has_just_taken_over(rig: Rig) -> None:
+    """Takers are not told that the alert ended, nor rung again before their half hour: then they are asked again."""
+    for code in ("GB", "CA", "XR"):
+        await rig.handle(rig.plan(code))
+    alert = rig.released("GB")
+    await rig.handle(alert)
+    await rig.forward(minutes=30)
+    row = await rig.escalation("GB")
+    await answers.take_over(rig.deps, person("CA", Role.DUTY_OFFICER), row["id"], cause=cause(rig))
+    await rig.forward(minutes=1)
+    rig.outlet.take()
+    await rig.handle(rig.update_of(alert))
+    await rig.settle()
+    taken = {target for _type, target in rig.outlet.take() if not target.startswith("gb-")}
+    assert taken == {"ca-system", "xr-system"}
+    assert (await rig.escalation("CA", "takeover"))["state"] == "acknowledged"
+    await rig.forward(minutes=29)
+    assert {("partner.unreached", "ca-1"), ("partner.unreached", "xr-1")} <= set(rig.outlet.take())
