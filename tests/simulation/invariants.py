@@ -254,6 +254,8 @@ def levels_come_in_order(moment: Moment) -> None:
     for old, row in moment.changed:
         if row["kind"] != "answer" or row["state"] in {"ended", *ANSWERED}:
             continue
+        if old is None and not moment.single:
+            continue  # it may carry on what another one, just as new, has paged
         corrected = _corrected(moment, row) if old is None else None
         carried = corrected is not None and corrected["state"] in UNANSWERED | {"unreached"}
         was = corrected if carried else old
@@ -271,7 +273,7 @@ def levels_come_in_order(moment: Moment) -> None:
 def corrections_buy_no_time(moment: Moment) -> None:
     """An Update never moves the next step of somebody who has not answered, nor `unreached`, to a later time."""
     for old, row in moment.changed if moment.single else ():
-        corrected = _corrected(moment, row) if old is None else None
+        corrected = _corrected(moment, row, directly=True) if old is None else None
         if corrected is None or corrected["kind"] != "answer" or row["state"] == "ended":
             continue
         if corrected["state"] in UNANSWERED and not row["due_at"] <= corrected["due_at"]:
@@ -529,12 +531,15 @@ def _interval(row: Row) -> int:
     return int(row["next_level_every_seconds"] or INTERVAL_SECONDS_DEFAULT)
 
 
-def _corrected(moment: Moment, row: Row) -> Row | None:
-    """The partner's escalation of the newest message before this one in its chain, as it was before the step."""
+def _corrected(moment: Moment, row: Row, *, directly: bool = False) -> Row | None:
+    """The partner's escalation of the newest message before this one in its chain, as it was before the step.
+
+    `directly`: of the message that this one corrects, and of no earlier one.
+    """
     alert = moment.after.alerts.get(row["alert_id"])
     while alert is not None and alert["corrects"] is not None and row["kind"] != "takeover":
         found = moment.before.own(alert["corrects"], row["partner"])
-        if found is not None:
+        if found is not None or directly:
             return found
         alert = moment.after.alerts.get(alert["corrects"])
     return None

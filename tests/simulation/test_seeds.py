@@ -18,7 +18,7 @@ from tests.support.cluster import Cluster
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
-SEEDS = range(1, 25)
+SEEDS = range(1, 21)
 SEEDS_PLAYED_TWICE = (3, 8)
 SEEDS_TO_FIND_A_FAULT = 40
 
