@@ -83,8 +83,12 @@ NOTHING = "-"
 MANY_AT_ONCE = frozenset({"pull", "acknowledge_early", "tick", "crash"})
 """Actions in which one escalation may be decided on more than once."""
 
-QUIET_STEPS_MAX = 120
-"""So many due times at most, until the last partner that is asked has answered or is unreached."""
+QUIET_STEPS_ONE_BY_ONE = 40
+"""From due time to due time so often; then at once to `unreached`, for a partner may have its last level rung every
+minute for hours."""
+
+QUIET_STEPS_MAX = 60
+"""So many steps at most until the last partner that is asked has answered or is unreached."""
 
 ANNOUNCED = frozenset(
     {
@@ -823,13 +827,15 @@ class Simulation:
         await self._settle()
         self.clock.advance(2)  # by then every row has left the hands of whoever committed it
         await self._settle()
-        for _ in range(QUIET_STEPS_MAX):
-            waiting = [
-                r["due_at"] for r in self._rows() if r["kind"] == "answer" and r["state"] in ("pending", "notified")
-            ]
+        for step in range(QUIET_STEPS_MAX):
+            asked = [row for row in self._rows() if row["kind"] == "answer"]
+            waiting = [row for row in asked if row["state"] in invariants.UNANSWERED]
             if not waiting:
                 break
-            self.clock.advance(max(0.0, (min(waiting) - self.clock.now()).total_seconds()))
+            next_at = min(row["due_at"] for row in waiting)
+            if step >= QUIET_STEPS_ONE_BY_ONE:
+                next_at = max(next_at, *(row["unreached_at"] for row in waiting))
+            self.clock.advance(max(0.0, (next_at - self.clock.now()).total_seconds()))
             await self._settle()
         self.clock.advance(2)
         await self._settle()
