@@ -94,7 +94,7 @@ async def draft_alert(
         if (stored := await _begin(tx, call, now)) is not None:
             return stored
         if (existing := await _created_before(tx, call, alert_id)) is not None:
-            return _answer(202 if alone else 201, existing, call)
+            return await _kept(tx, call, _answer(202 if alone else 201, existing, call))
         crisis = await _crisis_to_join(tx, call, crisis_id)
         number, partners = await store.next_number(tx, call.principal.partner, now.year)
         alert = domain.draft(
@@ -173,7 +173,7 @@ async def draft_update(
         if (stored := await _begin(tx, call, now)) is not None:
             return stored
         if (existing := await _created_before(tx, call, update_id)) is not None:
-            return _answer(202 if alone else 201, existing, call)
+            return await _kept(tx, call, _answer(202 if alone else 201, existing, call))
         corrected = await _own_alert(tx, call, alert_id)
         number, partners = await store.next_number(tx, call.principal.partner, now.year)
         alert = domain.draft_update(
@@ -365,7 +365,7 @@ async def open_crisis(
                 existing = await store.find_crisis(tx, call.viewer, crisis_id)
                 if existing is None:
                     raise NotFound("there is no such crisis")
-                return _crisis_answer(201, existing)
+                return await _kept(tx, call, _crisis_answer(201, existing))
         crisis = domain.open_crisis(
             crisis_id=CrisisId(crisis_id or deps.ids.new()),
             name=name,
@@ -377,10 +377,7 @@ async def open_crisis(
         )
         await store.save_crisis(tx, crisis, request_sha256=call.request_sha256)
         await record.append(tx, [journal.crisis_opened(crisis)], cause=call.cause, ids=deps.ids, now=now)
-        answer = _crisis_answer(201, crisis)
-        if call.attempt is not None:
-            await idempotency.finish(tx, call.attempt, answer)
-    return answer
+        return await _kept(tx, call, _crisis_answer(201, crisis))
 
 
 async def move_crisis(
@@ -458,6 +455,13 @@ async def on_answer(deps: Deps, message: Message[Any]) -> None:
 
 async def _begin(tx: Transaction, call: Call, now: datetime) -> StoredResponse | None:
     return None if call.attempt is None else await idempotency.begin(tx, call.attempt, now=now)
+
+
+async def _kept(tx: Transaction, call: Call, answer: StoredResponse) -> StoredResponse:
+    """The answer, kept with the request's key if it has one: a key that is begun and never finished is never free."""
+    if call.attempt is not None:
+        await idempotency.finish(tx, call.attempt, answer)
+    return answer
 
 
 async def _published(deps: Deps, messages: list[Message[Event]]) -> None:

@@ -167,6 +167,32 @@ async def test_own_id_again_gives_the_same_alert(rig: Rig) -> None:
     assert version.value.code == "not_uuid7"
 
 
+async def test_own_id_under_another_key_is_answered_every_time(rig: Rig) -> None:
+    """Whoever sends an id again under a new key gets the first one's answer, and so does a retry of that."""
+    own, crisis = rig.deps.ids.new(), rig.deps.ids.new()
+    for key in ("first", "second", "second"):
+        answer = await handlers.draft_alert(rig.deps, rig.call(OFFICER, key=key), proposal(), alert_id=own)
+        assert id_of(answer) == own
+        opened = await handlers.open_crisis(
+            rig.deps,
+            rig.call(OFFICER, key=f"crisis {key}"),
+            name="Kabul",
+            countries=["AFG"],
+            tlp=Tlp.AMBER,
+            state=CrisisState.WATCH,
+            crisis_id=crisis,
+        )
+        assert id_of(opened) == crisis
+    alert_id = await released(rig)
+    update = rig.deps.ids.new()
+    for key in ("one", "two", "two"):
+        answer = await handlers.draft_update(
+            rig.deps, rig.call(OFFICER, key=key), alert_id, Proposal(), asks_anew=False, update_id=update
+        )
+        assert id_of(answer) == update
+    assert await rig.rows("SELECT key FROM idempotency_keys WHERE status IS NULL") == []
+
+
 async def test_own_id_at_the_same_moment_makes_one_alert(rig: Rig) -> None:
     """Of several requests with one id, one is stored, and the others are told so."""
     own = rig.deps.ids.new()
