@@ -741,12 +741,15 @@ async def insert_pages(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> No
 
 
 async def end_pages(tx: Transaction, escalation_ids: Sequence[UUID], *, only_asking: bool) -> None:
-    """Ends the pages of these escalations that are still to be sent: those that ask for an answer, or all."""
+    """Ends the pages of these escalations that are still to be sent: those that an answer makes idle, or all.
+
+    Idle are pages that ask for the answer, and those that tell the partner's own system of a level.
+    """
     if escalation_ids:
         connection = await raw(tx)
         await connection.execute(
-            "UPDATE pages SET state = 'ended' WHERE escalation_id = ANY($1) AND (asks OR NOT $2)"
-            " AND state IN ('due', 'leased')",
+            "UPDATE pages SET state = 'ended' WHERE escalation_id = ANY($1) AND state IN ('due', 'leased')"
+            " AND (asks OR message_type = 'level.raised' OR NOT $2)",
             list(escalation_ids),
             only_asking,
         )

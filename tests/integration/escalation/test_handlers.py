@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.escalation import answers
 from shared.contracts import Role
 from shared.events import Cause
-from tests.support.escalation_rig import Rig, person
+from tests.support.escalation_rig import REFUSED, Rig, person
 
 
 def cause(rig: Rig) -> Cause:
@@ -71,3 +71,18 @@ async def test_a_takeover_by_a_human_is_asked_again_after_half_an_hour(rig: Rig)
     assert rig.outlet.take() == []
     await rig.forward(minutes=2)
     assert ("partner.unreached", "xr-1") in rig.outlet.take()
+
+
+async def test_an_answer_also_ends_what_tells_of_levels(rig: Rig) -> None:
+    """A partner's failing system is not told of a level any more once its person has answered."""
+    await rig.handle(rig.plan("GB"))
+    await rig.handle(rig.released("GB"))
+    await rig.settle()
+    rig.outlet.answers["gb-system"] = REFUSED
+    await rig.forward(minutes=10)
+    escalation = await rig.escalation("GB")
+    await answers.acknowledge(rig.deps, person("GB"), escalation["id"], contact_id=None, via="api", cause=cause(rig))
+    await rig.settle()
+    rig.outlet.take()
+    await rig.forward(minutes=3)
+    assert rig.outlet.take() == []
