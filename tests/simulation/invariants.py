@@ -187,6 +187,9 @@ def the_answer_stops_the_clock(moment: Moment) -> None:
     for old, row in moment.changed:
         if old is not None and old["acknowledged_at"] is None and row["state"] == "acknowledged":
             least = moment.at + timedelta(seconds=_interval(row))
+            acknowledged = [e for e in moment.events if e.name == "partner_acknowledged" and e.is_about(row["id"])]
+            if any(event.body["via"] == "carried_over" for event in acknowledged):
+                continue  # an answer that was given long ago comes with its own time for a position
             if row["kind"] != "takeover" and row["due_at"] < min(least, row["expires_at"]):
                 raise Violated("I3", f"{name_of(row)} kept the deadline {row['due_at']}")
 
@@ -276,7 +279,8 @@ def corrections_buy_no_time(moment: Moment) -> None:
         corrected = _corrected(moment, row, directly=True) if old is None else None
         if corrected is None or corrected["kind"] != "answer" or row["state"] == "ended":
             continue
-        if corrected["state"] in UNANSWERED and not row["due_at"] <= corrected["due_at"]:
+        late = corrected["due_reason"] != "expiry" and row["due_at"] > corrected["due_at"]
+        if corrected["state"] in UNANSWERED and late:
             raise Violated("update", f"{name_of(row)} is due {row['due_at']}, was due {corrected['due_at']}")
         if corrected["state"] in UNANSWERED and not row["unreached_at"] <= corrected["unreached_at"]:
             raise Violated("update", f"{name_of(row)} puts off unreached to {row['unreached_at']}")
