@@ -154,10 +154,13 @@ def from_wire(headers: Mapping[str, str], body: bytes) -> Message[Event]:
     """The message of bus headers and body; raises `ContractViolation` when either cannot be read."""
     try:
         causation = headers.get("ce-causationid")
+        occurred_at = datetime.fromisoformat(headers["ce-time"])
+        if occurred_at.tzinfo is None:
+            raise ValueError("an instant without an offset")
         return Message(
             id=MessageId(UUID(headers["ce-id"])),
             body=parse(headers["ce-type"], body),
-            occurred_at=datetime.fromisoformat(headers["ce-time"]),
+            occurred_at=occurred_at,
             correlation_id=UUID(headers["ce-correlationid"]),
             causation_id=UUID(causation) if causation else None,
             trace_parent=headers.get("traceparent"),

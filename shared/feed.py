@@ -54,7 +54,7 @@ from shared.problems import problem_responses
 from shared.security import INSTALLATION, IdentityDeps, Principal, PrincipalKind, issue_token
 from shared.security import service as service_principal
 from shared.subscriptions import Delivery, End, Failures, Outcome, Subscription, attend
-from shared.web import authenticated, render_instant
+from shared.web import authenticated, new_router, render_instant
 from shared.webhooks import SigningKey, VerifyingKey
 
 log = get_logger(__name__)
@@ -150,7 +150,7 @@ def signed_bytes(entry: FeedEntry, *, source: str, audience: str) -> bytes:
 
 def router(deps: FeedDeps) -> APIRouter:
     """`GET /v1/feed/<service>`."""
-    router = APIRouter(tags=["feed"])
+    router = new_router(tags=["Feed"])
     caller = authenticated(deps)
 
     async def read_feed(

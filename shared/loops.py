@@ -1,14 +1,15 @@
 """Background loops: each takes no input, is woken early, and runs periodically anyway.
 
 A loop reads what to do from the database alone, so the path after a crash is the everyday path. `run_once` returns how
-much it did; a full batch runs again at once. An exception is logged and answered by a growing pause: a loop never ends
-by itself.
+much it did; a full batch runs again at once. An exception is answered by a growing pause: a loop never ends by itself.
+One trouble is told once, however many loops share it and however often they try: `Troubles` keeps count.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 from shared.clock import Clock
 from shared.errors import Unavailable
@@ -20,6 +21,63 @@ FAILURE_PAUSE_SECONDS_MAX = 5.0
 
 STALLED_SECONDS = 30.0
 """A loop whose last finished pass is older than its interval and this is stalled."""
+
+
+TROUBLE_REMINDER_SECONDS = 60.0
+"""A trouble that lasts is told again after this long, then after twice that, and so on."""
+
+
+@dataclass(slots=True)
+class _Trouble:
+    since_monotonic: float
+    again_at_monotonic: float
+    loops: set[str] = field(default_factory=set)
+    failures: int = 0
+
+
+class Troubles:
+    """What is wrong with the loops that share this: a line when a trouble begins, one when it is over, and reminders
+    in growing silence between. Loops that miss the same thing are in the same trouble.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._standing: dict[str, _Trouble] = {}
+
+    def failed(self, loop: str, error: Exception) -> None:
+        """A pass of the loop has failed."""
+        missing = error.code if isinstance(error, Unavailable) else None
+        present = self._clock.monotonic()
+        name = missing or f"{loop}: {type(error).__name__}"
+        trouble = self._standing.get(name)
+        begins = trouble is None
+        if trouble is None:
+            trouble = self._standing[name] = _Trouble(present, present + TROUBLE_REMINDER_SECONDS)
+        trouble.loops.add(loop)
+        trouble.failures += 1
+        if not begins:
+            if present < trouble.again_at_monotonic:
+                return
+            trouble.again_at_monotonic = present + 2 * (present - trouble.since_monotonic)
+        log.warning(
+            "loop.failed",
+            loop=loop,
+            loops=len(trouble.loops),
+            failures=trouble.failures,
+            error=missing or type(error).__name__,
+            seconds=round(present - trouble.since_monotonic, 1),
+            # What does not answer is no bug and needs no trace.
+            exc_info=error if missing is None else None,
+        )
+
+    def passed(self, loop: str) -> None:
+        """A pass of the loop has succeeded: it is in no trouble any more."""
+        for name, trouble in list(self._standing.items()):
+            trouble.loops.discard(loop)
+            if not trouble.loops:
+                del self._standing[name]
+                seconds = round(self._clock.monotonic() - trouble.since_monotonic, 1)
+                log.info("loop.recovered", loop=loop, failures=trouble.failures, seconds=seconds)
 
 
 class Loop:
@@ -45,6 +103,7 @@ class Loop:
         self.failures = 0
         self.passes = 0
         self.last_pass_monotonic: float | None = None
+        self.troubles = Troubles(clock)
         self._interval_seconds = interval_seconds
         self._longest_seconds = 1.0 if callable(interval_seconds) else interval_seconds
         self._again_when = again_when
@@ -91,13 +150,13 @@ class Loop:
             try:
                 done = await self.run_once()
                 if self.failures:
-                    log.info("loop.recovered", loop=self.name, failures=self.failures)
+                    self.troubles.passed(self.name)
                 self.failures = 0
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - a loop never ends by itself; it is reported
                 self.failures += 1
-                self._report(error)
+                self.troubles.failed(self.name, error)
                 await self._pause(min(FAILURE_PAUSE_SECONDS_MAX, 0.1 * 2 ** min(self.failures, 6)))
                 continue
             self.passes += 1
@@ -114,14 +173,8 @@ class Loop:
             return 0.2
         except Exception as error:  # noqa: BLE001 - as above
             self.failures += 1
-            self._report(error)
+            self.troubles.failed(self.name, error)
             return self._longest_seconds
-
-    def _report(self, error: Exception) -> None:
-        # What does not answer is no bug: it needs no trace, and every loop would write one every few seconds.
-        trace = not isinstance(error, Unavailable)
-        kind = type(error).__name__
-        log.warning("loop.failed", loop=self.name, failures=self.failures, error=kind, exc_info=trace)
 
     async def _pause(self, seconds: float) -> None:
         try:

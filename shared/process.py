@@ -30,7 +30,7 @@ from shared.feed import Puller
 from shared.ids import Ids
 from shared.keys import KeyRing
 from shared.log import get_logger
-from shared.loops import Loop
+from shared.loops import Loop, Troubles
 from shared.outbox import Relay, Sequencer
 from shared.settings import SERVICES, ServiceName, Settings
 from shared.streams import Streams
@@ -257,6 +257,9 @@ def assemble(
     deps.loops.update({loop.name: loop for loop in own_loops})
     relay.on_publish.append(deps.loops["sequencer"].wake)
     deps.loops.update({loop.name: loop for loop in loops(deps)})
+    troubles = Troubles(clock)
+    for loop in deps.loops.values():
+        loop.troubles = troubles
     return Service(
         name=name,
         deps=deps,

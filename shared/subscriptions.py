@@ -242,8 +242,9 @@ async def _bury(
     except Exception as failure:
         log.warning("message.dead_letter_failed", consumer=letter.consumer, error=type(failure).__name__, exc_info=True)
         return Outcome(End.NAK, delay_seconds(delivery.deliveries, at_most_seconds=UNAVAILABLE_DELAY_SECONDS_MAX))
-    log.error(
-        "message.dead_lettered",
+    # The alarm for people is made from the row, which outlives a crash: `alarm_dead_letters` in `shared.upkeep`.
+    log.warning(
+        "message.buried",
         consumer=letter.consumer,
         message_id=str(letter.message_id),
         type=letter.type,

@@ -98,6 +98,7 @@ def token_router(deps: IdentityDeps) -> APIRouter:
 
     @router.post(
         "/v1/tokens",
+        tags=["Access"],
         summary="Get a token for a client id and its secret",
         response_model=TokenAnswer,
         responses=problem_responses("malformed", "invalid_client", "unsupported_media_type", "too_many_failures"),

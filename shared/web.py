@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Request, Security
-from fastapi.openapi.utils import get_openapi
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Security, routing
+from fastapi.dependencies.models import Dependant
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -36,7 +36,8 @@ from shared.clock import Clock
 from shared.events import Cause
 from shared.ids import Ids
 from shared.log import get_logger
-from shared.problems import CORRELATION_ID, HttpProblem, Problem, problem_response, problem_responses
+from shared.openapi import BODY_LIMIT, make_document
+from shared.problems import CORRELATION_ID, HttpProblem, problem_response, problem_responses
 from shared.security import IdentityDeps, Principal, Unauthenticated, check_current, still_stands, verify_token
 from shared.tokens import token_router
 
@@ -87,6 +88,7 @@ class Gate:
         clock: Clock,
         ids: Ids,
         body_bytes_max: int = BODY_BYTES_MAX,
+        body_bytes_of: Mapping[str, int] | None = None,
         strict_transport: bool = False,
     ) -> None:
         self.app = app
@@ -94,6 +96,7 @@ class Gate:
         self.clock = clock
         self.ids = ids
         self.body_bytes_max = body_bytes_max
+        self.body_bytes_of = body_bytes_of or {}
         self.added = (*_SECURITY_HEADERS, *((_STRICT_TRANSPORT,) if strict_transport else ()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,7 +113,7 @@ class Gate:
             try:
                 refusal = self._refusal(scope, headers)
                 if refusal is None:
-                    await self.app(scope, self._counted(receive), answer.send)
+                    await self.app(scope, self._counted(receive, self._limit(scope)), answer.send)
                 else:
                     await refusal(scope, receive, answer.send)
             except ClientDisconnect:
@@ -137,11 +140,15 @@ class Gate:
             limits = f"a path may have {PATH_BYTES_MAX} bytes and a query {QUERY_BYTES_MAX}"
             return problem_response("address_too_long", limits, instance=instance)
         declared = headers.get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared[:20]) > self.body_bytes_max:
-            return problem_response("body_too_large", self._body_sentence(), instance=instance)
+        if not declared.isdigit() or int(declared[:20]) > self._limit(scope):
+            return problem_response("body_too_large", _body_sentence(self._limit(scope)), instance=instance)
         return None
 
-    def _counted(self, receive: Receive) -> Receive:
+    def _limit(self, scope: Scope) -> int:
+        return self.body_bytes_of.get(scope["path"], self.body_bytes_max)
+
+    @staticmethod
+    def _counted(receive: Receive, limit: int) -> Receive:
         """`receive` that stops a body which grows beyond the limit, whatever its headers said."""
         received = 0
 
@@ -150,15 +157,12 @@ class Gate:
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
-                if received > self.body_bytes_max:
+                if received > limit:
                     # The framework passes on this exception alone while it reads a body.
-                    raise HTTPException(413, self._body_sentence())
+                    raise HTTPException(413, _body_sentence(limit))
             return message
 
         return counted
-
-    def _body_sentence(self) -> str:
-        return f"a body may have at most {self.body_bytes_max} bytes"
 
     def _report(self, scope: Scope, status: int | None, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
@@ -200,6 +204,10 @@ class _Answer:
         await self._send(message)
 
 
+def _body_sentence(limit: int) -> str:
+    return f"a body may have at most {limit} bytes here"
+
+
 def _uuid_or_none(text: bytes) -> UUID | None:
     if len(text) != 36:
         return None
@@ -230,26 +238,75 @@ _bearer = HTTPBearer(
 )
 
 
+class _Caller:
+    """Tells who calls, for one service."""
+
+    def __init__(self, deps: IdentityDeps) -> None:
+        self._deps = deps
+
+    async def identify(self, request: Request) -> Principal:
+        """The caller, asked for once in a request: the token's signature first, then the credential's row."""
+        known = request.scope.get(PRINCIPAL)
+        if isinstance(known, Principal):
+            return known
+        bearer = await _bearer(request)
+        if bearer is None:
+            raise Unauthenticated("this call needs a token: Authorization: Bearer …", code="token_missing")
+        claims = verify_token(self._deps.keyring, bearer.credentials, now=self._deps.clock.now())
+        async with self._deps.intake.transaction() as tx:
+            principal = await check_current(tx, claims)
+        request.scope[PRINCIPAL] = principal
+        return principal
+
+    async def current_principal(
+        self,
+        request: Request,
+        _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    ) -> Principal:
+        """The dependency. Its second parameter is there for the documentation alone."""
+        return await self.identify(request)
+
+
 def authenticated(deps: IdentityDeps) -> Callable[..., Awaitable[Principal]]:
     """The dependency that gives a handler its caller: the token's signature first, then the credential's row.
 
     Raises `Unauthenticated` (401), never 403: what a role may do is for the handler, which knows what may be known.
     Inside a function that builds a router, declare it as `principal: Principal = Depends(caller)`: an annotation is
-    text here and cannot name a local variable.
+    text here and cannot name a local variable. The router is made by `new_router`, which has the caller known first.
+    """
+    return _Caller(deps).current_principal
+
+
+class CallerFirst(APIRoute):
+    """A route that knows who calls before it reads what they send: nobody unknown has a body parsed, and a stranger
+    learns of a mistake in it no more than that a token is needed.
     """
 
-    async def current_principal(
-        request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-    ) -> Principal:
-        if bearer is None:
-            raise Unauthenticated("this call needs a token: Authorization: Bearer …", code="token_missing")
-        claims = verify_token(deps.keyring, bearer.credentials, now=deps.clock.now())
-        async with deps.intake.transaction() as tx:
-            principal = await check_current(tx, claims)
-        request.scope[PRINCIPAL] = principal
-        return principal
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The framework's handler, with the question put before it where the route asks who calls."""
+        handle = super().get_route_handler()
+        caller = _caller_of(self.dependant)
+        if caller is None:
+            return handle
 
-    return current_principal
+        async def handle_known(request: Request) -> Response:
+            await caller.identify(request)
+            return await handle(request)
+
+        return handle_known
+
+
+def _caller_of(dependant: Dependant) -> _Caller | None:
+    """Who tells who calls, if anything that a route depends on wants to know."""
+    owner = getattr(dependant.call, "__self__", None)
+    if isinstance(owner, _Caller):
+        return owner
+    return next((found for one in dependant.dependencies if (found := _caller_of(one)) is not None), None)
+
+
+def new_router(*, tags: Sequence[str] = ()) -> APIRouter:
+    """An empty router whose routes know their caller before they read a body."""
+    return APIRouter(route_class=CallerFirst, tags=list(tags))
 
 
 def still_allowed(deps: IdentityDeps, principal: Principal) -> Callable[[], Awaitable[bool]]:
@@ -349,8 +406,9 @@ ReadinessCheck = Callable[[], Awaitable[str | Degraded | None]]
 
 def common_router(deps: IdentityDeps, *, checks: Mapping[str, ReadinessCheck]) -> APIRouter:
     """What every process answers, once, however many services it hosts."""
-    router = APIRouter(tags=["common"])
-    router.include_router(token_router(deps))
+    routers = new_router()
+    routers.include_router(token_router(deps))
+    router = new_router(tags=["Installation"])
 
     @router.get("/.well-known/redphone-keys", summary="Public keys of tokens, webhooks and feed")
     async def public_keys() -> JSONResponse:
@@ -394,7 +452,8 @@ def common_router(deps: IdentityDeps, *, checks: Mapping[str, ReadinessCheck]) -
             raise HttpProblem("there is no problem with this code", code="not_found")
         return page
 
-    return router
+    routers.include_router(router)
+    return routers
 
 
 def _finding(trouble: str | Degraded | None) -> dict[str, Any]:
@@ -427,7 +486,6 @@ def build_app(
     public_url: str | None = None,
     description: str = "",
     version: str = "1",
-    tags: Sequence[Mapping[str, str]] = (),
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
     body_bytes_max: int = BODY_BYTES_MAX,
 ) -> FastAPI:
@@ -439,7 +497,6 @@ def build_app(
         title=title,
         description=description,
         version=version,
-        openapi_tags=[dict(tag) for tag in tags] or None,
         servers=[{"url": public_url}] if public_url else None,
         docs_url=None,
         redoc_url=None,
@@ -457,50 +514,29 @@ def build_app(
         clock=clock,
         ids=ids,
         body_bytes_max=body_bytes_max,
+        body_bytes_of=_body_limits(app),
         strict_transport=bool(public_url and public_url.startswith("https://")),
     )
     # FastAPI's documented way to enrich the document.
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app
 
 
+def _body_limits(app: FastAPI) -> dict[str, int]:
+    """Limits of routes that take larger bodies than all others, by path."""
+    limits: dict[str, int] = {}
+    for route in routing.iter_route_contexts(app.routes):
+        if BODY_LIMIT in (extra := getattr(route, "openapi_extra", None) or {}):
+            limits[str(route.path)] = extra[BODY_LIMIT]
+    return limits
+
+
 def _operation_id(route: APIRoute) -> str:
-    return f"{route.tags[0]}_{route.name}" if route.tags else route.name
+    return route.name
 
 
-_EVERYWHERE = {"401": "token_missing", "503": "unavailable"}
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The document with our problems in place of the framework's errors; made once."""
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The document, made once."""
     if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title,
-            version=app.version,
-            openapi_version="3.1.0",
-            description=app.description,
-            routes=app.routes,
-            tags=app.openapi_tags,
-            servers=app.servers,
-            separate_input_output_schemas=app.separate_input_output_schemas,
-        )
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        model = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= {**model.pop("$defs", {}), "Problem": model}
-        for path in document["paths"].values():
-            for operation in path.values():
-                _describe_refusals(operation)
-        app.openapi_schema = document
+        app.openapi_schema = make_document(app)
     return app.openapi_schema
-
-
-def _describe_refusals(operation: dict[str, Any]) -> None:
-    responses = operation["responses"]
-    if "application/json" in responses.get("422", {}).get("content", {}):
-        responses["422"] = problem_responses("invalid")[422]
-    if "security" in operation:
-        for status, code in _EVERYWHERE.items():
-            responses.setdefault(status, problem_responses(code)[int(status)])
-    operation["responses"] = dict(sorted(responses.items()))

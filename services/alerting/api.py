@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path as FilePath
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -36,12 +37,13 @@ from shared.contracts import Code, Precedence, Status
 from shared.db import Transaction
 from shared.errors import Forbidden, NotFound
 from shared.idempotency import OptionalIdempotencyKey
+from shared.openapi import Documentation, declare_documentation
 from shared.paging import PAGE_SIZE_DEFAULT, CursorText, Page, PageSize, decode_cursor, encode_cursor
 from shared.problems import HttpProblem, ProblemType, declare_problems, problem_responses
 from shared.process import Deps
 from shared.security import Principal
 from shared.streams import STREAM_RESPONSES, last_event_id
-from shared.web import IfMatchHeader, authenticated, cause_of, etag_of, still_allowed
+from shared.web import IfMatchHeader, authenticated, cause_of, etag_of, new_router, still_allowed
 
 REFERENCE = re.compile(r"RP-[A-Z]{2}-\d{4}-\d{4,}")
 
@@ -74,9 +76,27 @@ declare_problems(
         "expires_too_early": ProblemType(
             422, "It would expire too early", "Leave expires out, or take the instant that the detail names."
         ),
+        "expires_too_late": ProblemType(
+            422, "It would expire too late", "Take an instant before the one that the detail names."
+        ),
+        "empty_audience": ProblemType(422, "Nobody is addressed", "Name at least one partner that takes part."),
+        "missing": ProblemType(422, "Something that is needed was left out", "Give the field that `errors` names."),
+        "not_uuid7": ProblemType(422, "The id is not a UUID of version 7", "Make one, or leave id out."),
+        "unknown_crisis": ProblemType(422, "There is no such crisis", "Leave crisis_id out to open one."),
+        "status_changed": ProblemType(
+            422, "The status never changes along a chain", "Leave status out, or raise a new alert."
+        ),
+        "cap_invalid": ProblemType(
+            422, "The message is not CAP 1.2 in our profile", "Correct the elements that `errors` names."
+        ),
+        "cap_unsafe": ProblemType(
+            422, "The XML is refused unread", "Send plain XML: no document type, no entities, nothing from outside."
+        ),
         "cap_not_draftable": ProblemType(422, "Not drafted from CAP", "Use the call that the detail names."),
     }
 )
+
+declare_documentation("alerting", Documentation(FilePath(__file__).with_name("examples.json")))
 
 _ABOUT_ID = "Its id, or the reference that people speak, for example `RP-CA-2026-0042`."
 AlertRef = Annotated[str, Path(max_length=40, description=_ABOUT_ID, examples=["RP-CA-2026-0042"])]
@@ -134,7 +154,7 @@ class _Face:
 
 def router(deps: Deps, news: News) -> APIRouter:
     """Every route of alerting."""
-    routes = APIRouter()
+    routes = new_router()
     face = _Face(deps, news, authenticated(deps))
     for add in (_drafting, _releasing, _reading, _crises, _stream):
         add(routes, face)
@@ -146,7 +166,7 @@ def _reading(routes: APIRouter, face: _Face) -> None:
 
     @routes.get(
         "/v1/alerts",
-        tags=["alerts"],
+        tags=["Alerts"],
         summary="Alerts that you may see, the newest first",
         responses=problem_responses("role_missing", "cursor_invalid"),
     )
@@ -176,7 +196,7 @@ def _reading(routes: APIRouter, face: _Face) -> None:
 
     @routes.get(
         "/v1/alerts/{alert}",
-        tags=["alerts"],
+        tags=["Alerts"],
         summary="One alert, as JSON or CAP",
         response_model=None,
         responses={
@@ -206,7 +226,7 @@ def _reading(routes: APIRouter, face: _Face) -> None:
 
     @routes.get(
         "/v1/alerts/{alert}/timeline",
-        tags=["alerts"],
+        tags=["Alerts"],
         summary="Who was told what, when, and what came back",
         responses=problem_responses("not_found", "cursor_invalid"),
     )
@@ -237,7 +257,7 @@ def _drafting(routes: APIRouter, face: _Face) -> None:
 
     @routes.post(
         "/v1/alerts",
-        tags=["alerts"],
+        tags=["Alerts"],
         summary="Draft an alert, or release it at once if you are alone",
         status_code=201,
         response_model=None,
@@ -295,7 +315,7 @@ def _drafting(routes: APIRouter, face: _Face) -> None:
 
     @routes.patch(
         "/v1/alerts/{alert}",
-        tags=["alerts"],
+        tags=["Alerts"],
         summary="Change a draft",
         response_model=None,
         responses={
@@ -324,7 +344,7 @@ def _drafting(routes: APIRouter, face: _Face) -> None:
 
     @routes.post(
         "/v1/alerts/{alert}/updates",
-        tags=["alerts"],
+        tags=["Alerts"],
         summary="Draft a correction",
         status_code=201,
         response_model=None,
@@ -367,7 +387,7 @@ def _releasing(routes: APIRouter, face: _Face) -> None:
 
     @routes.post(
         "/v1/alerts/{alert}/release",
-        tags=["alerts"],
+        tags=["Alerts"],
         summary="Release a draft",
         status_code=202,
         response_model=None,
@@ -410,7 +430,7 @@ def _releasing(routes: APIRouter, face: _Face) -> None:
 
     @routes.post(
         "/v1/alerts/{alert}/recipients",
-        tags=["alerts"],
+        tags=["Alerts"],
         summary="Address a released alert to more partners",
         status_code=202,
         response_model=None,
@@ -443,7 +463,7 @@ def _releasing(routes: APIRouter, face: _Face) -> None:
 
     @routes.post(
         "/v1/alerts/{alert}/cancel",
-        tags=["alerts"],
+        tags=["Alerts"],
         summary="Recall an alert",
         status_code=202,
         response_model=None,
@@ -470,7 +490,7 @@ def _releasing(routes: APIRouter, face: _Face) -> None:
 
     @routes.post(
         "/v1/alerts/{alert}/close",
-        tags=["alerts"],
+        tags=["Alerts"],
         summary="Stand an alert down",
         status_code=202,
         response_model=None,
@@ -502,7 +522,7 @@ def _crises(routes: APIRouter, face: _Face) -> None:
 
     @routes.post(
         "/v1/crises",
-        tags=["crises"],
+        tags=["Crises"],
         summary="Open a crisis",
         status_code=201,
         response_model=None,
@@ -529,7 +549,7 @@ def _crises(routes: APIRouter, face: _Face) -> None:
 
     @routes.get(
         "/v1/crises",
-        tags=["crises"],
+        tags=["Crises"],
         summary="Crises that you may see, the newest first",
         responses=problem_responses("role_missing", "cursor_invalid"),
     )
@@ -550,7 +570,7 @@ def _crises(routes: APIRouter, face: _Face) -> None:
 
     @routes.get(
         "/v1/crises/{crisis_id}",
-        tags=["crises"],
+        tags=["Crises"],
         summary="One crisis",
         response_model=None,
         responses={200: {"model": CrisisView, "description": "The crisis."}, **problem_responses("not_found")},
@@ -566,7 +586,7 @@ def _crises(routes: APIRouter, face: _Face) -> None:
 
     @routes.patch(
         "/v1/crises/{crisis_id}",
-        tags=["crises"],
+        tags=["Crises"],
         summary="Move a crisis on",
         response_model=None,
         responses={
@@ -600,7 +620,7 @@ def _stream(routes: APIRouter, face: _Face) -> None:
 
     @routes.get(
         "/v1/stream",
-        tags=["stream"],
+        tags=["Stream"],
         summary="Everything that you may see, as it happens",
         response_model=None,
         responses={**STREAM_RESPONSES, **problem_responses("role_missing", "cursor_invalid", "too_many_streams")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path as FilePath
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -20,13 +21,15 @@ from services.escalation.views import (
     escalation_detail,
     escalation_view,
 )
+from services.escalation.webhooks import WEBHOOKS
 from shared.contracts import EscalationKind, EscalationState, PositionStance
 from shared.errors import NotFound
+from shared.openapi import Documentation, declare_documentation
 from shared.paging import PAGE_SIZE_DEFAULT, CursorText, Page, PageSize, decode_cursor, encode_cursor
 from shared.problems import ProblemType, declare_problems, problem_responses
 from shared.security import Principal
 from shared.streams import STREAM_RESPONSES, last_event_id
-from shared.web import UtcDateTime, authenticated, cause_of, still_allowed
+from shared.web import UtcDateTime, authenticated, cause_of, new_router, still_allowed
 
 declare_problems(
     {
@@ -50,11 +53,19 @@ declare_problems(
         "not_your_escalation": ProblemType(
             403, "Another government is asked", "Only the partner that is asked can answer for itself."
         ),
+        "required": ProblemType(422, "Something that is needed was left out", "Give the field that `errors` names."),
+        "not_allowed": ProblemType(422, "A field does not belong here", "Leave out the field that `errors` names."),
+        "out_of_range": ProblemType(422, "A time is out of range", "Take a time from now to 30 days ahead."),
+        "too_long": ProblemType(422, "A text is too long", "Shorten the field that `errors` names."),
+        "unknown_contact": ProblemType(
+            422, "No such contact in your duty plan", "Name a contact of your own government's rota."
+        ),
         "person_required": ProblemType(403, "A person is needed", "Use the credential of a person, not of a system."),
     }
 )
 
-TAG = "Escalations"
+declare_documentation("escalation", Documentation(FilePath(__file__).with_name("examples.json"), WEBHOOKS))
+
 EscalationId = Annotated[UUID, Path(description="The escalation's id.")]
 
 
@@ -114,7 +125,7 @@ class Acknowledgements(BaseModel):
 
 def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
     """All routes of escalation."""
-    routes = APIRouter(tags=[TAG])
+    routes = new_router()
     caller = authenticated(deps)
 
     async def shown(principal: Principal, escalation_id: UUID) -> EscalationView:
@@ -126,9 +137,10 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
 
     @routes.get(
         "/v1/escalations",
+        tags=["Escalations"],
         summary="List escalations",
         response_model=Page[EscalationView],
-        responses=problem_responses("token_invalid", "invalid"),
+        responses=problem_responses("invalid"),
     )
     async def list_escalations(
         principal: Principal = Depends(caller),
@@ -159,9 +171,10 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
 
     @routes.get(
         "/v1/escalations/{escalation_id}",
+        tags=["Escalations"],
         summary="One escalation with every page and attempt",
         response_model=EscalationDetail,
-        responses=problem_responses("token_invalid", "not_found"),
+        responses=problem_responses("not_found"),
     )
     async def get_escalation(escalation_id: EscalationId, principal: Principal = Depends(caller)) -> EscalationDetail:
         """State, level, what happens next and when, every page and attempt with its reason."""
@@ -175,9 +188,10 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
 
     @routes.post(
         "/v1/escalations/{escalation_id}/acknowledgement",
+        tags=["Escalations"],
         summary="Acknowledge: a named human has it",
         response_model=EscalationView,
-        responses=problem_responses("token_invalid", "not_found", "forbidden", "invalid", "nothing_to_acknowledge"),
+        responses=problem_responses("not_found", "forbidden", "invalid", "nothing_to_acknowledge"),
     )
     async def acknowledge(
         escalation_id: EscalationId,
@@ -198,9 +212,10 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
 
     @routes.post(
         "/v1/acknowledgements",
+        tags=["Escalations"],
         summary="Acknowledge by alert",
         response_model=Acknowledgements,
-        responses=problem_responses("token_invalid", "not_found", "forbidden", "invalid"),
+        responses=problem_responses("not_found", "forbidden", "invalid"),
     )
     async def acknowledge_alerts(
         body: AcknowledgementsRequest, request: Request, principal: Principal = Depends(caller)
@@ -222,11 +237,10 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
 
     @routes.post(
         "/v1/escalations/{escalation_id}/position",
+        tags=["Escalations"],
         summary="Take a position",
         response_model=EscalationView,
-        responses=problem_responses(
-            "token_invalid", "not_found", "forbidden", "invalid", "escalation_ended", "already_answered"
-        ),
+        responses=problem_responses("not_found", "forbidden", "invalid", "escalation_ended", "already_answered"),
     )
     async def take_position(
         escalation_id: EscalationId, body: PositionRequest, request: Request, principal: Principal = Depends(caller)
@@ -258,10 +272,11 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
         handle.__name__ = do.__name__
         routes.post(
             f"/v1/escalations/{{escalation_id}}/{path}",
+            tags=["Escalations"],
             summary=summary,
             description=description,
             response_model=EscalationView,
-            responses=problem_responses("token_invalid", "not_found", "forbidden", conflict),
+            responses=problem_responses("not_found", "forbidden", conflict),
         )(handle)
 
     act(
@@ -285,7 +300,6 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
         summary="The board: alert × partner",
         tags=["Board"],
         response_model=Board,
-        responses=problem_responses("token_invalid"),
     )
     async def get_board(principal: Principal = Depends(caller)) -> Board:
         """Every escalation that you may see of alerts that are open, or ended within the last hour."""
@@ -295,7 +309,7 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
         "/v1/board/stream",
         summary="The board as a stream",
         tags=["Board"],
-        responses={**STREAM_RESPONSES, **problem_responses("token_invalid", "too_many_streams")},
+        responses={**STREAM_RESPONSES, **problem_responses("too_many_streams")},
         response_class=Response,
     )
     async def stream_board(

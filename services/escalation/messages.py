@@ -82,8 +82,8 @@ def alert_part(facts: AlertFacts, content: Mapping[str, Any] | None, public_url:
         "status": facts.status,
         "msg_type": content["msg_type"],
         "tlp": facts.tlp,
-        "released_at": _z(facts.released_at),
-        "expires_at": _z(facts.expires_at),
+        "released_at": instant(facts.released_at),
+        "expires_at": instant(facts.expires_at),
         "note": content["note"],
         "info": infos,
     }
@@ -130,7 +130,7 @@ def page_body(row: Mapping[str, Any], data: Mapping[str, Any] | None, alert: Ale
     body = b""
     for content, part in forms:
         shown = {**known, **content} if part is None else {**known, **content, "alert": orjson.Fragment(part)}
-        body = orjson.dumps({"type": row["message_type"], "timestamp": _z(row["created_at"]), "data": shown})
+        body = orjson.dumps({"type": row["message_type"], "timestamp": instant(row["created_at"]), "data": shown})
         if len(body) <= BODY_BYTES_MAX:
             break
     return body
@@ -141,7 +141,7 @@ def takeover_brief(event: PartnerUnreached) -> dict[str, Any]:
     office = event.office
     return {
         "unreached_partner": event.partner,
-        "unreached_at": _z(event.unreached_at),
+        "unreached_at": instant(event.unreached_at),
         "levels_tried": event.levels_tried,
         "attempts": event.attempts,
         "office": None
@@ -166,7 +166,7 @@ def answer_data(event: PartnerAcknowledged | PositionTaken) -> dict[str, Any]:
             "answer": {
                 "partner": event.partner,
                 "state": "acknowledged",
-                "at": _z(event.acknowledged_at),
+                "at": instant(event.acknowledged_at),
                 "by": event.acknowledged_by.name,
                 "late": event.late,
             }
@@ -175,12 +175,12 @@ def answer_data(event: PartnerAcknowledged | PositionTaken) -> dict[str, Any]:
         "answer": {
             "partner": event.partner,
             "state": event.stance,
-            "at": _z(event.taken_at),
+            "at": instant(event.taken_at),
             "by": event.taken_by.name,
-            "answer_by": None if event.answer_by_at is None else _z(event.answer_by_at),
+            "answer_by": None if event.answer_by_at is None else instant(event.answer_by_at),
             "note": event.note,
             "offer": event.offer,
-            "estimated_arrival": None if event.estimated_arrival_at is None else _z(event.estimated_arrival_at),
+            "estimated_arrival": None if event.estimated_arrival_at is None else instant(event.estimated_arrival_at),
         }
     }
 
@@ -197,5 +197,6 @@ def _geojson(area: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _z(at: datetime) -> str:
+def instant(at: datetime) -> str:
+    """An instant as bodies write it: RFC 3339 with `Z`."""
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from services.escalation import store
 from services.escalation.handover import HandOver
+from services.escalation.messages import instant
 from services.escalation.model import AlertFacts, Escalation, Outcome, PlannedPage
 from shared import outbox, record
 from shared.contracts import Actor, EndReason, EscalationState, PlannedOffice, Precedence, Status
@@ -175,9 +176,13 @@ async def _ending_rows(
 
 def _ending_of(ended: Escalation) -> dict[str, Any]:
     if ended.end_reason is EndReason.ACKNOWLEDGED:
-        answer = {"partner": ended.subject_partner, "state": EscalationState.ACKNOWLEDGED, "at": ended.ended_at}
+        answer = {"partner": ended.subject_partner, "state": EscalationState.ACKNOWLEDGED, "at": _said(ended)}
         return {"message_type": "answer.received", "data": {"answer": answer}}
-    return {"message_type": "alert.ended", "data": {"ended_at": ended.ended_at, "reason": ended.end_reason}}
+    return {"message_type": "alert.ended", "data": {"ended_at": _said(ended), "reason": ended.end_reason}}
+
+
+def _said(ended: Escalation) -> str | None:
+    return None if ended.ended_at is None else instant(ended.ended_at)
 
 
 def _entry_of(event: Event) -> record.Entry:

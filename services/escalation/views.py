@@ -83,7 +83,7 @@ class Takeover(View):
     partner: str
 
 
-class AlertView(View):
+class AlertHeading(View):
     """The alert, as far as an escalation needs to name it."""
 
     id: UUID
@@ -103,7 +103,7 @@ class EscalationView(View):
     """One partner's obligation to answer one alert, as it stands."""
 
     id: UUID
-    alert: AlertView
+    alert: AlertHeading
     partner: str
     kind: EscalationKind
     subject_partner: str | None
@@ -278,11 +278,11 @@ def _sees_text(facts: AlertFacts, row: Row, principal: Principal) -> bool:
     return addressed if facts.tlp.link_only else addressed or principal.partner == SECRETARIAT
 
 
-def _alert(facts: AlertFacts, row: Row, principal: Principal) -> AlertView:
+def _alert(facts: AlertFacts, row: Row, principal: Principal) -> AlertHeading:
     headline = None
     if row["headline"] and _sees_text(facts, row, principal):
         headline = headline_of(row["headline"], is_drill=facts.status is Status.EXERCISE)
-    return AlertView(
+    return AlertHeading(
         id=facts.alert_id,
         reference=facts.reference,
         raiser=facts.raiser,

@@ -5,14 +5,16 @@ What a partner owns (offices, contacts, rotas, policy, endpoints) is in `api_own
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from services.roster import api_owned, bodies, handlers, store, views
-from services.roster.api_owned import TAG, Code, answer_of
+from services.roster.api_owned import Code, answer_of
 from services.roster.bodies import CredentialBody, DeadlinesBody, PartnerEdit
 from services.roster.handlers import Call, RosterDeps, missing
 from services.roster.views import (
@@ -27,10 +29,11 @@ from services.roster.views import (
 )
 from services.roster.worker import compute, compute_on_call, compute_shifts
 from shared.errors import Invalid
+from shared.openapi import BODY_LIMIT, Documentation, declare_documentation
 from shared.paging import PAGE_SIZE_DEFAULT, CursorText, Page, PageSize, decode_cursor, encode_cursor
 from shared.problems import HttpProblem, ProblemType, declare_problems, problem_responses
 from shared.security import Principal
-from shared.web import IfMatchHeader, UtcDateTime, authenticated, cause_of
+from shared.web import IfMatchHeader, UtcDateTime, authenticated, cause_of, new_router
 
 FILE_BYTES_MAX = 4_000_000
 FILENAME_CHARACTERS_MAX = 200
@@ -65,19 +68,20 @@ declare_problems(
     }
 )
 
+declare_documentation("roster", Documentation(FilePath(__file__).with_name("examples.json")))
+
 ClientId = Annotated[str, Path(max_length=80, description="The credential's client id.", examples=["ca-duty-1"])]
 _AT = Query(description="An instant; left out, now.", examples=["2021-08-15T06:00:00Z"])
 
 
 def router(deps: RosterDeps) -> APIRouter:
     """All routes of roster."""
-    routes = APIRouter(tags=[TAG])
-    _network(routes, deps)
-    _partners(routes, deps)
-    _answering(routes, deps)
-    _credentials(routes, deps)
-    _deadlines(routes, deps)
-    routes.include_router(api_owned.router(deps))
+    routes = new_router()
+    for tag, adders in _PARTS.items():
+        part = new_router(tags=[tag])
+        for add in adders:
+            add(part, deps)
+        routes.include_router(part)
     return routes
 
 
@@ -92,7 +96,6 @@ def _network(routes: APIRouter, deps: RosterDeps) -> None:
         summary="Apply a network file",
         response_model=AppliedView,
         responses=problem_responses(
-            "token_invalid",
             "role_missing",
             "unsupported_media_type",
             "malformed",
@@ -101,10 +104,11 @@ def _network(routes: APIRouter, deps: RosterDeps) -> None:
             "network_file_too_costly",
         ),
         openapi_extra={
+            BODY_LIMIT: FILE_BYTES_MAX,
             "requestBody": {
                 "required": True,
                 "content": {kind: {"schema": {"type": "string"}, "example": _EXAMPLE_FILE} for kind in FILE_TYPES},
-            }
+            },
         },
     )
     async def apply_network(
@@ -174,7 +178,7 @@ def _partners(routes: APIRouter, deps: RosterDeps) -> None:
         "/v1/partners",
         summary="List partners",
         response_model=Page[PartnerView],
-        responses=problem_responses("token_invalid", "cursor_invalid"),
+        responses=problem_responses("cursor_invalid"),
     )
     async def list_partners(
         principal: Principal = Depends(caller),  # noqa: ARG001 - whoever is known may see who takes part
@@ -195,7 +199,7 @@ def _partners(routes: APIRouter, deps: RosterDeps) -> None:
         "/v1/partners/{code}",
         summary="One partner",
         response_model=PartnerView,
-        responses=problem_responses("token_invalid", "not_found"),
+        responses=problem_responses("not_found"),
     )
     async def get_partner(
         code: Code,
@@ -209,7 +213,6 @@ def _partners(routes: APIRouter, deps: RosterDeps) -> None:
         summary="Edit a partner",
         response_model=PartnerView,
         responses=problem_responses(
-            "token_invalid",
             "not_found",
             "role_missing",
             "not_an_administrator",
@@ -255,7 +258,7 @@ def _answering(routes: APIRouter, deps: RosterDeps) -> None:
         "/v1/partners/{code}/on-call",
         summary="Who answers at an instant",
         response_model=OnCallView,
-        responses=problem_responses("token_invalid", "not_found", "invalid"),
+        responses=problem_responses("not_found", "invalid"),
     )
     async def get_on_call(
         code: Code, principal: Principal = Depends(caller), at: Annotated[UtcDateTime | None, _AT] = None
@@ -275,7 +278,7 @@ def _answering(routes: APIRouter, deps: RosterDeps) -> None:
         "/v1/partners/{code}/shifts",
         summary="Shifts of your own government",
         response_model=ShiftsView,
-        responses=problem_responses("token_invalid", "not_found", "role_missing", "invalid"),
+        responses=problem_responses("not_found", "role_missing", "invalid"),
     )
     async def list_shifts(
         code: Code,
@@ -306,7 +309,7 @@ def _credentials(routes: APIRouter, deps: RosterDeps) -> None:
         "/v1/partners/{code}/credentials",
         summary="List credentials",
         response_model=Credentials,
-        responses=problem_responses("token_invalid", "not_found", "role_missing"),
+        responses=problem_responses("not_found", "role_missing"),
     )
     async def list_credentials(code: Code, principal: Principal = Depends(caller)) -> Response:
         """For administrators and the partner's own roster managers. Secrets cannot be read, by nobody."""
@@ -319,7 +322,7 @@ def _credentials(routes: APIRouter, deps: RosterDeps) -> None:
         summary="Issue a credential",
         status_code=201,
         response_model=SecretView,
-        responses=problem_responses("token_invalid", "not_found", "role_missing", "client_id_taken", "invalid"),
+        responses=problem_responses("not_found", "role_missing", "client_id_taken", "invalid"),
     )
     async def issue_credential(
         code: Code, body: CredentialBody, request: Request, principal: Principal = Depends(caller)
@@ -337,7 +340,7 @@ def _credentials(routes: APIRouter, deps: RosterDeps) -> None:
         "/v1/partners/{code}/credentials/{client_id}/secret",
         summary="Change a credential's secret",
         response_model=SecretView,
-        responses=problem_responses("token_invalid", "not_found", "not_the_holder", "credential_is_revoked"),
+        responses=problem_responses("not_found", "not_the_holder", "credential_is_revoked"),
     )
     async def rotate_secret(
         code: Code, client_id: ClientId, request: Request, principal: Principal = Depends(caller)
@@ -351,7 +354,7 @@ def _credentials(routes: APIRouter, deps: RosterDeps) -> None:
         "/v1/partners/{code}/credentials/{client_id}/revocation",
         summary="Revoke a credential",
         response_model=CredentialView,
-        responses=problem_responses("token_invalid", "not_found", "role_missing"),
+        responses=problem_responses("not_found", "role_missing"),
     )
     async def revoke_credential(
         code: Code, client_id: ClientId, request: Request, principal: Principal = Depends(caller)
@@ -374,7 +377,6 @@ def _deadlines(routes: APIRouter, deps: RosterDeps) -> None:
         "/v1/deadlines",
         summary="The network's deadlines",
         response_model=DeadlinesView,
-        responses=problem_responses("token_invalid"),
     )
     async def get_deadlines(
         principal: Principal = Depends(caller),  # noqa: ARG001 - the table is everybody's
@@ -387,9 +389,7 @@ def _deadlines(routes: APIRouter, deps: RosterDeps) -> None:
         "/v1/deadlines",
         summary="Set the network's deadlines",
         response_model=DeadlinesView,
-        responses=problem_responses(
-            "token_invalid", "role_missing", "precondition_failed", "precondition_required", "invalid"
-        ),
+        responses=problem_responses("role_missing", "precondition_failed", "precondition_required", "invalid"),
     )
     async def set_deadlines(
         body: DeadlinesBody, request: Request, if_match: IfMatchHeader, principal: Principal = Depends(caller)
@@ -398,3 +398,12 @@ def _deadlines(routes: APIRouter, deps: RosterDeps) -> None:
         call = Call(principal, cause_of(request, principal), if_match.require)
         kept = await handlers.set_deadlines(deps, call, body.table())
         return answer_of(DeadlinesView(deadlines=dict(kept.table)), version=kept.version)
+
+
+_PARTS: dict[str, tuple[Callable[[APIRouter, RosterDeps], None], ...]] = {
+    "Partners": (_partners, _answering),
+    "Roster": (api_owned.add_routes,),
+    "Credentials": (_credentials,),
+    "Network": (_network, _deadlines),
+}
+"""All routes by the tag under which they are documented."""

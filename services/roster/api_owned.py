@@ -44,8 +44,6 @@ from shared.problems import ProblemType, declare_problems, problem_responses
 from shared.security import Principal
 from shared.web import IfMatchHeader, authenticated, cause_of, etag_of
 
-TAG = "Roster"
-
 declare_problems(
     {"id_taken": ProblemType(409, "The id is taken", "Make a new UUID of version 7, or leave id out.")},
 )
@@ -54,13 +52,11 @@ Code = Annotated[str, Path(pattern="^[A-Z]{2}$", description="Your government's 
 ThingId = Annotated[UUID, Path(description="Its id.")]
 RotaId = Annotated[UUID, Path(description="The rota's id.")]
 
-_READ = problem_responses("token_invalid", "not_found", "role_missing")
+_READ = problem_responses("not_found", "role_missing")
 _MADE = problem_responses(
-    "token_invalid", "not_found", "role_missing", "invalid", "id_taken", "idempotency_key_reused", "precondition_failed"
+    "not_found", "role_missing", "invalid", "id_taken", "idempotency_key_reused", "precondition_failed"
 )
-_EDITED = problem_responses(
-    "token_invalid", "not_found", "role_missing", "invalid", "precondition_failed", "precondition_required"
-)
+_EDITED = problem_responses("not_found", "role_missing", "invalid", "precondition_failed", "precondition_required")
 
 
 Make = Callable[[PartnerState], Any]
@@ -189,17 +185,11 @@ def answer_of(view: BaseModel, version: int | None = None, *, status: int = 200)
     return Response(view.model_dump_json(), status_code=status, media_type="application/json", headers=headers)
 
 
-def router(deps: RosterDeps) -> APIRouter:
-    """The routes of what a partner owns."""
-    routes = APIRouter(tags=[TAG])
+def add_routes(routes: APIRouter, deps: RosterDeps) -> None:
+    """Adds the routes of what a partner owns."""
     face = _Face(deps, authenticated(deps))
-    _offices(routes, face)
-    _contacts(routes, face)
-    _rotas(routes, face)
-    _overrides(routes, face)
-    _policy(routes, face)
-    _endpoints(routes, face)
-    return routes
+    for add in (_offices, _contacts, _rotas, _overrides, _policy, _endpoints):
+        add(routes, face)
 
 
 # --- offices ----------------------------------------------------------------------------------------------------------

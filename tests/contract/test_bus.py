@@ -57,6 +57,12 @@ class Desk:
         return Counter(one.id for one in self.handled)[message.id]
 
 
+def buried(logs: Logs) -> int:
+    """How many messages were said to be written off; none of it at ERROR, because the alarm is made from the row."""
+    assert errors_of(logs) == []
+    return sum(line["event"] == "message.buried" for line in logs)
+
+
 async def started(rig: Rig, desk: Desk, *, concurrency: int = 4) -> tuple[Bus, Bus]:
     """A publisher, and a consumer for the desk."""
     publisher, consumer = rig.bus("alerting"), rig.bus("escalation")
@@ -159,7 +165,7 @@ async def test_five_failures_make_a_dead_letter(rig: Rig, logs: Logs, hasty: Non
     assert letter.reason is DeadLetterReason.FAILED_REPEATEDLY
     assert letter.error.startswith("ValueError at test_bus.py:")
     assert letter.deliveries == 5
-    assert errors_of(logs) == ["message.dead_lettered"]
+    assert buried(logs) == 1
     assert "555" not in letter.error
 
 
@@ -200,7 +206,7 @@ async def test_a_rejected_message_is_a_dead_letter_at_once(rig: Rig, logs: Logs)
     assert desk.count(message) == 1
     assert desk.letters[0].reason is DeadLetterReason.REJECTED
     assert desk.letters[0].error == "NotFound (not_found): no such partner"
-    assert errors_of(logs) == ["message.dead_lettered"]
+    assert buried(logs) == 1
 
 
 def without(headers: dict[str, str], name: str) -> dict[str, str]:
@@ -240,7 +246,7 @@ async def test_what_cannot_be_read_is_a_dead_letter_at_once(
     assert desk.handled == [good]
     assert letter.reason is DeadLetterReason.MALFORMED
     assert (letter.subject, letter.body, letter.deliveries) == (subject, body, 1)
-    assert errors_of(logs) == ["message.dead_lettered"]
+    assert buried(logs) == 1
 
 
 async def test_a_dead_letter_that_cannot_be_written_comes_again(rig: Rig, logs: Logs, hasty: None) -> None:
@@ -262,7 +268,7 @@ async def test_a_dead_letter_that_cannot_be_written_comes_again(rig: Rig, logs: 
     await rig.until(lambda: len(tries) == 3)
     await rig.quiet()
     assert len(tries) == 3
-    assert errors_of(logs) == ["message.dead_lettered"]
+    assert buried(logs) == 1
 
 
 async def test_poison_blocks_nothing(rig: Rig) -> None:

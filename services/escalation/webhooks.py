@@ -1,0 +1,250 @@
+"""The bodies of webhooks as models: what the documentation shows, and what tests compare every sent body with.
+
+Nothing is built from these: `messages` renders pages at speed. Unknown fields are forbidden here, so that a field which
+is sent and not documented fails a test.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.contracts import (
+    Category,
+    Certainty,
+    EndReason,
+    EscalationState,
+    Gap,
+    MsgType,
+    PositionStance,
+    Precedence,
+    ResponseType,
+    Severity,
+    Status,
+    Tlp,
+    Urgency,
+)
+from shared.openapi import Webhook
+from shared.web import UtcDateTime
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class WebhookArea(_Part):
+    """A place. Coordinates have the longitude first."""
+
+    description: str
+    geometry: dict[str, Any] | None = Field(description="A GeoJSON MultiPolygon.")
+    circles: list[tuple[float, float, float]] = Field(description="Longitude, latitude, radius in kilometres.")
+    geocodes: list[tuple[str, str]] = Field(description="Name and value, for example `iso3166-1-alpha-3`, `AFG`.")
+
+
+class WebhookInfo(_Part):
+    """What the alert says in one language."""
+
+    language: str
+    categories: list[Category]
+    event: str
+    response_types: list[ResponseType]
+    urgency: Urgency
+    severity: Severity
+    certainty: Certainty
+    headline: str
+    description: str
+    instruction: str
+    onset: UtcDateTime | None = None
+    expires: UtcDateTime | None = None
+    sender_name: str | None = None
+    web: str | None = None
+    contact: str | None = None
+    is_translation: bool = False
+    parameters: list[tuple[str, str]] = []
+    areas: list[WebhookArea] = []
+
+
+class WebhookAlert(_Part):
+    """The alert, as far as its handling allows: at `TLP:RED` and `TLP:AMBER+STRICT` the first four fields alone."""
+
+    id: UUID
+    precedence: Precedence
+    link: str = Field(description="Where to read the alert; it needs a token.")
+    text: str = Field(description="One line for a small display.")
+    reference: str | None = None
+    root_alert_id: UUID | None = None
+    corrects: UUID | None = None
+    crisis_id: UUID | None = None
+    raiser: str | None = None
+    status: Status | None = None
+    msg_type: MsgType | None = None
+    tlp: Tlp | None = None
+    released_at: UtcDateTime | None = None
+    expires_at: UtcDateTime | None = None
+    note: str | None = None
+    info: list[WebhookInfo] | None = None
+    shortened: bool | None = Field(default=None, description="True where parts were left out to stay below 20 kB.")
+
+
+class WebhookData(_Part):
+    """What every message says."""
+
+    partner: str = Field(description="Your government's code.")
+    escalation_id: UUID | None = Field(default=None, description="Yours, to acknowledge. Absent where none is asked.")
+    level: int | None = Field(default=None, description="The level that is paged; absent for systems.")
+    alert: WebhookAlert | None = None
+
+
+class WebhookAnswer(_Part):
+    """What a partner has answered."""
+
+    partner: str
+    state: EscalationState | PositionStance
+    at: UtcDateTime
+    by: str | None = Field(default=None, description="The person; the raiser learns the name.")
+    late: bool | None = Field(default=None, description="Whether the partner had been unreached before.")
+    answer_by: UtcDateTime | None = Field(default=None, description="For `considering`: until when they will say.")
+    note: str | None = None
+    offer: str | None = None
+    estimated_arrival: UtcDateTime | None = None
+
+
+class WebhookEmbassy(_Part):
+    """An embassy of the unreached partner."""
+
+    partner: str = Field(description="The country that it is in.")
+    number: str
+
+
+class WebhookOffice(_Part):
+    """The unreached partner's duty office, to be called by telephone."""
+
+    name: str
+    switchboard: str | None
+    embassies: list[WebhookEmbassy]
+
+
+class AnswerData(WebhookData):
+    """An answer. Absent where handling lets only the link through."""
+
+    answer: WebhookAnswer | None = None
+
+
+class EndData(WebhookData):
+    """An end. Absent parts are withheld by handling."""
+
+    reason: EndReason | None = None
+    ended_at: UtcDateTime | None = None
+    never_paged: list[str] | None = Field(default=None, description="Partners that an expired alert never reached.")
+
+
+class LevelData(WebhookData):
+    """A level. The two fields are there in the alarm that a partner has nobody on duty."""
+
+    partner_without_duty: str | None = None
+    gaps: list[Gap] | None = None
+
+
+class UnreachedData(WebhookData):
+    """Whom to call, and what to say."""
+
+    unreached_partner: str | None = None
+    unreached_at: UtcDateTime | None = None
+    levels_tried: int | None = None
+    attempts: int | None = None
+    office: WebhookOffice | None = None
+    call_script: str | None = None
+
+
+class _Message(_Part):
+    timestamp: UtcDateTime = Field(description="When it happened; the same on every attempt.")
+
+
+class AlertReleasedMessage(_Message):
+    """`alert.released`"""
+
+    type: Literal["alert.released"]
+    data: WebhookData
+
+
+class AlertUpdatedMessage(_Message):
+    """`alert.updated`"""
+
+    type: Literal["alert.updated"]
+    data: WebhookData
+
+
+class AlertEndedMessage(_Message):
+    """`alert.ended`"""
+
+    type: Literal["alert.ended"]
+    data: EndData
+
+
+class LevelRaisedMessage(_Message):
+    """`level.raised`"""
+
+    type: Literal["level.raised"]
+    data: LevelData
+
+
+class PartnerUnreachedMessage(_Message):
+    """`partner.unreached`"""
+
+    type: Literal["partner.unreached"]
+    data: UnreachedData
+
+
+class AnswerReceivedMessage(_Message):
+    """`answer.received`"""
+
+    type: Literal["answer.received"]
+    data: AnswerData
+
+
+WEBHOOKS = (
+    Webhook(
+        "alert.released",
+        "An alert is addressed to you",
+        "Your government owes an answer, or is told for information. Acknowledge in the name of a human with"
+        " `POST /v1/escalations/{escalation_id}/acknowledgement`; a 2xx to this message acknowledges nothing.",
+        AlertReleasedMessage,
+    ),
+    Webhook(
+        "alert.updated",
+        "An alert was corrected",
+        "The Update takes the place of the message that `corrects` names; clock and level carry over. Whoever had"
+        " answered is asked again only if the Update asks anew.",
+        AlertUpdatedMessage,
+    ),
+    Webhook(
+        "level.raised",
+        "The next level is paged",
+        "Nobody of your government has acknowledged yet. With `partner_without_duty` it is an alarm for raiser and"
+        " secretariat: nobody can be sure that a telephone rings there.",
+        LevelRaisedMessage,
+    ),
+    Webhook(
+        "partner.unreached",
+        "A partner could not be reached",
+        "For raiser and secretariat: all levels are spent and nobody has answered. Call the office, then"
+        " `POST /v1/escalations/{escalation_id}/takeover`. Asked again after 30 minutes.",
+        PartnerUnreachedMessage,
+    ),
+    Webhook(
+        "answer.received",
+        "A partner has answered",
+        "For the raiser: an acknowledgement or a position. Also ends a takeover whose partner has answered.",
+        AnswerReceivedMessage,
+    ),
+    Webhook(
+        "alert.ended",
+        "An alert has ended",
+        "It was cancelled, closed, has expired or was superseded: nothing is asked of you any more. Everybody who was"
+        " paged is told.",
+        AlertEndedMessage,
+    ),
+)
+"""Every type that is sent, in the order of an alert's life."""
