@@ -25,7 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from shared.errors import Unavailable
+from shared.errors import Invalid, Unavailable
 
 POOL_TIMEOUT_SECONDS = 1.0
 CONNECT_TIMEOUT_SECONDS = 2.0
@@ -60,6 +60,9 @@ _USED_AT = "redphone_used_at"
 
 _CONNECTION_STATES = ("08", "57P", "53", "55P03", "40001", "40P01", "25P03", "57014")
 """SQLSTATE prefixes that say "not now": connection lost, shut down, out of resources, lock or statement timed out."""
+
+_TEXT_STATES = frozenset({"22021", "22P05"})
+"""SQLSTATEs for text with a zero character, which PostgreSQL does not store. A caller sent it: no bug, and no alarm."""
 
 
 def driver_url(url: str) -> str:
@@ -117,6 +120,8 @@ class Database:
         except (DBAPIError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if (trouble := _trouble(error)) is not None:
                 raise trouble from error
+            if _state_of(error) in _TEXT_STATES:
+                raise Invalid("text holds a character that cannot be stored", code="control_characters") from None
             raise
 
     async def time(self) -> datetime:
@@ -175,14 +180,24 @@ def _as_text(value: object) -> str:
 
 
 def _trouble(error: BaseException) -> Unavailable | None:
-    """`Unavailable` if the error speaks of the server's state, None if it is a bug of ours."""
+    """`Unavailable` if the error speaks of the server's state, None if it does not."""
     if isinstance(error, (OSError, TimeoutError, InterfaceError, OperationalError)):
         return Unavailable("the database does not answer; try again", code="database_unavailable")
-    original = error.orig if isinstance(error, DBAPIError) else error
-    cause = getattr(original, "__cause__", None) or original
-    if isinstance(cause, (OSError, TimeoutError, asyncpg.InterfaceError)):
+    if isinstance(_driver_error(error), (OSError, TimeoutError, asyncpg.InterfaceError)):
         return Unavailable("the database does not answer; try again", code="database_unavailable")
-    state = getattr(cause, "sqlstate", None) or getattr(original, "sqlstate", None)
-    if isinstance(state, str) and state.startswith(_CONNECTION_STATES):
+    if _state_of(error).startswith(_CONNECTION_STATES):
         return Unavailable("the database cannot do this now; try again", code="database_unavailable")
     return None
+
+
+def _driver_error(error: BaseException) -> BaseException | None:
+    """The driver's own error, beneath what SQLAlchemy makes of it."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(original, "__cause__", None) or original
+
+
+def _state_of(error: BaseException) -> str:
+    """The SQLSTATE; empty for an error that has none."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    state = getattr(_driver_error(error), "sqlstate", None) or getattr(original, "sqlstate", None)
+    return state if isinstance(state, str) else ""

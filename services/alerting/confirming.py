@@ -3,12 +3,11 @@
 Escalation reports with `EscalationsStarted` whose escalations are open. For a partner that is still missing after
 half a minute, the alert is published once more, as a new message: under the old id the broker would drop it as a
 duplicate, and so would the inbox if the first copy had ended as a dead letter. Escalation opens at most one
-escalation for an alert and a partner, so saying it again does no harm.
+escalation for an alert and a partner, so saying it again does no harm. It is said in growing intervals, because an
+escalation that is away for days will find all of them.
 """
 
 from __future__ import annotations
-
-from datetime import timedelta
 
 from prometheus_client import Counter
 
@@ -21,7 +20,7 @@ from shared.process import Deps
 log = get_logger(__name__)
 
 UNCONFIRMED_AFTER_SECONDS = 30
-AGAIN_EVERY_SECONDS = 30
+AGAIN_SECONDS_MAX = 600
 BATCH = 50
 
 SAID_AGAIN = Counter(
@@ -36,8 +35,9 @@ async def say_again(deps: Deps) -> list[str]:
     async with deps.database.transaction() as tx:
         waiting = await store.load_unconfirmed(
             tx,
-            released_before=now - timedelta(seconds=UNCONFIRMED_AFTER_SECONDS),
-            said_before=now - timedelta(seconds=AGAIN_EVERY_SECONDS),
+            now=now,
+            after_seconds=UNCONFIRMED_AFTER_SECONDS,
+            again_seconds_max=AGAIN_SECONDS_MAX,
             limit=BATCH,
         )
         due = [alert for alert, is_due in waiting if is_due]

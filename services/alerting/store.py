@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -33,6 +33,7 @@ from sqlalchemy import (
     Uuid,
     and_,
     false,
+    func,
     literal,
     or_,
     select,
@@ -55,6 +56,9 @@ from shared.ids import AlertId, CrisisId
 from shared.outbox import sequences
 
 metadata = service_metadata()
+
+LOOKED_AT_MAX = 5000
+"""Rows that one look at the news goes through, so that somebody who may see few of many keeps nobody waiting."""
 
 crises = Table(
     "crises",
@@ -368,24 +372,30 @@ async def load_expired(tx: Transaction, *, now: datetime, limit: int) -> list[Al
 
 
 async def load_unconfirmed(
-    tx: Transaction, *, released_before: datetime, said_before: datetime, limit: int
+    tx: Transaction, *, now: datetime, after_seconds: int, again_seconds_max: int, limit: int
 ) -> list[tuple[Alert, bool]]:
-    """Released alerts of which some escalation has not been reported; True: not said again since `said_before`."""
+    """Released alerts of which some escalation has not been reported after so long; True: to be said again now.
+
+    The wait is `after_seconds` at first and doubles each time, up to `again_seconds_max`. What is due comes first.
+    """
+    doublings = func.least(alerts.c.times_said_again, 30) - 1
+    wait_seconds = func.least(after_seconds * func.power(2.0, doublings), again_seconds_max)
+    is_due = or_(
+        alerts.c.said_again_at.is_(None),
+        alerts.c.said_again_at + func.make_interval(0, 0, 0, 0, 0, 0, wait_seconds) <= now,
+    )
     query = (
-        select(alerts)
+        select(alerts, is_due.label("is_due"))
         .where(
             alerts.c.state == AlertState.RELEASED.value,
             alerts.c.unconfirmed != text("'{}'::text[]"),
-            alerts.c.released_at < released_before,
+            alerts.c.released_at < now - timedelta(seconds=after_seconds),
         )
-        .order_by(alerts.c.said_again_at.nulls_first(), alerts.c.released_at)
+        .order_by(is_due.desc(), alerts.c.said_again_at.nulls_first(), alerts.c.released_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    return [
-        (_alert_of(row), row.said_again_at is None or row.said_again_at <= said_before)
-        for row in await tx.execute(query)
-    ]
+    return [(_alert_of(row), row.is_due) for row in await tx.execute(query)]
 
 
 async def mark_said_again(tx: Transaction, alert_ids: Sequence[UUID], *, now: datetime) -> None:
@@ -511,26 +521,27 @@ async def find_timeline(
 
 async def find_news(
     tx: Transaction, viewer: Viewer, *, after: Head, limit: int
-) -> tuple[list[tuple[Entry, Access]], Head]:
-    """Numbered rows after a place that the viewer may see, and the place up to which everything was looked at.
+) -> tuple[list[tuple[Entry, Access]], Head, bool]:
+    """Numbered rows after a place that the viewer may see, up to which place was looked, and whether there is more.
 
     A place of another epoch (the database came back from a backup, and positions were given out anew) begins at the
-    start.
+    start. One look goes through `LOOKED_AT_MAX` rows.
     """
     last = await head(tx)
     begin = after.position if after.epoch == last.epoch else 0
     if last.position <= begin:
-        return [], last
+        return [], last, False
+    until = min(last.position, begin + LOOKED_AT_MAX)
     query = (
         _entries_for(viewer)
-        .where(timeline.c.position > begin, timeline.c.position <= last.position)
+        .where(timeline.c.position > begin, timeline.c.position <= until)
         .order_by(timeline.c.position)
         .limit(limit)
     )
     found = [_seen(row, viewer) for row in await tx.execute(query)]
-    if len(found) < limit:
-        return found, last
-    return found, Head(last.epoch, found[-1][0].position or last.position)
+    if len(found) == limit:
+        until = found[-1][0].position or until
+    return found, Head(last.epoch, until), until < last.position
 
 
 def _entries_for(viewer: Viewer) -> Select[Any]:

@@ -24,6 +24,9 @@ from shared.streams import StreamEvent
 
 LOOK_SECONDS = 1.0
 BATCH = 100
+LOOKS_AT_ONCE_MAX = 4
+"""Listeners that look at the same time, however many wake together: each look holds a connection of the background."""
+
 LOST_WAKE_SECONDS = 5.0
 """A listener looks for itself after this long, should a wake ever be lost."""
 
@@ -36,6 +39,7 @@ class News:
         self._sequencer = Sequencer(database, (store.timeline.name,))
         self._head: Head | None = None
         self._changed = asyncio.Event()
+        self.looking = asyncio.Semaphore(LOOKS_AT_ONCE_MAX)
 
     async def run_once(self) -> int:
         """One pass: numbers what was committed, and wakes the listeners if the timeline has grown anywhere."""
@@ -68,8 +72,8 @@ async def follow(database: Database, news: News, viewer: Viewer, after: Head) ->
     """All that the viewer may see after a place, for ever."""
     while True:
         changed = news.changed()
-        async with database.transaction() as tx:
-            found, reached = await store.find_news(tx, viewer, after=after, limit=BATCH)
+        async with news.looking, database.transaction() as tx:
+            found, reached, more = await store.find_news(tx, viewer, after=after, limit=BATCH)
         for entry, granted in found:
             view = views.entry_view(entry, granted, viewer)
             yield StreamEvent(
@@ -78,7 +82,7 @@ async def follow(database: Database, news: News, viewer: Viewer, after: Head) ->
                 id=encode_cursor(reached.epoch, entry.position),
             )
         after = reached
-        if len(found) < BATCH:
+        if not more:
             await _wait(changed)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import Any
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, cast
 from uuid import UUID
 
 import httpx
@@ -675,6 +676,11 @@ async def test_crisis_follows_the_edits_of_its_draft(rig: Rig) -> None:
     assert (own["name"], own["tlp"]) == ("Crisis of RP-CA-2021-0001", "TLP:RED")
 
 
+async def test_zero_characters_are_refused_wherever_they_stand(rig: Rig) -> None:
+    """What the database cannot store is the caller's mistake: refused as such, without an alarm."""
+    problem(await get(rig, OFFICER, "/v1/alerts?reference=a%00b"), 422, "control_characters")
+
+
 # --- stream -----------------------------------------------------------------------------------------------------------
 
 
@@ -759,7 +765,43 @@ async def test_stream_over_http_begins_at_once(rig: Rig) -> None:
     assert b"event: alert_released" in streamed
 
 
-@pytest.mark.parametrize("wrong", ["abc", "W10", "WzEsMl0=extra", "WyJ4IiwyXQ"])
+async def test_stream_finds_what_is_one_of_many(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener who may see few of many rows looks through them piece by piece, and gets what is theirs."""
+    monkeypatch.setattr(store, "LOOKED_AT_MAX", 3)
+    for _ in range(4):
+        await released(rig, to=["GB"])
+    await released(rig, to=["US"])
+    await rig.news.run_once()
+    async with aclosing(await following(rig, person("US"), after=encode_cursor(0, 0))) as listener:
+        async with asyncio.timeout(3):
+            event = await anext(listener)
+    assert event.event == "alert_released"
+
+
+async def test_many_listeners_leave_connections_to_others(rig: Rig) -> None:
+    """However many listeners wake at once, only a few of them look at the same time."""
+    await released(rig)
+    await rig.news.run_once()
+    looking, most = 0, 0
+
+    class Counting:
+        @asynccontextmanager
+        async def transaction(self) -> AsyncGenerator[Any]:
+            nonlocal looking, most
+            looking += 1
+            most = max(most, looking)
+            async with rig.deps.database.transaction() as tx:
+                yield tx
+            looking -= 1
+
+    viewer = Viewer(OFFICER.partner, OFFICER.roles)
+    listeners = [stream.follow(cast("Any", Counting()), rig.news, viewer, store.Head(0, 0)) for _ in range(30)]
+    assert len(await asyncio.gather(*(anext(listener) for listener in listeners))) == 30
+    await asyncio.gather(*(listener.aclose() for listener in listeners))
+    assert most <= stream.LOOKS_AT_ONCE_MAX
+
+
+@pytest.mark.parametrize("wrong", ["abc", "W10", "WzEsMl0=extra", "WyJ4IiwyXQ", encode_cursor(0, -1)])
 async def test_stream_refuses_a_place_that_it_never_gave(rig: Rig, wrong: str) -> None:
     """A made-up Last-Event-ID is refused before anything is sent."""
     problem(await get(rig, OFFICER, "/v1/stream", **{"Last-Event-ID": wrong}), 422, "cursor_invalid")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -438,9 +439,24 @@ async def test_unconfirmed_alert_is_said_again_with_an_alarm(rig: Rig) -> None:
     assert rig.bus.published[0].body == rig.bus.published[1].body
     rig.clock.advance(10)
     assert len(await say_again(rig.deps)) == 1, "the alarm stands"
-    assert len(rig.bus.published) == 2, "and the alert is said again only every half minute"
+    assert len(rig.bus.published) == 2, "and the alert is not said again within half a minute"
     await handlers.on_escalations_started(rig.deps, rig.message(started(alert_id, "DE")))
     assert await say_again(rig.deps) == []
+
+
+@pytest.mark.logs_error("alert.unconfirmed")
+async def test_alert_that_stays_unconfirmed_is_said_again_ever_more_rarely(rig: Rig) -> None:
+    """While escalation is away the waits double up to ten minutes: an outage of days fills neither table nor broker."""
+    await released(rig)
+    said_at: list[float] = []
+    for _ in range(360):
+        rig.clock.advance(10)
+        before = len(rig.bus.published)
+        await say_again(rig.deps)
+        if len(rig.bus.published) > before:
+            said_at.append(rig.clock.monotonic())
+    waits = [later - earlier for earlier, later in itertools.pairwise(said_at)]
+    assert waits == [30, 60, 120, 240, 480, 600, 600, 600, 600]
 
 
 async def test_confirmed_alert_is_left_alone(rig: Rig) -> None:

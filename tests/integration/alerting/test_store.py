@@ -242,11 +242,11 @@ async def test_timeline_positions_follow_commits(rig: Rig) -> None:
             await store.add_entries(fast, [late])
         assert await rig.news.run_once() == 1
         async with rig.deps.database.transaction() as tx:
-            found, head = await store.find_news(tx, viewer, after=Head(0, 0), limit=10)
+            found, head, _ = await store.find_news(tx, viewer, after=Head(0, 0), limit=10)
         assert [one.id for one, _ in found] == [late.id]
     await rig.news.run_once()
     async with rig.deps.database.transaction() as tx:
-        found, head = await store.find_news(tx, viewer, after=head, limit=10)
+        found, head, _ = await store.find_news(tx, viewer, after=head, limit=10)
     assert [one.id for one, _ in found] == [early.id]
     assert head.position == 2
 
@@ -260,7 +260,7 @@ async def test_place_of_another_epoch_begins_at_the_start(rig: Rig) -> None:
         await store.add_entries(tx, [store.Entry(rig.deps.ids.new(), alert.id, KABUL, "alert_drafted", "{}", ("CA",))])
     await rig.news.run_once()
     async with rig.deps.database.transaction() as tx:
-        found, _ = await store.find_news(tx, viewer, after=Head(41, 9_000), limit=10)
+        found, _, _ = await store.find_news(tx, viewer, after=Head(41, 9_000), limit=10)
     assert len(found) == 1
 
 
