@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
@@ -50,8 +51,22 @@ def decode_cursor(text: str, *types: Any) -> tuple[Any, ...]:
         raw = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
         if not isinstance(raw, list) or len(raw) != len(types) or len(text) > CURSOR_LENGTH_MAX:
             raise ValueError("not a key of this list")
-        return tuple(TypeAdapter(kind).validate_python(part) for kind, part in zip(types, raw, strict=True))
-    except (binascii.Error, ValueError, ValidationError):
+        key = [TypeAdapter(kind).validate_python(part) for kind, part in zip(types, raw, strict=True)]
+        return tuple(map(_comparable, key))
+    except (binascii.Error, ValueError, OverflowError, ValidationError):
         raise Invalid(
             "the cursor cannot be read; use next_cursor as it came", code="cursor_invalid", field="cursor"
         ) from None
+
+
+def _comparable(part: Any) -> Any:
+    """The part as the database can compare it; raises `ValueError` or `OverflowError` for one that no row can have."""
+    if isinstance(part, str) and "\0" in part:
+        raise ValueError("no text holds this character")
+    if isinstance(part, int) and not 0 <= part < 1 << 63:
+        raise ValueError("no count is so large or negative")
+    if isinstance(part, datetime):
+        if part.tzinfo is None:
+            raise ValueError("an instant without an offset")
+        return part.astimezone(UTC)
+    return part

@@ -515,6 +515,24 @@ def test_made_up_cursors_are_refused(text: str) -> None:
     assert PAGE_SIZE_MAX == 200
 
 
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ("a\0b", str),
+        (-1, int),
+        (1 << 63, int),
+        ("2021-08-15T06:00:00", datetime),
+        ("0001-01-01T00:00:00+14:00", datetime),
+        ("9999-12-31T23:59:59-14:00", datetime),
+    ],
+)
+def test_cursor_of_what_no_row_can_have_is_refused(part: object, kind: type) -> None:
+    """What a database cannot compare is refused as a made-up cursor, and never gets as far as a query."""
+    with pytest.raises(Invalid) as refusal:
+        decode_cursor(encode_cursor(part), kind)
+    assert refusal.value.code == "cursor_invalid"
+
+
 # --- common routes ----------------------------------------------------------------------------------------------------
 
 
