@@ -26,7 +26,21 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
-from sqlalchemy import Column, DateTime, Index, Integer, LargeBinary, Table, Text, delete, func, literal, select, update
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    delete,
+    func,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from shared.db import Transaction, shared_metadata
@@ -36,6 +50,8 @@ from shared.security import Principal
 KEY_LENGTH_MAX = 200
 KEPT_HOURS = 48
 """How long answers are kept; callers are promised 24 hours."""
+
+CLEANED_AT_ONCE_MAX = 1000
 
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -186,9 +202,12 @@ async def finish(tx: Transaction, attempt: Attempt, answer: StoredResponse) -> N
 
 
 async def clean(tx: Transaction, *, now: datetime) -> int:
-    """Forgets keys older than `KEPT_HOURS`; returns how many."""
-    old = now - timedelta(hours=KEPT_HOURS)
-    return int((await tx.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < old))).rowcount)
+    """Forgets a batch of keys older than `KEPT_HOURS`, the oldest first; returns how many."""
+    table = idempotency_keys.c
+    key = (table.client_id, table.route, table.key)
+    old = select(*key).where(table.created_at < now - timedelta(hours=KEPT_HOURS)).order_by(table.created_at)
+    gone = delete(idempotency_keys).where(tuple_(*key).in_(old.limit(CLEANED_AT_ONCE_MAX)))
+    return int((await tx.execute(gone)).rowcount)
 
 
 def _is(attempt: Attempt) -> tuple[Any, ...]:

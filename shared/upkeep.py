@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+CLEANED_AT_ONCE_MAX = min(idempotency.CLEANED_AT_ONCE_MAX, inbox.CLEANED_AT_ONCE_MAX)
+"""A pass that cleans as much of anything is followed by the next at once."""
+
 DEAD_LETTER_SECONDS = 5.0
 CLOCK_SECONDS = 60.0
 CLEANING_SECONDS = 60.0
@@ -61,7 +64,7 @@ def loops(deps: Deps, bus: Bus, reconcile: Sequence[Reconcile]) -> list[Loop]:
     return [
         loop("dead_letters", lambda: alarm_dead_letters(deps), DEAD_LETTER_SECONDS),
         loop("clock", lambda: synchronise(deps), CLOCK_SECONDS),
-        loop("cleaning", lambda: clean(deps), CLEANING_SECONDS, again_when=inbox.CLEANED_AT_ONCE_MAX),
+        loop("cleaning", lambda: clean(deps), CLEANING_SECONDS, again_when=CLEANED_AT_ONCE_MAX),
         loop("reconciler", reconciler.run_once, RECONCILE_SECONDS, again_when=1_000_000),
     ]
 
@@ -136,12 +139,12 @@ async def synchronise(deps: Deps) -> int:
 
 
 async def clean(deps: Deps) -> int:
-    """Forgets what no retry and no second copy can need any more, a batch at a time."""
+    """Forgets what no retry and no second copy can need any more, a batch of each; returns the larger count."""
     now = deps.clock.now()
     async with deps.database.transaction() as tx:
-        await idempotency.clean(tx, now=now)
+        keys = await idempotency.clean(tx, now=now)
     async with deps.database.transaction() as tx:
-        return await inbox.clean(tx, now=now)
+        return max(keys, await inbox.clean(tx, now=now))
 
 
 # --- reconciler -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from fastapi import APIRouter, FastAPI, Request, Response
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from shared import idempotency, web
 from shared.clock import ManualClock
@@ -122,6 +122,22 @@ async def test_old_keys_are_forgotten(database: Database) -> None:
     for hours, forgotten in ((24, 0), (idempotency.KEPT_HOURS, 0), (idempotency.KEPT_HOURS + 1, 1)):
         async with database.transaction() as tx:
             assert await idempotency.clean(tx, now=NOW + timedelta(hours=hours)) == forgotten
+
+
+async def test_many_old_keys_are_forgotten_batch_by_batch(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many keys a long silence has left, one pass takes so many, and a younger key stays."""
+    monkeypatch.setattr(idempotency, "CLEANED_AT_ONCE_MAX", 2)
+    row = {"client_id": "ca-1", "route": "POST /v1/things", "request_sha256": "0" * 64}
+    old = [{**row, "key": f"old-{number}", "created_at": NOW - timedelta(days=9)} for number in range(3)]
+    async with database.transaction() as tx:
+        await tx.execute(insert(idempotency_keys), [*old, {**row, "key": "young", "created_at": NOW}])
+    counts = []
+    for _ in range(3):
+        async with database.transaction() as tx:
+            counts.append(await idempotency.clean(tx, now=NOW))
+    assert counts == [2, 1, 0]
+    async with database.transaction() as tx:
+        assert (await tx.execute(select(idempotency_keys.c.key))).scalars().all() == ["young"]
 
 
 # --- as a handler uses it ---------------------------------------------------------------------------------------------
