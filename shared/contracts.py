@@ -114,6 +114,10 @@ class Actor(Value):
     contact_id: UUID | None = None
     kind: CredentialKind = CredentialKind.PERSON
 
+    def withheld(self) -> Actor:
+        """The same for those who may know which partner acted, and not who: a subject names a contact or a client."""
+        return self.model_copy(update={"subject": f"partner:{self.partner}", "name": None, "contact_id": None})
+
 
 class Area(Value):
     """A place: description, CAP polygons and circles, and geocodes.
@@ -196,9 +200,8 @@ DEFAULT_DEADLINES: dict[Precedence, Deadlines] = {
         position_within_seconds=48 * 3600,
     ),
 }
-"""Used where the network says nothing. Message-precedence handling times are FLASH 10 min, IMMEDIATE 30 min, PRIORITY
-3 h
-and ROUTINE; the other columns are this network's own choice and are configuration."""
+"""Used where the network says nothing. 10 min for FLASH, 30 min for IMMEDIATE and 3 h for PRIORITY are the handling
+times of message precedence; all other figures are this network's own choice and are configuration."""
 
 
 class PlannedPoint(Value):
@@ -349,13 +352,8 @@ class AlertReleased(Event):
     def for_viewer(self, viewer: str) -> AlertReleased:
         if viewer == self.raiser:
             return self
-        hidden = {"name": None, "contact_id": None}
-        return self.model_copy(
-            update={
-                "released_by": self.released_by.model_copy(update=hidden),
-                "drafted_by": self.drafted_by.model_copy(update=hidden),
-            }
-        )
+        hidden = {"released_by": self.released_by.withheld(), "drafted_by": self.drafted_by.withheld()}
+        return self.model_copy(update=hidden)
 
 
 @event(owner="alerting", version=1, key="alert_id")
@@ -497,8 +495,7 @@ class LevelRaised(_AboutOneEscalation):
     def for_viewer(self, viewer: str) -> LevelRaised:
         if self.raised_by is None or viewer == self.raised_by.partner:
             return self
-        hidden = self.raised_by.model_copy(update={"name": None, "contact_id": None})
-        return self.model_copy(update={"raised_by": hidden})
+        return self.model_copy(update={"raised_by": self.raised_by.withheld()})
 
 
 @event(owner="escalation", version=1, key="alert_id")
@@ -520,7 +517,7 @@ class PartnerAcknowledged(_AboutOneEscalation):
     def for_viewer(self, viewer: str) -> PartnerAcknowledged:
         if viewer in (self.partner, self.raiser):
             return self
-        hidden = self.acknowledged_by.model_copy(update={"name": None, "contact_id": None})
+        hidden = self.acknowledged_by.withheld()
         return self.model_copy(update={"acknowledged_by": hidden, "asserted_by_system": None})
 
 
@@ -542,9 +539,8 @@ class PositionTaken(_AboutOneEscalation):
     def for_viewer(self, viewer: str) -> PositionTaken:
         if viewer in (self.partner, self.raiser):
             return self
-        hidden = self.taken_by.model_copy(update={"name": None, "contact_id": None})
         kept = {} if viewer in self.answers_visible_to else {"note": None, "offer": None}
-        return self.model_copy(update={"taken_by": hidden, **kept})
+        return self.model_copy(update={"taken_by": self.taken_by.withheld(), **kept})
 
 
 @event(owner="escalation", version=1, key="alert_id")
@@ -573,8 +569,7 @@ class PartnerUnreached(_AboutOneEscalation):
     def for_viewer(self, viewer: str) -> PartnerUnreached:
         if viewer == self.raiser:
             return self
-        hidden = self.released_by.model_copy(update={"name": None, "contact_id": None})
-        return self.model_copy(update={"released_by": hidden})
+        return self.model_copy(update={"released_by": self.released_by.withheld()})
 
 
 @event(owner="escalation", version=1, key="alert_id")
@@ -588,8 +583,7 @@ class PartnerTakenOver(_AboutOneEscalation):
     def for_viewer(self, viewer: str) -> PartnerTakenOver:
         if viewer in (self.raiser, self.taken_over_by.partner):
             return self
-        hidden = self.taken_over_by.model_copy(update={"name": None, "contact_id": None})
-        return self.model_copy(update={"taken_over_by": hidden})
+        return self.model_copy(update={"taken_over_by": self.taken_over_by.withheld()})
 
 
 @event(owner="escalation", version=1, key="alert_id")
