@@ -184,6 +184,10 @@ def the_answer_stops_the_clock(moment: Moment) -> None:
             raise Violated("I3", f"a level of {name_of(row)} was raised for {event['reason']} after the answer")
         elif event["reason"].startswith("position") and old["due_reason"] != "position":
             raise Violated("I3", f"{name_of(row)} was asked for a position by the deadline {old['due_reason']}")
+
+
+def the_answer_brings_a_new_deadline(moment: Moment) -> None:
+    """I3: no deadline from before an acknowledgement lives on, and the next one is an interval away at least."""
     for old, row in moment.changed:
         if old is not None and old["acknowledged_at"] is None and row["state"] == "acknowledged":
             least = moment.at + timedelta(seconds=_interval(row))
@@ -276,11 +280,11 @@ def levels_come_in_order(moment: Moment) -> None:
 def corrections_buy_no_time(moment: Moment) -> None:
     """An Update never moves the next step of somebody who has not answered, nor `unreached`, to a later time."""
     for old, row in moment.changed if moment.single else ():
-        corrected = _corrected(moment, row, directly=True) if old is None else None
+        corrected = _corrected(moment, row) if old is None else None
         if corrected is None or corrected["kind"] != "answer" or row["state"] == "ended":
             continue
-        late = corrected["due_reason"] != "expiry" and row["due_at"] > corrected["due_at"]
-        if corrected["state"] in UNANSWERED and late:
+        asked = corrected["state"] in UNANSWERED and corrected["due_reason"] != "expiry"
+        if asked and row["due_at"] > corrected["due_at"]:
             raise Violated("update", f"{name_of(row)} is due {row['due_at']}, was due {corrected['due_at']}")
         if corrected["state"] in UNANSWERED and not row["unreached_at"] <= corrected["unreached_at"]:
             raise Violated("update", f"{name_of(row)} puts off unreached to {row['unreached_at']}")
@@ -356,6 +360,7 @@ SAFETY: tuple[Callable[[Moment], None], ...] = (
     open_means_due,
     states_follow_their_order,
     the_answer_stops_the_clock,
+    the_answer_brings_a_new_deadline,
     nothing_asks_after_the_answer,
     stopped_means_no_page_waits,
     nothing_fires_early,
@@ -535,15 +540,9 @@ def _interval(row: Row) -> int:
     return int(row["next_level_every_seconds"] or INTERVAL_SECONDS_DEFAULT)
 
 
-def _corrected(moment: Moment, row: Row, *, directly: bool = False) -> Row | None:
-    """The partner's escalation of the newest message before this one in its chain, as it was before the step.
-
-    `directly`: of the message that this one corrects, and of no earlier one.
-    """
+def _corrected(moment: Moment, row: Row) -> Row | None:
+    """The partner's escalation of the message that this one's alert corrects, as it was before the step."""
     alert = moment.after.alerts.get(row["alert_id"])
-    while alert is not None and alert["corrects"] is not None and row["kind"] != "takeover":
-        found = moment.before.own(alert["corrects"], row["partner"])
-        if found is not None or directly:
-            return found
-        alert = moment.after.alerts.get(alert["corrects"])
-    return None
+    if alert is None or alert["corrects"] is None or row["kind"] == "takeover":
+        return None
+    return moment.before.own(alert["corrects"], row["partner"])

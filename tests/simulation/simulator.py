@@ -38,6 +38,7 @@ from services.alerting.handlers import Call
 from services.escalation import answers
 from services.escalation.answers import PositionRequest
 from services.escalation.app import build as build_escalation
+from services.escalation.delivery import LEASE_SECONDS
 from services.escalation.handlers import EscalationDeps
 from shared import feed
 from shared.clock import ManualClock
@@ -82,6 +83,9 @@ NOTHING = "-"
 
 MANY_AT_ONCE = frozenset({"pull", "acknowledge_early", "tick", "crash"})
 """Actions in which one escalation may be decided on more than once."""
+
+CALM_SECONDS = LEASE_SECONDS + 2
+"""By then the relays have taken over what nobody published, and the leases of the dead have lapsed."""
 
 QUIET_STEPS_ONE_BY_ONE = 40
 """From due time to due time so often; then at once to `unreached`, for a partner may have its last level rung every
@@ -825,7 +829,7 @@ class Simulation:
                 await self._retried(request)
         await self._look("calm", single=False)
         await self._settle()
-        self.clock.advance(2)  # by then every row has left the hands of whoever committed it
+        self.clock.advance(CALM_SECONDS)
         await self._settle()
         for step in range(QUIET_STEPS_MAX):
             asked = [row for row in self._rows() if row["kind"] == "answer"]
@@ -837,7 +841,7 @@ class Simulation:
                 next_at = max(next_at, *(row["unreached_at"] for row in waiting))
             self.clock.advance(max(0.0, (next_at - self.clock.now()).total_seconds()))
             await self._settle()
-        self.clock.advance(2)
+        self.clock.advance(CALM_SECONDS)
         await self._settle()
         quiet = await self._quiet()
         for invariant in invariants.LIVENESS:
@@ -847,7 +851,7 @@ class Simulation:
         if last_at is not None:
             self.clock.advance(max(0.0, (last_at - self.clock.now()).total_seconds()))
             await self._settle()
-            self.clock.advance(2)
+            self.clock.advance(CALM_SECONDS)
             await self._settle()
         invariants.everything_has_ended(self.snapshot)
         invariants.the_outbox_is_empty(await self._quiet())
