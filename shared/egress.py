@@ -20,11 +20,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import idna
 
 from shared.errors import Invalid
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -160,6 +164,15 @@ class EgressPolicy:
         if self.allow_loopback and any(address in network for network in _LOOPBACK):
             return True
         return any(address in network for network in self.extra_networks)
+
+
+def policy_of(settings: Settings) -> EgressPolicy:
+    """What this deployment allows, wherever addresses are taken or connected to."""
+    return EgressPolicy(
+        allow_http=settings.development,
+        allow_loopback=settings.development,
+        extra_networks=tuple(settings.extra_networks),
+    )
 
 
 @dataclass(frozen=True, slots=True)

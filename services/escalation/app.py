@@ -19,7 +19,7 @@ from services.escalation.warming import Warming
 from shared.bus import Bus
 from shared.clock import Clock
 from shared.contracts import AlertReleased, ChannelName
-from shared.egress import EgressPolicy
+from shared.egress import policy_of
 from shared.ids import Ids, fraction
 from shared.keys import KeyRing
 from shared.loops import Loop
@@ -86,13 +86,8 @@ def build(
 
 
 def _channels(settings: Settings, clock: Clock, keys: KeyRing) -> dict[str, Channel]:
-    policy = EgressPolicy(
-        allow_http=settings.development,
-        allow_loopback=settings.development,
-        extra_networks=tuple(settings.extra_networks),
-    )
     built = build_channels(
-        clock=clock, egress_policy=policy, signing_keys=keys.webhook_keys, version=version("redphone")
+        clock=clock, egress_policy=policy_of(settings), signing_keys=keys.webhook_keys, version=version("redphone")
     )
     return {name: channel for name, channel in built.items() if ChannelName(name) in settings.channels}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,8 +18,9 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from services.roster import bodies, handlers, store, views
+from services.roster.addresses import url_fault
 from services.roster.bodies import ContactBody, EndpointBody, OfficeBody, OverrideBody, PolicyBody, RotaBody
-from services.roster.domain import PartnerState
+from services.roster.domain import PartnerState, UrlRule
 from services.roster.handlers import Call, RosterDeps, missing
 from services.roster.network import policy_id
 from services.roster.schedule import Rota
@@ -38,6 +40,7 @@ from services.roster.views import (
     Written,
 )
 from shared import idempotency
+from shared.egress import policy_of
 from shared.errors import Conflict
 from shared.idempotency import OptionalIdempotencyKey, StoredResponse
 from shared.problems import ProblemType, declare_problems, problem_responses
@@ -73,9 +76,9 @@ class _Face:
     caller: Callable[..., Awaitable[Principal]]
 
     @property
-    def allow_http(self) -> bool:
-        """Whether this installation is one for development."""
-        return self.deps.settings.development
+    def url_fault(self) -> UrlRule:
+        """What this installation says of a webhook's address."""
+        return partial(url_fault, policy_of(self.deps.settings))
 
     def adding(self) -> Callable[..., Awaitable[Call]]:
         """The dependency for adding something, with or without an Idempotency-Key."""
@@ -199,7 +202,7 @@ def _offices(routes: APIRouter, face: _Face) -> None:
     caller, adding, editing, deps = face.caller, face.adding(), face.editing(), face.deps
 
     def make(body: OfficeBody, office_id: UUID) -> Make:
-        return lambda state: bodies.office_of(body, office_id, state, ids=deps.ids, allow_http=face.allow_http)
+        return lambda state: bodies.office_of(body, office_id, state, ids=deps.ids, url_fault=face.url_fault)
 
     @routes.get("/v1/partners/{code}/offices", summary="List offices", response_model=Offices, responses=_READ)
     async def list_offices(code: Code, principal: Principal = Depends(caller)) -> Response:
@@ -260,7 +263,7 @@ def _contacts(routes: APIRouter, face: _Face) -> None:
     caller, adding, editing, deps = face.caller, face.adding(), face.editing(), face.deps
 
     def make(body: ContactBody, contact_id: UUID) -> Make:
-        return lambda state: bodies.contact_of(body, contact_id, state, ids=deps.ids, allow_http=face.allow_http)
+        return lambda state: bodies.contact_of(body, contact_id, state, ids=deps.ids, url_fault=face.url_fault)
 
     @routes.get("/v1/partners/{code}/contacts", summary="List contacts", response_model=Contacts, responses=_READ)
     async def list_contacts(code: Code, principal: Principal = Depends(caller)) -> Response:
@@ -471,7 +474,7 @@ def _endpoints(routes: APIRouter, face: _Face) -> None:
 
     def make(body: EndpointBody, endpoint_id: UUID) -> Make:
         now = deps.clock.now()
-        return lambda state: bodies.endpoint_of(body, endpoint_id, state, now=now, allow_http=face.allow_http)
+        return lambda state: bodies.endpoint_of(body, endpoint_id, state, now=now, url_fault=face.url_fault)
 
     @routes.get("/v1/partners/{code}/endpoints", summary="List endpoints", response_model=Endpoints, responses=_READ)
     async def list_endpoints(code: Code, principal: Principal = Depends(caller)) -> Response:

@@ -29,6 +29,7 @@ from services.roster.domain import (
     PartnerState,
     Target,
     TargetKind,
+    UrlRule,
 )
 from services.roster.merging import changed_point
 from services.roster.schedule import Frequency, Layer, LayerId, Override, OverrideId, Rota, Rotation
@@ -344,7 +345,7 @@ def edited_partner(edit: PartnerEdit, partner: Partner) -> Partner:
     return edited
 
 
-def office_of(body: OfficeBody, office_id: UUID, state: PartnerState, *, ids: Ids, allow_http: bool) -> DutyOffice:
+def office_of(body: OfficeBody, office_id: UUID, state: PartnerState, *, ids: Ids, url_fault: UrlRule) -> DutyOffice:
     """The office that a body describes; points that it names by id keep what is known of them."""
     old = next((office for office in state.offices if office.id == office_id), None)
     office = DutyOffice(
@@ -352,13 +353,13 @@ def office_of(body: OfficeBody, office_id: UUID, state: PartnerState, *, ids: Id
         name=body.name,
         switchboard=body.switchboard,
         embassies=tuple(sorted(body.embassies.items())),
-        points=_points(body.points, old.points if old is not None else (), ids, allow_http=allow_http),
+        points=_points(body.points, old.points if old is not None else (), ids, url_fault=url_fault),
     )
     domain.require(domain.office_faults(office), _REFUSED)
     return office
 
 
-def contact_of(body: ContactBody, contact_id: UUID, state: PartnerState, *, ids: Ids, allow_http: bool) -> Contact:
+def contact_of(body: ContactBody, contact_id: UUID, state: PartnerState, *, ids: Ids, url_fault: UrlRule) -> Contact:
     """The contact that a body describes; points that it names by id keep what is known of them."""
     old = next((contact for contact in state.contacts if contact.id == contact_id), None)
     contact = Contact(
@@ -366,7 +367,7 @@ def contact_of(body: ContactBody, contact_id: UUID, state: PartnerState, *, ids:
         name=body.name,
         title=body.title,
         languages=tuple(body.languages),
-        points=_points(body.points, old.points if old is not None else (), ids, allow_http=allow_http),
+        points=_points(body.points, old.points if old is not None else (), ids, url_fault=url_fault),
     )
     domain.require(domain.contact_faults(contact), _REFUSED)
     return contact
@@ -418,7 +419,7 @@ def policy_of(body: PolicyBody) -> EscalationPolicy:
 
 
 def endpoint_of(
-    body: EndpointBody, endpoint_id: UUID, state: PartnerState, *, now: datetime, allow_http: bool
+    body: EndpointBody, endpoint_id: UUID, state: PartnerState, *, now: datetime, url_fault: UrlRule
 ) -> Endpoint:
     """The endpoint that a body describes."""
     old = next((endpoint for endpoint in state.endpoints if endpoint.id == endpoint_id), None)
@@ -428,7 +429,7 @@ def endpoint_of(
         description=body.description,
         created_at=old.created_at if old is not None else now,
     )
-    domain.require(domain.endpoint_faults(endpoint, allow_http=allow_http), _REFUSED)
+    domain.require(domain.endpoint_faults(endpoint, url_fault=url_fault), _REFUSED)
     return endpoint
 
 
@@ -447,7 +448,7 @@ _REFUSED = "The input is wrong; nothing was changed."
 
 
 def _points(
-    bodies: Sequence[PointBody], old: Sequence[ContactPoint], ids: Ids, *, allow_http: bool
+    bodies: Sequence[PointBody], old: Sequence[ContactPoint], ids: Ids, *, url_fault: UrlRule
 ) -> tuple[ContactPoint, ...]:
     known: Mapping[UUID, ContactPoint] = {point.id: point for point in old}
     points: list[ContactPoint] = []
@@ -457,7 +458,7 @@ def _points(
         point_id = before.id if before is not None else ContactPointId(new_id(body.id, ids))
         point = ContactPoint(point_id, body.channel, body.address, body.label)
         points.append(changed_point(before, point) if before is not None else point)
-        found = domain.point_faults(point, allow_http=allow_http)
+        found = domain.point_faults(point, url_fault=url_fault)
         faults.extend(FieldError(f"points[{index}].{fault.field}", fault.detail, fault.code) for fault in found)
     if len({point.id for point in points}) < len(points):
         faults.append(FieldError("points", "names the same id twice; name each once"))

@@ -16,13 +16,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import pycountry
@@ -203,6 +201,9 @@ class PartnerState:
 
 # --- what is allowed --------------------------------------------------------------------------------------------------
 
+UrlRule = Callable[[str], str | None]
+"""Says why an address of a webhook is refused here, or `None`: `addresses.url_fault` of this deployment."""
+
 
 def require(faults: Iterable[FieldError], detail: str) -> None:
     """Raises `Invalid` with all the faults if there are any; `detail` says what was refused."""
@@ -256,8 +257,8 @@ def contact_faults(contact: Contact) -> Iterator[FieldError]:
     yield from _point_count_faults(contact.points)
 
 
-def point_faults(point: ContactPoint, *, allow_http: bool = False) -> Iterator[FieldError]:
-    """What is wrong with a contact point; `allow_http` is for receivers on this machine, in demos and tests."""
+def point_faults(point: ContactPoint, *, url_fault: UrlRule) -> Iterator[FieldError]:
+    """What is wrong with a contact point."""
     if point.label is not None:
         yield from _text_faults("label", point.label, NAME_CHARACTERS_MAX)
     address = point.address
@@ -270,19 +271,17 @@ def point_faults(point: ContactPoint, *, allow_http: bool = False) -> Iterator[F
     elif point.channel is ChannelName.EMAIL:
         if not _EMAIL.fullmatch(address):
             yield FieldError("address", "is no e-mail address; use one such as duty@ministry.example")
-    elif point.channel in (ChannelName.WEBHOOK, ChannelName.PUSH) and (
-        wrong := url_fault(address, allow_http=allow_http)
-    ):
+    elif point.channel in (ChannelName.WEBHOOK, ChannelName.PUSH) and (wrong := url_fault(address)):
         yield FieldError("address", wrong)
 
 
-def endpoint_faults(endpoint: Endpoint, *, allow_http: bool = False) -> Iterator[FieldError]:
-    """What is wrong with an endpoint; `allow_http` is for receivers on this machine, in demos and tests."""
+def endpoint_faults(endpoint: Endpoint, *, url_fault: UrlRule) -> Iterator[FieldError]:
+    """What is wrong with an endpoint."""
     yield from _text_faults("description", endpoint.description, DESCRIPTION_CHARACTERS_MAX, required=False)
     text = list(_text_faults("url", endpoint.url, URL_CHARACTERS_MAX))
     if text:
         yield from text
-    elif wrong := url_fault(endpoint.url, allow_http=allow_http):
+    elif wrong := url_fault(endpoint.url):
         yield FieldError("url", wrong)
 
 
@@ -405,38 +404,6 @@ def reference_faults(state: PartnerState) -> Iterator[FieldError]:
 def is_partner_code(code: str) -> bool:
     """Whether the code is that of a country, of the European Union or of the secretariat."""
     return code in _countries() or code == SECRETARIAT
-
-
-def url_fault(url: str, *, allow_http: bool) -> str | None:
-    """Why an address of a webhook is refused, or `None`.
-
-    Only https to a public name or address is allowed. `allow_http` also allows http, and addresses of this machine or
-    of a private network. What a name resolves to is looked at again whenever something is sent.
-    """
-    wrong: str | None = None
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return "is no URL; use one such as https://redphone.ministry.example/webhook"
-    if parts.scheme not in (("https", "http") if allow_http else ("https",)):
-        wrong = "must begin with https://"
-    elif not host or port == 0 or any(c.isspace() for c in url):
-        wrong = "names no host; use a URL such as https://redphone.ministry.example/webhook"
-    elif parts.username is not None or parts.password is not None:
-        wrong = "holds a user name or password; leave it out, webhooks are signed"
-    elif parts.fragment:
-        wrong = "holds a fragment (#); leave it out, it is never sent"
-    elif not allow_http and not _is_public(host):
-        wrong = "points to this machine or a private network; use a public name"
-    return wrong
-
-
-def _is_public(host: str) -> bool:
-    try:
-        return ip_address(host).is_global
-    except ValueError:
-        return "." in host.rstrip(".") and not host.rstrip(".").endswith((".localhost", ".local", ".internal"))
 
 
 @lru_cache(maxsize=1)

@@ -38,6 +38,7 @@ from shared.contracts import (
     Role,
 )
 from shared.db import Transaction
+from shared.egress import policy_of
 from shared.errors import Conflict, FieldError, Forbidden, NotFound
 from shared.events import Cause, Event, Message
 from shared.idempotency import Attempt, StoredResponse
@@ -107,7 +108,7 @@ async def apply_network(
     if not principal.has(Role.ADMINISTRATOR) and principal.partner == INSTALLATION:
         raise Forbidden("this needs the role administrator", code="role_missing")
     principal.require(Role.ADMINISTRATOR, Role.ROSTER_MANAGER)
-    network_file = await read(deps.files, text, filename, allow_http=deps.settings.development)
+    network_file = await read(deps.files, text, filename, policy=policy_of(deps.settings))
     now = deps.clock.now()
     codes = {item.partner for item in network_file.items if item.partner is not None}
     async with deps.intake.transaction() as tx:

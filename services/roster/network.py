@@ -17,9 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from uuid import UUID
 
 from services.roster import domain, schedule
+from services.roster.addresses import PUBLIC, url_fault
 from services.roster.domain import (
     Contact,
     ContactPoint,
@@ -32,10 +34,12 @@ from services.roster.domain import (
     PartnerState,
     Target,
     TargetKind,
+    UrlRule,
 )
 from services.roster.schedule import Frequency, Layer, LayerId, Rota, Rotation
 from services.roster.toml_file import MISTAKES_MAX, Lines, Mistakes, Table, TooManyMistakes, dotted, unknown
 from shared.contracts import ChannelName, CredentialKind, Deadlines, Precedence, Role, Standing
+from shared.egress import EgressPolicy
 from shared.errors import FieldError, Invalid
 from shared.ids import ContactId, ContactPointId, EndpointId, OfficeId, PartnerCode, RotaId, derived
 
@@ -157,41 +161,6 @@ class NetworkFile:
             if isinstance(item.value, PrecedenceDeadlines)
         }
 
-    def with_overrides(
-        self,
-        *,
-        deadlines: Mapping[Precedence, Deadlines] | None = None,
-        endpoint_urls: Mapping[str, str] | None = None,
-        point_addresses: Mapping[str, str] | None = None,
-        level_wait_seconds: Mapping[str, Sequence[int | None]] | None = None,
-    ) -> NetworkFile:
-        """The same network with other deadlines and other receivers, as a demonstration needs them.
-
-        `endpoint_urls` and `point_addresses` are keyed by an item's key (`partners.CA.endpoints.main`), or by a
-        partner's code, which then holds for all of its endpoints or webhook contact points; the longer key wins.
-        `level_wait_seconds` is keyed by partner code and gives the wait of each level in order. Only http and https
-        addresses on this machine should be given.
-        """
-        given_deadlines, urls = dict(deadlines or {}), dict(endpoint_urls or {})
-        addresses, waits = dict(point_addresses or {}), dict(level_wait_seconds or {})
-        items = []
-        for item in self.items:
-            value, code = item.value, str(item.partner)
-            if isinstance(value, PrecedenceDeadlines):
-                deadline = given_deadlines.pop(value.precedence, value.deadlines)
-                value = PrecedenceDeadlines(value.precedence, deadline)
-            elif isinstance(value, Endpoint):
-                value = replace(value, url=urls.get(item.key, urls.get(code, value.url)))
-            elif isinstance(value, ContactPoint):
-                general = addresses.get(code) if value.channel is ChannelName.WEBHOOK else None
-                value = replace(value, address=addresses.get(item.key, general or value.address))
-            elif isinstance(value, EscalationPolicy) and code in waits:
-                paired = zip(value.levels, waits[code], strict=True)
-                value = EscalationPolicy(tuple(replace(level, wait_seconds=wait) for level, wait in paired))
-            items.append(replace(item, value=value))
-        added = [_deadlines_item(precedence, given) for precedence, given in given_deadlines.items()]
-        return NetworkFile(self.name, (*added, *items))
-
 
 # --- ids --------------------------------------------------------------------------------------------------------------
 
@@ -219,10 +188,10 @@ def credential_id(client_id: str) -> UUID:
 # --- reading the file -------------------------------------------------------------------------------------------------
 
 
-def parse(text: str, filename: str, *, allow_http: bool = False) -> NetworkFile:
+def parse(text: str, filename: str, *, policy: EgressPolicy = PUBLIC) -> NetworkFile:
     """The checked content of a network file; raises `NetworkFileError` with every mistake if there is any.
 
-    `allow_http` allows webhooks to this machine, for demos and tests.
+    `policy` is what the deployment allows webhooks to reach.
     """
     if len(text) > FILE_CHARACTERS_MAX:
         message = f"holds {len(text)} characters; at most {FILE_CHARACTERS_MAX} are possible, split it by partner"
@@ -233,7 +202,7 @@ def parse(text: str, filename: str, *, allow_http: bool = False) -> NetworkFile:
         raise NetworkFileError([Problem(filename, 1, "", "is nested too deeply; see network/rdn.toml")]) from None
     except ValueError as error:
         raise NetworkFileError([_syntax_problem(text, filename, str(error))]) from None
-    reader = _Reader(allow_http=allow_http)
+    reader = _Reader(partial(url_fault, policy))
     items: list[Item] = []
     with suppress(TooManyMistakes):
         items = reader.network(Table(data, (), reader.mistakes))
@@ -258,9 +227,9 @@ def _syntax_problem(text: str, filename: str, message: str) -> Problem:
 class _Reader:
     """Reads the tables of a network file into items, collecting all mistakes on the way."""
 
-    def __init__(self, *, allow_http: bool) -> None:
+    def __init__(self, url_rule: UrlRule) -> None:
         self.mistakes = Mistakes()
-        self._allow_http = allow_http
+        self._url_rule = url_rule
         self._client_ids: dict[str, str] = {}
 
     def network(self, top: Table) -> list[Item]:
@@ -364,7 +333,7 @@ class _Reader:
                 label=table.optional_text("label"),
             )
             table.close()
-            table.note_all(domain.point_faults(point, allow_http=self._allow_http))
+            table.note_all(domain.point_faults(point, url_fault=self._url_rule))
             references = ((owner_id, dotted(owner.path)),)
             yield Item(Kind.CONTACT_POINT, code, dotted(table.path), point_id, point, owner_id, references)
 
@@ -438,7 +407,7 @@ class _Reader:
             description=table.text("description", ""),
         )
         table.close()
-        table.note_all(domain.endpoint_faults(endpoint, allow_http=self._allow_http))
+        table.note_all(domain.endpoint_faults(endpoint, url_fault=self._url_rule))
         yield Item(Kind.ENDPOINT, code, dotted(table.path), endpoint.id, endpoint, references=_needs_partner(code))
 
     def _credential(

@@ -33,6 +33,7 @@ from services.roster.domain import PartnerState
 from services.roster.network import NetworkFile, NetworkFileError, Problem
 from services.roster.schedule import Rota, Shift
 from shared.contracts import Deadlines, DutyPlanPublished, Precedence
+from shared.egress import EgressPolicy
 from shared.errors import Invalid, Unavailable
 from shared.keys import point_context, seal
 
@@ -141,10 +142,10 @@ class Refusal:
     omitted: int
 
 
-def read_network_file(text: str, filename: str, allow_http: bool) -> NetworkFile | Refusal:
+def read_network_file(text: str, filename: str, policy: EgressPolicy) -> NetworkFile | Refusal:
     """The file, or all that is wrong with it."""
     try:
-        return network.parse(text, filename, allow_http=allow_http)
+        return network.parse(text, filename, policy=policy)
     except NetworkFileError as error:
         return Refusal(error.problems, error.omitted)
     except MemoryError:
@@ -177,10 +178,10 @@ def compute_on_call(rotas: Sequence[Rota], at: datetime) -> list[Shift | None]:
     return [schedule.on_call(rota, at) for rota in rotas]
 
 
-async def read(worker: Worker, text: str, filename: str, *, allow_http: bool) -> NetworkFile:
+async def read(worker: Worker, text: str, filename: str, *, policy: EgressPolicy) -> NetworkFile:
     """The checked network file; raises `NetworkFileError`, and `Invalid` for one that takes too long to read."""
     try:
-        found = await worker.run(READ_SECONDS_MAX, read_network_file, text, filename, allow_http)
+        found = await worker.run(READ_SECONDS_MAX, read_network_file, text, filename, policy)
     except TimeoutError:
         detail = f"The network file takes longer than {READ_SECONDS_MAX:g} s to read; split it by partner."
         raise Invalid(detail, code="network_file_too_costly") from None

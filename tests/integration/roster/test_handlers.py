@@ -16,6 +16,7 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from services.roster import handlers, worker
+from services.roster.addresses import PUBLIC
 from services.roster.network import FILE_CHARACTERS_MAX
 from services.roster.worker import Worker, read
 from shared.contracts import (
@@ -365,10 +366,10 @@ async def test_a_file_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(worker, "READ_SECONDS_MAX", 0.05)
     hostile = "".join(f"[partners.CA.contacts.c{number}]\nname = 1\n" for number in range(60_000))
     with pytest.raises(Invalid) as refused:
-        await read(WORKER, hostile[:FILE_CHARACTERS_MAX], "hostile.toml", allow_http=False)
+        await read(WORKER, hostile[:FILE_CHARACTERS_MAX], "hostile.toml", policy=PUBLIC)
     assert refused.value.code == "network_file_too_costly"
     monkeypatch.setattr(worker, "READ_SECONDS_MAX", 10.0)
-    assert (await read(WORKER, network_text(), "network.toml", allow_http=False)).items
+    assert (await read(WORKER, network_text(), "network.toml", policy=PUBLIC)).items
 
 
 async def test_a_worker_that_dies_is_replaced() -> None:

@@ -29,8 +29,10 @@ from services.roster.network import NetworkFile, parse
 from shared import webhooks
 from shared.clock import SystemClock
 from shared.contracts import Category, PositionStance, Precedence, ResponseType
+from shared.egress import EgressPolicy
 from shared.webhooks import SigningKey
 
+DEVELOPMENT = EgressPolicy(allow_http=True, allow_loopback=True)
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CODES = {"US", "AU", "CA", "ES", "IT", "NZ", "GB", "EU", "DE", "BR"}
 
@@ -142,7 +144,7 @@ def test_whoever_answers_does_so_well_within_the_time_of_their_level(pace: Pace)
 
 
 def _network(pace: Pace = NORMAL) -> NetworkFile:
-    return parse(demonstration_network("http://127.0.0.1:4711", pace).text, "network.toml", allow_http=True)
+    return parse(demonstration_network("http://127.0.0.1:4711", pace).text, "network.toml", policy=DEVELOPMENT)
 
 
 @each_pace

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+from ipaddress import IPv4Network
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.roster import domain, publication, schedule
+from services.roster.addresses import PUBLIC, url_fault
 from services.roster.domain import (
     Contact,
     ContactPoint,
@@ -36,6 +39,7 @@ from shared.contracts import (
     Role,
     Standing,
 )
+from shared.egress import EgressPolicy
 from shared.errors import FieldError, Invalid
 from shared.events import EVENT_BYTES_MAX
 from shared.ids import ContactId, ContactPointId, EndpointId, OfficeId, PartnerCode, RotaId
@@ -59,6 +63,10 @@ PERSON = Credential("ca-duty", CredentialKind.PERSON, "Ann Example", (Role.DUTY_
 STATE = PartnerState(CANADA, (OFFICE,), (ANN, BEN), (ROTA,), POLICY, (ENDPOINT,), (PERSON,))
 
 
+endpoint_faults = partial(domain.endpoint_faults, url_fault=partial(url_fault, PUBLIC))
+point_faults = partial(domain.point_faults, url_fault=partial(url_fault, PUBLIC))
+
+
 def fields(faults: Iterable[FieldError]) -> list[str]:
     """The fields that faults name."""
     return [fault.field for fault in faults]
@@ -69,10 +77,10 @@ def test_a_whole_partner_is_sound() -> None:
     assert list(domain.partner_faults(CANADA)) == []
     assert list(domain.office_faults(OFFICE)) == []
     assert list(domain.contact_faults(ANN)) == []
-    assert list(domain.point_faults(POINT)) == []
+    assert list(point_faults(POINT)) == []
     assert list(domain.rota_faults(ROTA)) == []
     assert list(domain.policy_faults(POLICY)) == []
-    assert list(domain.endpoint_faults(ENDPOINT)) == []
+    assert list(endpoint_faults(ENDPOINT)) == []
     assert list(domain.credential_faults(PERSON, CANADA.code)) == []
     assert list(domain.reference_faults(STATE)) == []
 
@@ -138,7 +146,7 @@ def test_union_and_secretariat_are_partners(code: str, standing: Standing) -> No
 def test_addresses_fit_their_channel(channel: ChannelName, address: str, is_allowed: bool) -> None:
     """Telephone numbers are E.164, e-mail addresses and URLs have their shape, and nothing holds a line break."""
     point = ContactPoint(POINT.id, channel, address)
-    assert fields(domain.point_faults(point)) == ([] if is_allowed else ["address"])
+    assert fields(point_faults(point)) == ([] if is_allowed else ["address"])
 
 
 @pytest.mark.parametrize(
@@ -164,27 +172,46 @@ def test_addresses_fit_their_channel(channel: ChannelName, address: str, is_allo
         "javascript:alert(1)",
         "redphone.ca.example",
         "https://redphone.ca.example/a b",
+        "https://redphone.ca.example:22/",
+        "https://2130706433/",
+        "https://0x7f.1/",
+        "https://192.0.0.8/",
+        "https://[64:ff9b::7f00:1]/",
+        "https://[2002:7f00:1::]/",
+        "https://224.0.0.1/",
     ],
 )
 def test_an_endpoint_needs_a_public_https_url(url: str) -> None:
     """Anything but https to a public host, without user name and fragment, is refused, and the message says why."""
-    assert fields(domain.endpoint_faults(replace(ENDPOINT, url=url))) == ["url"]
+    assert fields(endpoint_faults(replace(ENDPOINT, url=url))) == ["url"]
 
 
-def test_receivers_on_this_machine_are_allowed_by_a_flag_alone() -> None:
-    """Plain http to loopback needs the flag for demos and tests; other schemes are refused even then."""
+def test_receivers_on_this_machine_are_allowed_by_the_deployment_alone() -> None:
+    """Plain http to loopback needs a deployment for development; other schemes are refused even then."""
     local = replace(ENDPOINT, url="http://127.0.0.1:9000/ca")
-    assert fields(domain.endpoint_faults(local)) == ["url"]
-    assert list(domain.endpoint_faults(local, allow_http=True)) == []
-    assert fields(domain.endpoint_faults(replace(ENDPOINT, url="file:///etc/passwd"), allow_http=True)) == ["url"]
+    development = partial(url_fault, EgressPolicy(allow_http=True, allow_loopback=True))
+    assert fields(endpoint_faults(local)) == ["url"]
+    assert list(domain.endpoint_faults(local, url_fault=development)) == []
+    file = replace(ENDPOINT, url="file:///etc/passwd")
+    assert fields(domain.endpoint_faults(file, url_fault=development)) == ["url"]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://10.1.2.3/hook", "https://redphone.ministry.internal/", "https://crisis-room/"]
+)
+def test_networks_of_ones_own_are_allowed_by_the_deployment_alone(url: str) -> None:
+    """Where a deployment names a network of its own, addresses and names in it can be given; elsewhere they cannot."""
+    own = partial(url_fault, EgressPolicy(extra_networks=(IPv4Network("10.1.0.0/16"),)))
+    assert fields(endpoint_faults(replace(ENDPOINT, url=url))) == ["url"]
+    assert list(domain.endpoint_faults(replace(ENDPOINT, url=url), url_fault=own)) == []
 
 
 @given(st.text(max_size=300))
 def test_no_text_breaks_the_address_rules(text: str) -> None:
     """Whatever text is given as an address, the rules answer and never crash."""
     for channel in ChannelName:
-        assert set(fields(domain.point_faults(ContactPoint(POINT.id, channel, text)))) <= {"address"}
-    assert set(fields(domain.endpoint_faults(replace(ENDPOINT, url="https://" + text)))) <= {"url"}
+        assert set(fields(point_faults(ContactPoint(POINT.id, channel, text)))) <= {"address"}
+    assert set(fields(endpoint_faults(replace(ENDPOINT, url="https://" + text)))) <= {"url"}
 
 
 @pytest.mark.parametrize(
@@ -462,9 +489,9 @@ def test_the_largest_partner_fits_into_a_message() -> None:
         *domain.reference_faults(state),
         *domain.office_faults(office),
         *(fault for contact in contacts for fault in domain.contact_faults(contact)),
-        *(fault for contact in contacts for point in contact.points for fault in domain.point_faults(point)),
+        *(fault for contact in contacts for point in contact.points for fault in point_faults(point)),
         *(fault for rota in rotas for fault in domain.rota_faults(rota)),
-        *(fault for endpoint in endpoints for fault in domain.endpoint_faults(endpoint)),
+        *(fault for endpoint in endpoints for fault in endpoint_faults(endpoint)),
         *domain.policy_faults(policy),
     ]
     assert faults == []
