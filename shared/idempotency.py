@@ -35,15 +35,13 @@ from sqlalchemy import (
     Table,
     Text,
     delete,
-    func,
-    literal,
     select,
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB
 
-from shared.db import Transaction, shared_metadata
+from shared.db import Transaction, raw, shared_metadata
 from shared.problems import HttpProblem
 from shared.security import Principal
 
@@ -170,19 +168,18 @@ async def begin(tx: Transaction, attempt: Attempt, *, now: datetime) -> StoredRe
     Raises `HttpProblem`: 409 while the first request with the key is still at work, 422 if it asked something else. The
     lock ends with the transaction; nobody waits for it.
     """
-    lock = func.hashtextextended(f"{attempt.client_id}\n{attempt.route}\n{attempt.key}", literal(0))
-    columns = ["client_id", "route", "key", "request_sha256", "created_at"]
-    values = select(
-        literal(attempt.client_id),
-        literal(attempt.route),
-        literal(attempt.key),
-        literal(attempt.request_sha256),
-        literal(now, DateTime(timezone=True)),
-    ).where(func.pg_try_advisory_xact_lock(lock))
-    inserted = await tx.execute(
-        insert(idempotency_keys).from_select(columns, values).on_conflict_do_nothing().returning(idempotency_keys.c.key)
+    connection = await raw(tx)
+    held = await connection.fetchval(
+        "INSERT INTO idempotency_keys (client_id, route, key, request_sha256, created_at) SELECT $1, $2, $3, $4, $5"
+        " WHERE pg_try_advisory_xact_lock(hashtextextended($6, 0)) ON CONFLICT DO NOTHING RETURNING true",
+        attempt.client_id,
+        attempt.route,
+        attempt.key,
+        attempt.request_sha256,
+        now,
+        f"{attempt.client_id}\n{attempt.route}\n{attempt.key}",
     )
-    if inserted.first() is not None:
+    if held:
         return None
     row = (await tx.execute(select(idempotency_keys).where(*_is(attempt)))).first()
     if row is None or row.status is None:

@@ -285,35 +285,37 @@ class Sequencer:
 
 async def number_rows(tx: Transaction, table: str) -> int:
     """Gives the next positions to the committed rows of `table` that have none, in the order of their ids."""
-    waiting = (
-        await tx.execute(text(f"SELECT 1 FROM {table} WHERE position IS NULL LIMIT 1"))  # noqa: S608 - our own names
-    ).first()
-    if waiting is None:
+    connection = await raw(tx)
+    waiting = await connection.fetchval(f"SELECT true FROM {table} WHERE position IS NULL LIMIT 1")  # noqa: S608 - our own names
+    if not waiting:
         return 0
-    await tx.execute(
-        text("INSERT INTO sequences (name, last_position) VALUES (:name, 0) ON CONFLICT DO NOTHING"), {"name": table}
+    # Locked by a statement of its own: the next one then sees every row that another sequencer has numbered meanwhile.
+    lock = "SELECT last_position FROM sequences WHERE name = $1 FOR UPDATE"
+    if (last := await connection.fetchval(lock, table)) is None:
+        await connection.execute(
+            "INSERT INTO sequences (name, last_position) VALUES ($1, 0) ON CONFLICT DO NOTHING", table
+        )
+        last = await connection.fetchval(lock, table)
+    numbered = await connection.fetchval(
+        f"""
+        WITH waiting AS (
+            SELECT id, row_number() OVER (ORDER BY id) AS step FROM (
+                SELECT id FROM {table} WHERE position IS NULL ORDER BY id LIMIT $2
+            ) AS oldest
+        ), numbered AS (
+            UPDATE {table} AS t SET position = $1::bigint + waiting.step FROM waiting WHERE t.id = waiting.id
+            RETURNING true
+        ), counted AS (
+            SELECT count(*) AS rows FROM numbered
+        )
+        UPDATE sequences SET last_position = $1::bigint + counted.rows FROM counted WHERE name = $3
+        RETURNING counted.rows
+        """,  # noqa: S608 - our own names
+        last,
+        SEQUENCE_BATCH,
+        table,
     )
-    last = (
-        await tx.execute(text("SELECT last_position FROM sequences WHERE name = :name FOR UPDATE"), {"name": table})
-    ).scalar_one()
-    numbered = await tx.execute(
-        text(
-            f"""
-            WITH waiting AS (
-                SELECT id, row_number() OVER (ORDER BY id) AS step FROM (
-                    SELECT id FROM {table} WHERE position IS NULL ORDER BY id LIMIT :batch
-                ) AS oldest
-            )
-            UPDATE {table} AS t SET position = CAST(:last AS bigint) + waiting.step FROM waiting WHERE t.id = waiting.id
-            """  # noqa: S608 - our own names
-        ),
-        {"last": last, "batch": SEQUENCE_BATCH},
-    )
-    await tx.execute(
-        text("UPDATE sequences SET last_position = :position WHERE name = :name"),
-        {"position": last + numbered.rowcount, "name": table},
-    )
-    return int(numbered.rowcount)
+    return int(numbered)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ lies there unread has settled."""
 
 RELAY_SECONDS = 1.0
 SEQUENCER_SECONDS = 1.0
-SEQUENCER_LINGER_SECONDS = 0.1
+SEQUENCER_LINGER_SECONDS = 0.2
 """Positions are for streams and feeds, which people and other roads read: pages go first."""
 
 PULL_TICK_SECONDS = 1.0

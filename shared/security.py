@@ -38,7 +38,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from shared.clock import Clock
 from shared.contracts import Actor, CredentialKind, CredentialsPublished, Role
-from shared.db import Transaction, shared_metadata
+from shared.db import Transaction, raw, shared_metadata
 from shared.errors import ContractViolation, Forbidden, RedPhoneError
 from shared.ids import Ids
 from shared.keys import CannotOpen, KeyRing, KeysUnusable, key_id, seal, unseal
@@ -418,15 +418,14 @@ async def still_stands(tx: Transaction, caller: Principal) -> bool:
     """Whether the caller's credential is present, not revoked, and of the same version. True for our own services."""
     if caller.kind in (PrincipalKind.SERVICE, PrincipalKind.ADMINISTRATOR):
         return caller.partner == INSTALLATION
-    found = await tx.execute(
-        select(credentials.c.version).where(
-            credentials.c.client_id == caller.client_id,
-            credentials.c.partner == caller.partner,
-            credentials.c.version == caller.credential_version,
-            credentials.c.revoked_at.is_(None),
-        )
+    connection = await raw(tx)  # asked for every request, so without anything in between
+    stands = await connection.fetchval(
+        "SELECT true FROM credentials WHERE client_id = $1 AND partner = $2 AND version = $3 AND revoked_at IS NULL",
+        caller.client_id,
+        caller.partner,
+        caller.credential_version,
     )
-    return found.first() is not None
+    return stands is True
 
 
 def _principal_of(row: Any) -> Principal:

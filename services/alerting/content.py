@@ -333,15 +333,17 @@ def _check_audience(
     if len(content.to) + len(content.for_information) > RECIPIENTS_MAX:
         errors.append(FieldError("to", f"at most {RECIPIENTS_MAX} partners can be addressed", "too_many"))
         return
+    addressed = frozenset(content.to)
     for field, codes in (("to", content.to), ("for_information", content.for_information)):
+        named: set[str] = set()
         for number, code in enumerate(codes):
             where = f"{field}[{number}]"
             if code == raiser:
                 detail = f"{code} raises this alert and cannot be addressed by it"
                 errors.append(FieldError(where, detail, "raiser_addressed"))
-            elif code in codes[:number]:
+            elif code in named:
                 errors.append(FieldError(where, f"{code} is named twice", "duplicate"))
-            elif field == "for_information" and code in content.to:
+            elif field == "for_information" and code in addressed:
                 detail = f"{code} is in to already; a partner is addressed once"
                 errors.append(FieldError(where, detail, "duplicate"))
             elif code not in partners and code not in trusted:
@@ -351,6 +353,7 @@ def _check_audience(
                 errors.append(FieldError(where, detail, "unknown_partner"))
             elif not partners.get(code, False) and code not in trusted:
                 errors.append(FieldError(where, f"{code} is not active and cannot be addressed", "inactive_partner"))
+            named.add(code)
 
 
 def _check_blocks(content: Content, errors: list[FieldError]) -> None:

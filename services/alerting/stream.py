@@ -23,6 +23,8 @@ from shared.paging import decode_cursor, encode_cursor
 from shared.streams import StreamEvent
 
 LOOK_SECONDS = 1.0
+LINGER_SECONDS = 0.1
+"""Pages go before what is shown of them."""
 BATCH = 100
 LOOKS_AT_ONCE_MAX = 4
 """Listeners that look at the same time, however many wake together: each look holds a connection of the background."""
@@ -59,7 +61,7 @@ class News:
 
 def news_loop(news: News, clock: Clock) -> Loop:
     """The loop `timeline`, not yet started."""
-    return Loop("timeline", news.run_once, interval_seconds=LOOK_SECONDS, clock=clock)
+    return Loop("timeline", news.run_once, interval_seconds=LOOK_SECONDS, linger_seconds=LINGER_SECONDS, clock=clock)
 
 
 def place_of(event_id: str) -> Head:

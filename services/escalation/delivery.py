@@ -52,7 +52,7 @@ LEASE_SECONDS = 15.0
 RECHECK_SECONDS = 0.05
 """A leased page that starts later than this is checked again first."""
 
-RECORD_LINGER_SECONDS = 0.2
+RECORD_LINGER_SECONDS = 0.4
 """Finished attempts are written when nothing is on its way any more, or after this: sending goes first."""
 
 RECORD_BATCH = 1000
