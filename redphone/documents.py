@@ -13,7 +13,8 @@ from redphone.exits import Exit, Failed
 from redphone.output import summary_grid
 
 PAGES = (
-    ("API", "/openapi.json", "OpenAPI 3.1: every call with examples and problems"),
+    ("API", "/docs", "every call with examples and problems, to read"),
+    ("OpenAPI", "/openapi.json", "the same for tools: OpenAPI 3.1"),
     ("Problems", "/problems", "every refusal: its code and what to do"),
     ("Keys", "/.well-known/redphone-keys", "public keys of tokens, webhooks and feed"),
     ("Health", "/readyz", "what works and what does not"),

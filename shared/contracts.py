@@ -567,9 +567,12 @@ class PartnerUnreached(_AboutOneEscalation):
         return frozenset({self.partner, self.raiser, SECRETARIAT})
 
     def for_viewer(self, viewer: str) -> PartnerUnreached:
-        if viewer == self.raiser:
-            return self
-        return self.model_copy(update={"released_by": self.released_by.withheld()})
+        released_by = self.released_by if viewer == self.raiser else self.released_by.withheld()
+        # To call the office takes its numbers; how it is paged is nobody's but its own.
+        office = self.office
+        if office is not None and viewer != self.partner:
+            office = office.model_copy(update={"points": ()})
+        return self.model_copy(update={"released_by": released_by, "office": office})
 
 
 @event(owner="escalation", version=1, key="alert_id")

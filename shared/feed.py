@@ -43,6 +43,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from shared import inbox
 from shared.clock import Clock
+from shared.contracts import SECRETARIAT, Role
 from shared.db import Database, shared_metadata
 from shared.errors import ContractViolation, Forbidden, Invalid, Unavailable
 from shared.events import EVENT_BYTES_MAX, Message, parse
@@ -51,7 +52,7 @@ from shared.keys import CannotOpen, KeyRing, key_id
 from shared.log import get_logger
 from shared.outbox import FeedRow, feed_page
 from shared.problems import problem_responses
-from shared.security import INSTALLATION, IdentityDeps, Principal, PrincipalKind, issue_token
+from shared.security import INSTALLATION, IdentityDeps, Principal, issue_token
 from shared.security import service as service_principal
 from shared.subscriptions import Delivery, End, Failures, Outcome, Subscription, attend
 from shared.web import authenticated, new_router, render_instant
@@ -73,6 +74,9 @@ PAGE_BYTES_MAX = 12_000_000
 
 TOKEN_RENEWED_SECONDS = 600.0
 ALARMS_REMEMBERED_MAX = 1000
+
+_READERS = frozenset({Role.DRAFTER, Role.RELEASER, Role.DUTY_OFFICER, Role.SENIOR_CONTACT})
+"""Roles that read what concerns their partner; those who only keep a roster read the feed of roster."""
 
 _VERSION = "redphone-feed-v1"
 _LINE = r"^[\x21-\x7e]+$"
@@ -181,8 +185,8 @@ def router(deps: FeedDeps) -> APIRouter:
 
 
 async def _read(deps: FeedDeps, principal: Principal, after: str | None, limit: int) -> FeedPage:
-    if principal.kind is PrincipalKind.ADMINISTRATOR:
-        raise Forbidden("administrators read no alerts; use a partner's credential", code="role_missing")
+    if not _may_read(principal, deps.service):
+        raise Forbidden("none of your roles reads this feed", code="role_missing")
     audience = principal.partner
     context = f"feed {deps.service} {audience}".encode()
     epoch, position = _open_cursor(deps.keyring, after, context)
@@ -207,6 +211,14 @@ async def _read(deps: FeedDeps, principal: Principal, after: str | None, limit: 
         next_cursor=cursor(page.read_up_to),
         has_more=page.has_more,
     )
+
+
+def _may_read(principal: Principal, source: str) -> bool:
+    if principal.is_service or principal.has(*_READERS):
+        return True
+    if principal.has(Role.SECRETARIAT) and principal.partner == SECRETARIAT:
+        return True
+    return source == "roster" and principal.has(Role.ROSTER_MANAGER)
 
 
 def _open_cursor(keyring: KeyRing, after: str | None, context: bytes) -> tuple[int | None, int]:

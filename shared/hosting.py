@@ -22,6 +22,7 @@ import uvicorn
 import uvloop
 from fastapi import APIRouter, FastAPI
 
+from shared import docs_page
 from shared.log import get_logger
 from shared.process import Service
 from shared.web import ReadinessCheck, build_app, common_router
@@ -65,6 +66,7 @@ def host(services: Sequence[Service], *, title: str = "Red Phone", routers: Sequ
         title,
         [
             common_router(first, checks=checks),
+            docs_page.router(),
             *(router for service in services for router in service.routers),
             *routers,
         ],

@@ -423,7 +423,11 @@ def common_router(deps: IdentityDeps, *, checks: Mapping[str, ReadinessCheck]) -
         """Answers as long as the event loop turns; asks nothing of anybody."""
         return {"status": "alive"}
 
-    @router.get("/readyz", summary="Whether the process can do its work")
+    @router.get(
+        "/readyz",
+        summary="Whether the process can do its work",
+        responses={503: {"description": "It cannot do its work now; the body says why, as with 200."}},
+    )
     async def is_ready() -> JSONResponse:
         """200 if all named checks pass, otherwise 503; every check says what it found.
 
@@ -491,7 +495,8 @@ def build_app(
 ) -> FastAPI:
     """One application of all the routers, with the gate in front and problems for every refusal.
 
-    Interactive pages are left out: they load programs from elsewhere, and `/openapi.json` is what tools read.
+    The framework's interactive pages are left out, because they load programs from elsewhere; `docs_page` shows the
+    document to people, and `/openapi.json` is what tools read.
     """
     app = FastAPI(
         title=title,

@@ -274,7 +274,9 @@ def _sees_answer(facts: AlertFacts, row: Row, principal: Principal) -> bool:
 
 
 def _sees_text(facts: AlertFacts, row: Row, principal: Principal) -> bool:
-    addressed = principal.partner in (row["partner"], facts.raiser, *facts.answers_visible_to)
+    # Whoever is asked to take a partner over is not thereby addressed: handling still keeps the text from them.
+    asked = () if row["kind"] == EscalationKind.TAKEOVER else (row["partner"],)
+    addressed = principal.partner in (*asked, facts.raiser, *facts.answers_visible_to)
     return addressed if facts.tlp.link_only else addressed or principal.partner == SECRETARIAT
 
 

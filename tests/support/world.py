@@ -105,6 +105,10 @@ class World:
         async with next(iter(self.services.values())).deps.database.transaction() as tx:
             return self.headers(await security.authenticate(tx, client_id, f"secret of {client_id}"))
 
+    def administrator(self) -> dict[str, str]:
+        """The headers of whoever holds the key file of the installation."""
+        return self.headers(security.administrator("tests"))
+
     def headers(self, principal: security.Principal) -> dict[str, str]:
         """A fresh token of somebody, as a request carries it."""
         token = security.issue_token(
