@@ -374,8 +374,3 @@ async def feed_page(tx: Transaction, *, epoch: int | None, after: int, limit: in
     more_found = (await tx.execute(select(func.count()).select_from(found_rows))).scalar_one() > len(rows)
     read_up_to = rows[-1].position if more_found else max(scanned, after)
     return FeedRows(rows, read_up_to, has_more=more_found or scanned < last, epoch=present_epoch)
-
-
-def correlation_of(request_id: UUID) -> Cause:
-    """The cause of a chain that a request began."""
-    return Cause(correlation_id=request_id)

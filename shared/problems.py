@@ -91,6 +91,9 @@ PROBLEMS: dict[str, ProblemType] = {
     ),
     "invalid": ProblemType(422, "The input is wrong", "Correct the fields that `errors` names."),
     "rejected": ProblemType(422, "This cannot be done", "Read the detail; the same request gets the same answer."),
+    "control_characters": ProblemType(
+        422, "Text holds control characters", "Send plain text: no zero characters, and line breaks only in long texts."
+    ),
     "cursor_invalid": ProblemType(422, "The cursor cannot be read", "Use `next_cursor` as it came, or start anew."),
     "idempotency_key_reused": ProblemType(
         422, "The Idempotency-Key was used for another request", "Use a new key for a new request."

@@ -35,7 +35,6 @@ STREAMS_MAX = 2000
 SEND_SECONDS_MAX = 20.0
 """A client that takes longer to read one event is gone, whatever its connection says; it resumes where it was."""
 
-LAST_EVENT_ID_LENGTH_MAX = 200
 _LAST_EVENT_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _PING = b": ping\n\n"
 _CLOSING = b": closing\n\n"
