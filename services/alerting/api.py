@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -12,12 +10,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from services.alerting import bodies, handlers, store, stream, views
+from services.alerting import bodies, handlers, reading, stream, views
 from services.alerting.bodies import (
     CancelBody,
     CloseBody,
-    CrisisBody,
-    CrisisEdit,
     DraftBody,
     EditBody,
     RecipientsBody,
@@ -26,16 +22,15 @@ from services.alerting.bodies import (
 )
 from services.alerting.cap import DOCUMENT_BYTES_MAX
 from services.alerting.cap import MEDIA_TYPE as CAP
-from services.alerting.domain import Alert, AlertState, CrisisState
-from services.alerting.handlers import Call
-from services.alerting.store import Filters
+from services.alerting.crises import api as crises
+from services.alerting.domain import AlertState
+from services.alerting.face import Face, needs_key, reader, seen, viewer_of
+from services.alerting.reading import Filters
 from services.alerting.stream import News
-from services.alerting.views import AlertView, CrisisView, TimelineEntry
-from services.alerting.visibility import Access, Viewer, access
-from shared import idempotency
+from services.alerting.views import AlertView, TimelineEntry
+from services.alerting.visibility import Access
 from shared.contracts import Code, Precedence, Status
-from shared.db import Transaction
-from shared.errors import Forbidden, NotFound
+from shared.errors import Forbidden
 from shared.idempotency import OptionalIdempotencyKey
 from shared.openapi import Documentation, declare_documentation
 from shared.paging import PAGE_SIZE_DEFAULT, CursorText, Page, PageSize, decode_cursor, encode_cursor
@@ -43,9 +38,7 @@ from shared.problems import HttpProblem, ProblemType, declare_problems, problem_
 from shared.process import Deps
 from shared.security import Principal
 from shared.streams import STREAM_RESPONSES, last_event_id
-from shared.web import IfMatchHeader, authenticated, cause_of, etag_of, new_router, still_allowed
-
-REFERENCE = re.compile(r"RP-[A-Z]{2}-\d{4}-\d{4,}")
+from shared.web import IfMatchHeader, authenticated, etag_of, new_router, still_allowed
 
 declare_problems(
     {
@@ -121,47 +114,16 @@ def _draft_request() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": forms}}
 
 
-@dataclass(frozen=True)
-class _Face:
-    """What every route works with."""
-
-    deps: Deps
-    news: News
-    caller: Callable[..., Awaitable[Principal]]
-
-    async def call_of(self, request: Request, principal: Principal, key: str | None) -> Call:
-        """The request as handlers take it."""
-        attempt = await idempotency.attempt(request, principal, key or "-")
-        return Call(
-            principal=principal,
-            cause=cause_of(request, principal),
-            request_sha256=attempt.request_sha256,
-            attempt=None if key is None else attempt,
-        )
-
-    async def resolve(self, alert: str) -> UUID:
-        """The id behind an id or a reference."""
-        if REFERENCE.fullmatch(alert):
-            async with self.deps.intake.transaction() as tx:
-                found = await store.find_id(tx, alert)
-            if found is not None:
-                return found
-        try:
-            return UUID(alert)
-        except ValueError:
-            raise NotFound("there is no such alert") from None
-
-
 def router(deps: Deps, news: News) -> APIRouter:
     """Every route of alerting."""
     routes = new_router()
-    face = _Face(deps, news, authenticated(deps))
-    for add in (_drafting, _releasing, _reading, _crises, _stream):
+    face = Face(deps, news, authenticated(deps))
+    for add in (_drafting, _releasing, _reading, crises.add_routes, _stream):
         add(routes, face)
     return routes
 
 
-def _reading(routes: APIRouter, face: _Face) -> None:
+def _reading(routes: APIRouter, face: Face) -> None:
     """Alerts as the caller may read them."""
 
     @routes.get(
@@ -190,7 +152,7 @@ def _reading(routes: APIRouter, face: _Face) -> None:
         before = None if cursor is None else decode_cursor(cursor, UUID)[0]
         filters = Filters(state, raiser, status, precedence, crisis_id, reference)
         async with face.deps.intake.transaction() as tx:
-            found = await store.find_alerts(tx, viewer, filters, before=before, limit=limit + 1)
+            found = await reading.find_alerts(tx, viewer, filters, before=before, limit=limit + 1)
         shown = [view for alert in found[:limit] if (view := views.alert_view(alert, viewer)) is not None]
         return Page(items=shown, next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None)
 
@@ -214,7 +176,7 @@ def _reading(routes: APIRouter, face: _Face) -> None:
         alert_id = await face.resolve(alert)
         async with face.deps.intake.transaction() as tx:
             found, granted = await seen(tx, viewer, alert_id)
-            chain = await store.find_chain(tx, found.root_id, found.id) if wanted == CAP else []
+            chain = await reading.find_chain(tx, found.root_id, found.id) if wanted == CAP else []
         headers = {"ETag": etag_of(found.version), "Vary": "Accept"}
         if wanted == CAP:
             if granted < Access.TEXT:
@@ -246,13 +208,13 @@ def _reading(routes: APIRouter, face: _Face) -> None:
         alert_id = await face.resolve(alert)
         async with face.deps.intake.transaction() as tx:
             await seen(tx, viewer, alert_id)
-            found = await store.find_timeline(tx, viewer, alert_id, after=after, limit=limit + 1)
+            found = await reading.find_timeline(tx, viewer, alert_id, after=after, limit=limit + 1)
         shown = [views.entry_view(entry, granted, viewer) for entry, granted in found[:limit]]
         last = found[limit - 1][0] if len(found) > limit else None
         return Page(items=shown, next_cursor=None if last is None else encode_cursor(last.occurred_at, last.id))
 
 
-def _drafting(routes: APIRouter, face: _Face) -> None:
+def _drafting(routes: APIRouter, face: Face) -> None:
     """Drafts and corrections."""
 
     @routes.post(
@@ -382,7 +344,7 @@ def _drafting(routes: APIRouter, face: _Face) -> None:
         return answer.response()
 
 
-def _releasing(routes: APIRouter, face: _Face) -> None:
+def _releasing(routes: APIRouter, face: Face) -> None:
     """What a released alert goes through."""
 
     @routes.post(
@@ -517,105 +479,7 @@ def _releasing(routes: APIRouter, face: _Face) -> None:
         return answer.response()
 
 
-def _crises(routes: APIRouter, face: _Face) -> None:
-    """Crises."""
-
-    @routes.post(
-        "/v1/crises",
-        tags=["Crises"],
-        summary="Open a crisis",
-        status_code=201,
-        response_model=None,
-        responses={
-            201: {"model": CrisisView, "description": "The crisis."},
-            **problem_responses("idempotency_key_missing", "role_missing", "id_taken"),
-        },
-    )
-    async def open_crisis(
-        *, request: Request, principal: Principal = Depends(face.caller), body: CrisisBody, key: OptionalIdempotencyKey
-    ) -> Response:
-        """Opens a crisis that alerts can belong to. An alert that names none opens its own."""
-        needs_key(key or body.id)
-        answer = await handlers.open_crisis(
-            face.deps,
-            await face.call_of(request, principal, key),
-            name=body.name,
-            countries=body.countries,
-            tlp=body.tlp,
-            state=body.state,
-            crisis_id=body.id,
-        )
-        return answer.response()
-
-    @routes.get(
-        "/v1/crises",
-        tags=["Crises"],
-        summary="Crises that you may see, the newest first",
-        responses=problem_responses("role_missing", "cursor_invalid"),
-    )
-    async def list_crises(
-        *,
-        principal: Principal = Depends(face.caller),
-        limit: PageSize = PAGE_SIZE_DEFAULT,
-        cursor: CursorText = None,
-        state: CrisisState | None = None,
-    ) -> Page[CrisisView]:
-        """Your partner's own crises, those of alerts addressed to it, and those for the whole network."""
-        viewer = reader(principal)
-        before = None if cursor is None else decode_cursor(cursor, UUID)[0]
-        async with face.deps.intake.transaction() as tx:
-            found = await store.find_crises(tx, viewer, state=state, before=before, limit=limit + 1)
-        shown = [views.crisis_view(crisis) for crisis in found[:limit]]
-        return Page(items=shown, next_cursor=encode_cursor(found[limit - 1].id) if len(found) > limit else None)
-
-    @routes.get(
-        "/v1/crises/{crisis_id}",
-        tags=["Crises"],
-        summary="One crisis",
-        response_model=None,
-        responses={200: {"model": CrisisView, "description": "The crisis."}, **problem_responses("not_found")},
-    )
-    async def show_crisis(*, principal: Principal = Depends(face.caller), crisis_id: UUID) -> Response:
-        """The crisis, if you may see it; its alerts are `GET /v1/alerts?crisis_id=`."""
-        async with face.deps.intake.transaction() as tx:
-            found = await store.find_crisis(tx, viewer_of(principal), crisis_id)
-        if found is None:
-            raise NotFound("there is no such crisis")
-        view = views.crisis_view(found)
-        return Response(view.model_dump_json(), media_type="application/json", headers={"ETag": etag_of(found.version)})
-
-    @routes.patch(
-        "/v1/crises/{crisis_id}",
-        tags=["Crises"],
-        summary="Move a crisis on",
-        response_model=None,
-        responses={
-            200: {"model": CrisisView, "description": "The crisis as it is now."},
-            **problem_responses(
-                "role_missing",
-                "not_yours",
-                "not_found",
-                "crisis_goes_forward",
-                "precondition_failed",
-                "precondition_required",
-            ),
-        },
-    )
-    async def move_crisis(
-        *,
-        request: Request,
-        principal: Principal = Depends(face.caller),
-        crisis_id: UUID,
-        body: CrisisEdit,
-        if_match: IfMatchHeader,
-    ) -> Response:
-        """Moves your partner's crisis to a later state: activated, stood down, closed."""
-        call = await face.call_of(request, principal, None)
-        answer = await handlers.move_crisis(face.deps, call, crisis_id, body.state, check_version=if_match.require)
-        return answer.response()
-
-
-def _stream(routes: APIRouter, face: _Face) -> None:
+def _stream(routes: APIRouter, face: Face) -> None:
     """The stream."""
 
     @routes.get(
@@ -636,40 +500,11 @@ def _stream(routes: APIRouter, face: _Face) -> None:
         viewer = reader(principal)
         if after is None:
             async with face.deps.intake.transaction() as tx:
-                begin = await store.head(tx)
+                begin = await reading.head(tx)
         else:
             begin = stream.place_of(after)
         source = stream.follow(face.deps.database, face.news, viewer, begin)
         return face.deps.streams.respond(principal, source, allowed=still_allowed(face.deps, principal))
-
-
-def viewer_of(principal: Principal) -> Viewer:
-    """The caller as what is shown sees them."""
-    return Viewer(partner=principal.partner, roles=principal.roles)
-
-
-def reader(principal: Principal) -> Viewer:
-    """The caller, if their roles read alerts at all; a list tells nobody that something is hidden from them."""
-    viewer = viewer_of(principal)
-    if not viewer.reads_community:
-        raise Forbidden("none of your roles reads alerts", code="role_missing")
-    return viewer
-
-
-async def seen(tx: Transaction, viewer: Viewer, alert_id: UUID) -> tuple[Alert, Access]:
-    """The alert and how much of it the viewer may see; one that they may not know of is as one that is missing."""
-    alert = await store.find_alert(tx, alert_id)
-    granted = Access.NONE if alert is None else access(viewer, alert)
-    if alert is None or granted is Access.NONE:
-        raise NotFound("there is no such alert")
-    return alert, granted
-
-
-def needs_key(key: object) -> None:
-    """Raises 400 for a creating request that a retry would do twice."""
-    if key is None:
-        detail = "send an Idempotency-Key (or, in JSON, an id of your own): then a retry after a lost answer is safe"
-        raise HttpProblem(detail, code="idempotency_key_missing")
 
 
 def accepted(header: str) -> str:

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Valida
 
 from services.alerting import cap
 from services.alerting.content import Proposal, earliest_expiry, shown_headline
-from services.alerting.domain import Alert, AlertState, CrisisState
+from services.alerting.crises.domain import CrisisState
+from services.alerting.domain import Alert, AlertState
 from services.alerting.views import AreaModel, InfoModel
 from shared.contracts import (
     Category,

@@ -1,4 +1,4 @@
-"""What is said: the life of an alert and of the crisis that it belongs to. Pure: no I/O, no clock, no logging.
+"""What is said: the life of an alert. Pure: no I/O, no clock, no logging.
 
 The cast: an `Alert` is drafted by one person and released by another (or by its author alone, with a reason that is
 reviewed). From then on what it says never changes; it can be superseded by an Update, cancelled, closed, or expire. A
@@ -29,14 +29,11 @@ from shared.contracts import (
     Precedence,
     Recipient,
     Role,
-    Tlp,
 )
 from shared.errors import Conflict, FieldError, Forbidden, Invalid
 from shared.ids import AlertId, CrisisId
 
 REASON_CHARACTERS_MAX = 500
-CRISIS_NAME_CHARACTERS_MAX = 160
-CRISIS_COUNTRIES_MAX = 50
 
 
 class AlertState(StrEnum):
@@ -48,21 +45,6 @@ class AlertState(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     CLOSED = "closed"
-
-
-class CrisisState(StrEnum):
-    """`watch → information_sharing → activated → stood_down → closed`; steps may be left out, none leads back."""
-
-    WATCH = "watch"
-    INFORMATION_SHARING = "information_sharing"
-    ACTIVATED = "activated"
-    STOOD_DOWN = "stood_down"
-    CLOSED = "closed"
-
-    @property
-    def rank(self) -> int:
-        """How far the crisis has come."""
-        return list(CrisisState).index(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +62,6 @@ class Caller:
     def has(self, *roles: Role) -> bool:
         """Whether the caller holds at least one of the roles."""
         return not self.roles.isdisjoint(roles)
-
-
-@dataclass(frozen=True, slots=True)
-class Crisis:
-    """A situation that alerts belong to. It belongs to the partner that opened it."""
-
-    id: CrisisId
-    owner: str
-    name: str
-    countries: tuple[str, ...]
-    tlp: Tlp
-    state: CrisisState
-    opened_at: datetime
-    opened_by: Actor
-    changed_at: datetime
-    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +229,7 @@ def release(
     predecessor: Alert | None = None,
 ) -> Release:
     """The second person's release; they confirm the precedence by repeating it."""
-    _must_be_person(by)
+    must_be_person(by)
     if not by.has(Role.RELEASER):
         raise Forbidden("releasing needs the role releaser", code="role_missing")
     _must_be_draft(alert, "released")
@@ -395,78 +361,6 @@ def expire(alert: Alert, *, now: datetime) -> Ending | None:
     return Ending(ended, _ended_event(ended, EndReason.EXPIRED))
 
 
-# --- crises -----------------------------------------------------------------------------------------------------------
-
-
-def open_crisis(
-    *, crisis_id: CrisisId, name: str, countries: Iterable[str], tlp: Tlp, state: CrisisState, by: Caller, now: datetime
-) -> Crisis:
-    """A new crisis of the caller's partner."""
-    _must_be_person(by)
-    if not by.has(Role.DRAFTER, Role.DUTY_OFFICER, Role.RELEASER):
-        raise Forbidden("opening a crisis needs the role drafter, duty_officer or releaser", code="role_missing")
-    errors: list[FieldError] = []
-    if not name.strip():
-        errors.append(FieldError("name", "name must not be empty", "missing"))
-    said.check_text(name, "name", CRISIS_NAME_CHARACTERS_MAX, errors, one_line=True)
-    codes = said.alpha_3_codes(countries, errors)
-    if not 1 <= len(codes) <= CRISIS_COUNTRIES_MAX and not errors:
-        detail = f"countries holds 1 to {CRISIS_COUNTRIES_MAX} ISO 3166-1 codes"
-        errors.append(FieldError("countries", detail, "country_missing"))
-    if errors:
-        raise said.invalid(errors)
-    return Crisis(
-        id=crisis_id,
-        owner=by.partner,
-        name=name,
-        countries=tuple(codes),
-        tlp=tlp,
-        state=state,
-        opened_at=now,
-        opened_by=by.actor,
-        changed_at=now,
-    )
-
-
-def crisis_of_alert(alert: Alert, *, by: Caller, now: datetime) -> Crisis:
-    """The crisis that an alert opens when it names none: called by its headline, unless handling keeps that inside.
-
-    While the alert is a draft, the crisis follows its edits.
-    """
-    content = alert.content
-    headline = content.info[0].headline
-    return Crisis(
-        id=alert.crisis_id,
-        owner=alert.raiser,
-        name=f"Crisis of {alert.reference}" if content.tlp.link_only else headline[:CRISIS_NAME_CHARACTERS_MAX],
-        countries=content.countries,
-        tlp=content.tlp,
-        state=CrisisState.WATCH,
-        opened_at=now,
-        opened_by=by.actor,
-        changed_at=now,
-    )
-
-
-def move_crisis(crisis: Crisis, state: CrisisState, *, by: Caller, now: datetime) -> Crisis:
-    """The crisis in a later state; the same state again changes nothing."""
-    _must_be_person(by)
-    if not by.has(Role.RELEASER, Role.DUTY_OFFICER):
-        raise Forbidden("moving a crisis needs the role releaser or duty_officer", code="role_missing")
-    if state is crisis.state:
-        return crisis
-    if state.rank < crisis.state.rank:
-        detail = f"a crisis goes from {crisis.state} only forward; open a new one for what begins again"
-        raise Conflict(detail, code="crisis_goes_forward", field="state")
-    return replace(crisis, state=state, changed_at=now, version=crisis.version + 1)
-
-
-def may_join(crisis: Crisis) -> None:
-    """Raises `Conflict` for a crisis that takes no more alerts."""
-    if crisis.state is CrisisState.CLOSED:
-        raise Conflict("this crisis is closed; open a new one", code="crisis_closed", field="crisis_id")
-
-
 # --- references -------------------------------------------------------------------------------------------------------
 
 
@@ -480,7 +374,7 @@ def reference_of(raiser: str, year: int, number: int) -> str:
 
 def may_draft(by: Caller, *, alone: bool = False) -> None:
     """Raises `Forbidden` unless the caller may draft (`alone`: draft and release in one act)."""
-    _must_be_person(by)
+    must_be_person(by)
     wanted = (Role.DUTY_OFFICER, Role.RELEASER) if alone else (Role.DRAFTER, Role.DUTY_OFFICER)
     if not by.has(*wanted):
         act = "releasing alone" if alone else "drafting"
@@ -489,14 +383,14 @@ def may_draft(by: Caller, *, alone: bool = False) -> None:
 
 def may_update(by: Caller) -> None:
     """Raises `Forbidden` unless the caller may draft a correction; releasing it is decided like every release."""
-    _must_be_person(by)
+    must_be_person(by)
     if not by.has(Role.RELEASER, Role.DUTY_OFFICER, Role.DRAFTER):
         raise Forbidden("drafting an Update needs the role releaser, duty_officer or drafter", code="role_missing")
 
 
 def _may_act_alone(by: Caller, reason: str | None) -> bool:
     """Raises `Forbidden` unless a releaser acts, or a duty officer who gives a reason; True means: to be reviewed."""
-    _must_be_person(by)
+    must_be_person(by)
     if reason is not None:
         _check_reason(reason, "self_release_reason")
     if by.has(Role.RELEASER):
@@ -509,7 +403,8 @@ def _may_act_alone(by: Caller, reason: str | None) -> bool:
     raise Forbidden("this needs the role releaser, or duty_officer with self_release_reason", code="role_missing")
 
 
-def _must_be_person(by: Caller) -> None:
+def must_be_person(by: Caller) -> None:
+    """Raises `Forbidden` for a system."""
     if by.actor.kind is not CredentialKind.PERSON:
         raise Forbidden("only a person may do this, and this credential belongs to a system", code="person_needed")
 

@@ -7,16 +7,19 @@ publish and answer. Whoever may not know of an alert is told that there is none.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from services.alerting import domain, journal, store, views
+from services.alerting.calls import Call, begin, check_id, kept, same_request
 from services.alerting.content import Proposal
-from services.alerting.domain import Alert, Caller, Crisis, CrisisState
-from services.alerting.visibility import Access, Viewer, access
-from shared import idempotency, inbox, outbox, record, security
+from services.alerting.crises import store as crisis_store
+from services.alerting.crises.domain import crisis_of_alert
+from services.alerting.crises.handlers import crisis_to_join
+from services.alerting.domain import Alert
+from services.alerting.visibility import Access, access
+from shared import inbox, outbox, security
 from shared.contracts import (
     ContactPointFailing,
     ContactPointRecovered,
@@ -32,43 +35,17 @@ from shared.contracts import (
     PartnerUnreached,
     PositionTaken,
     Precedence,
-    Tlp,
 )
 from shared.db import Transaction
-from shared.errors import Conflict, Forbidden, Invalid, NotFound
-from shared.events import Cause, Event, Message
-from shared.idempotency import Attempt, StoredResponse
+from shared.errors import Forbidden, NotFound
+from shared.events import Event, Message
+from shared.idempotency import StoredResponse
 from shared.ids import AlertId, CrisisId
 from shared.log import get_logger
 from shared.process import Deps
-from shared.security import Principal
 from shared.web import etag_of
 
 log = get_logger(__name__)
-
-UUID_VERSION = 7
-"""Ids that callers supply sort by time like our own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request: who asks, why, under which key (None: without one), and the hash of what it asks."""
-
-    principal: Principal
-    cause: Cause
-    request_sha256: str
-    attempt: Attempt | None = None
-
-    @property
-    def by(self) -> Caller:
-        """Who asks, as the rules see them."""
-        return Caller(actor=self.principal.actor(), roles=self.principal.roles)
-
-    @property
-    def viewer(self) -> Viewer:
-        """Who asks, as what is shown sees them."""
-        return Viewer(partner=self.principal.partner, roles=self.principal.roles)
-
 
 # --- what HTTP asks ---------------------------------------------------------------------------------------------------
 
@@ -91,11 +68,11 @@ async def draft_alert(
     alone = self_release_reason is not None
     domain.may_draft(call.by, alone=alone)
     async with deps.intake.transaction() as tx:
-        if (stored := await _begin(tx, call, now)) is not None:
+        if (stored := await begin(tx, call, now)) is not None:
             return stored
         if (existing := await _created_before(tx, call, alert_id)) is not None:
-            return await _kept(tx, call, _answer(202 if alone else 201, existing, call))
-        crisis = await _crisis_to_join(tx, call, crisis_id)
+            return await kept(tx, call, _answer(202 if alone else 201, existing, call))
+        crisis = await crisis_to_join(tx, call, crisis_id)
         number, partners = await store.next_number(tx, call.principal.partner, now.year)
         alert = domain.draft(
             proposal,
@@ -107,7 +84,7 @@ async def draft_alert(
             now=now,
             alone=alone,
         )
-        opened = [] if crisis is not None else [domain.crisis_of_alert(alert, by=call.by, now=now)]
+        opened = [] if crisis is not None else [crisis_of_alert(alert, by=call.by, now=now)]
         entries, messages = [journal.drafted_entry(deps, alert, now)], []
         records = [*map(journal.crisis_opened, opened), journal.about(alert, "alert.drafted", **journal.facts(alert))]
         if self_release_reason is not None:
@@ -143,7 +120,7 @@ async def edit_alert(
         alert = domain.edit(before, proposal, by=call.by, partners=partners, predecessor=predecessor, now=now)
         answer = _answer(200, alert, call)
         if alert.corrects is None:
-            await store.follow_draft(tx, domain.crisis_of_alert(alert, by=call.by, now=now))
+            await crisis_store.follow_draft(tx, crisis_of_alert(alert, by=call.by, now=now))
         await store.write(
             tx,
             changed=[alert],
@@ -170,10 +147,10 @@ async def draft_update(
     now = deps.clock.now()
     alone = self_release_reason is not None
     async with deps.intake.transaction() as tx:
-        if (stored := await _begin(tx, call, now)) is not None:
+        if (stored := await begin(tx, call, now)) is not None:
             return stored
         if (existing := await _created_before(tx, call, update_id)) is not None:
-            return await _kept(tx, call, _answer(202 if alone else 201, existing, call))
+            return await kept(tx, call, _answer(202 if alone else 201, existing, call))
         corrected = await _own_alert(tx, call, alert_id)
         number, partners = await store.next_number(tx, call.principal.partner, now.year)
         alert = domain.draft_update(
@@ -218,7 +195,7 @@ async def release_alert(
     """Releases a draft: by a second person who confirms the precedence, or alone with a reason."""
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
-        if (stored := await _begin(tx, call, now)) is not None:
+        if (stored := await begin(tx, call, now)) is not None:
             return stored
         before = await _own_alert(tx, call, alert_id)
         predecessor = await _predecessor(tx, before)
@@ -264,7 +241,7 @@ async def add_recipients(
     """Addresses a released alert to more partners; those who were addressed before stay as they are."""
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
-        if (stored := await _begin(tx, call, now)) is not None:
+        if (stored := await begin(tx, call, now)) is not None:
             return stored
         before = await _own_alert(tx, call, alert_id)
         grown = domain.add_recipients(
@@ -326,7 +303,7 @@ async def _end(
 ) -> StoredResponse:
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
-        if (stored := await _begin(tx, call, now)) is not None:
+        if (stored := await begin(tx, call, now)) is not None:
             return stored
         ending = decide(await _own_alert(tx, call, alert_id), now)
         messages = outbox.wrap([ending.event], cause=call.cause, ids=deps.ids, now=now)
@@ -341,68 +318,6 @@ async def _end(
         )
     await _published(deps, messages)
     return answer
-
-
-async def open_crisis(
-    deps: Deps,
-    call: Call,
-    *,
-    name: str,
-    countries: Iterable[str],
-    tlp: Tlp,
-    state: CrisisState,
-    crisis_id: UUID | None = None,
-) -> StoredResponse:
-    """Opens a crisis of the caller's partner (201)."""
-    now = deps.clock.now()
-    async with deps.intake.transaction() as tx:
-        if (stored := await _begin(tx, call, now)) is not None:
-            return stored
-        if crisis_id is not None:
-            _check_id(crisis_id)
-            if (found := await store.find_crisis_request(tx, crisis_id)) is not None:
-                _same_request(found, call)
-                existing = await store.find_crisis(tx, call.viewer, crisis_id)
-                if existing is None:
-                    raise NotFound("there is no such crisis")
-                return await _kept(tx, call, _crisis_answer(201, existing))
-        crisis = domain.open_crisis(
-            crisis_id=CrisisId(crisis_id or deps.ids.new()),
-            name=name,
-            countries=countries,
-            tlp=tlp,
-            state=state,
-            by=call.by,
-            now=now,
-        )
-        await store.save_crisis(tx, crisis, request_sha256=call.request_sha256)
-        await record.append(tx, [journal.crisis_opened(crisis)], cause=call.cause, ids=deps.ids, now=now)
-        return await _kept(tx, call, _crisis_answer(201, crisis))
-
-
-async def move_crisis(
-    deps: Deps, call: Call, crisis_id: UUID, state: CrisisState, *, check_version: Callable[[int], None]
-) -> StoredResponse:
-    """Moves a crisis of the caller's partner on."""
-    now = deps.clock.now()
-    async with deps.intake.transaction() as tx:
-        before = await store.find_crisis(tx, call.viewer, crisis_id, lock=True)
-        if before is None:
-            raise NotFound("there is no such crisis")
-        if before.owner != call.principal.partner:
-            raise Forbidden("a crisis is moved by the partner that opened it", code="not_yours")
-        check_version(before.version)
-        crisis = domain.move_crisis(before, state, by=call.by, now=now)
-        if crisis.version != before.version:
-            await store.save_crisis(tx, crisis)
-            moved = record.Entry(
-                kind="crisis.moved",
-                partner=crisis.owner,
-                object_id=crisis.id,
-                data={"before": before.state.value, "after": crisis.state.value},
-            )
-            await record.append(tx, [moved], cause=call.cause, ids=deps.ids, now=now)
-    return _crisis_answer(200, crisis)
 
 
 # --- what the bus tells -----------------------------------------------------------------------------------------------
@@ -453,17 +368,6 @@ async def on_answer(deps: Deps, message: Message[Any]) -> None:
 # --- the lines that handlers share ------------------------------------------------------------------------------------
 
 
-async def _begin(tx: Transaction, call: Call, now: datetime) -> StoredResponse | None:
-    return None if call.attempt is None else await idempotency.begin(tx, call.attempt, now=now)
-
-
-async def _kept(tx: Transaction, call: Call, answer: StoredResponse) -> StoredResponse:
-    """The answer, kept with the request's key if it has one: a key that is begun and never finished is never free."""
-    if call.attempt is not None:
-        await idempotency.finish(tx, call.attempt, answer)
-    return answer
-
-
 async def _published(deps: Deps, messages: list[Message[Event]]) -> None:
     """After the commit: the stream is woken, and the events go out at once; the relay finds what that misses."""
     deps.wake("timeline")
@@ -489,34 +393,12 @@ async def _created_before(tx: Transaction, call: Call, alert_id: UUID | None) ->
     """The alert that the same request has created under this id before; raises `Conflict` for another's id."""
     if alert_id is None:
         return None
-    _check_id(alert_id)
+    check_id(alert_id)
     found = await store.find_request(tx, alert_id)
     if found is None:
         return None
-    _same_request(found, call)
+    same_request(found, call)
     return await _own_alert(tx, call, alert_id)
-
-
-def _check_id(given: UUID) -> None:
-    if given.version != UUID_VERSION:
-        raise Invalid("an id that you supply is a UUID of version 7", code="not_uuid7", field="id")
-
-
-def _same_request(found: tuple[str, str | None], call: Call) -> None:
-    if found != (call.principal.partner, call.request_sha256):
-        raise Conflict("this id is taken by something else; make a new one", code="id_taken", field="id")
-
-
-async def _crisis_to_join(tx: Transaction, call: Call, crisis_id: UUID | None) -> Crisis | None:
-    if crisis_id is None:
-        return None
-    crisis = await store.find_crisis(tx, call.viewer, crisis_id)
-    if crisis is None:
-        raise Invalid(
-            "there is no such crisis; leave crisis_id out to open one", code="unknown_crisis", field="crisis_id"
-        )
-    domain.may_join(crisis)
-    return crisis
 
 
 def _superseded(released: domain.Release) -> list[Alert]:
@@ -530,11 +412,6 @@ def _answer(status: int, alert: Alert, call: Call, *, left_out: Sequence[str] = 
     if left_out:
         headers["Redphone-Left-Out"] = ", ".join(left_out)
     return StoredResponse.json(status, view, headers)
-
-
-def _crisis_answer(status: int, crisis: Crisis) -> StoredResponse:
-    headers = {"ETag": etag_of(crisis.version), "Location": f"/v1/crises/{crisis.id}"}
-    return StoredResponse.json(status, views.crisis_view(crisis), headers)
 
 
 SUBSCRIPTIONS: dict[type[Event], Callable[[Any, Message[Any]], Awaitable[None]]] = {

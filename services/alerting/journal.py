@@ -12,7 +12,8 @@ from uuid import UUID
 
 import orjson
 
-from services.alerting.domain import Alert, Crisis
+from services.alerting.crises.domain import Crisis
+from services.alerting.domain import Alert
 from services.alerting.store import Entry
 from services.alerting.visibility import COMMUNITY
 from shared import record

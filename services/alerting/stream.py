@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from services.alerting import store, views
-from services.alerting.store import Head
+from services.alerting import reading, views
+from services.alerting.reading import Head
+from services.alerting.tables import timeline
 from services.alerting.visibility import Viewer
 from shared.clock import Clock
 from shared.db import Database
@@ -38,7 +39,7 @@ class News:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sequencer = Sequencer(database, (store.timeline.name,))
+        self._sequencer = Sequencer(database, (timeline.name,))
         self._head: Head | None = None
         self._changed = asyncio.Event()
         self.looking = asyncio.Semaphore(LOOKS_AT_ONCE_MAX)
@@ -47,7 +48,7 @@ class News:
         """One pass: numbers what was committed, and wakes the listeners if the timeline has grown anywhere."""
         numbered = await self._sequencer.run_once()
         async with self._database.transaction() as tx:
-            head = await store.head(tx)
+            head = await reading.head(tx)
         if head != self._head:
             self._head = head
             changed, self._changed = self._changed, asyncio.Event()
@@ -75,7 +76,7 @@ async def follow(database: Database, news: News, viewer: Viewer, after: Head) ->
     while True:
         changed = news.changed()
         async with news.looking, database.transaction() as tx:
-            found, reached, more = await store.find_news(tx, viewer, after=after, limit=BATCH)
+            found, reached, more = await reading.find_news(tx, viewer, after=after, limit=BATCH)
         for entry, granted in found:
             view = views.entry_view(entry, granted, viewer)
             yield StreamEvent(

@@ -13,7 +13,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.alerting.content import DEFAULT_EVENT, shown_headline
-from services.alerting.domain import Alert, AlertState, Crisis, CrisisState
+from services.alerting.crises.domain import Crisis, CrisisState
+from services.alerting.domain import Alert, AlertState
 from services.alerting.store import Entry
 from services.alerting.visibility import Access, Viewer, access
 from shared.contracts import (

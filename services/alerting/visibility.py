@@ -1,4 +1,4 @@
-"""Who may read what of an alert. Pure; `store.visible` says the same in SQL, and a test compares the two.
+"""Who may read what of an alert. Pure; `reading.visible` says the same in SQL, and a test compares the two.
 
 A draft is its raiser's alone. A released alert is read by its raiser, by whom it addresses, and at TLP:GREEN and
 TLP:CLEAR by everybody in the network. The secretariat sees that every released alert exists, to whom it went and what

@@ -8,7 +8,7 @@ import importlib
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, MetaData, Table
 
 from shared import feed, idempotency, inbox, outbox, record, security
 from shared.db import Database, shared_metadata
@@ -33,9 +33,9 @@ SHARED_TABLES = {
 def own_metadata(service: str) -> MetaData:
     """The service's own tables, as its store declares them."""
     store = importlib.import_module(f"services.{service}.store")
-    found = [value for value in vars(store).values() if isinstance(value, MetaData) and value is not shared_metadata]
-    assert len(found) == 1, f"services/{service}/store.py declares its tables on one metadata of its own"
-    return found[0]
+    found = {value.metadata for value in vars(store).values() if isinstance(value, Table)} - {shared_metadata}
+    assert len(found) == 1, f"the tables of services/{service}/store.py are on one metadata of the service's own"
+    return found.pop()
 
 
 def differences(connection: Connection, metadatas: list[MetaData]) -> list[object]:

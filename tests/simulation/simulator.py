@@ -33,8 +33,8 @@ from structlog.testing import capture_logs
 
 from services.alerting import handlers as alerting
 from services.alerting.app import build as build_alerting
+from services.alerting.calls import Call
 from services.alerting.content import Proposal
-from services.alerting.handlers import Call
 from services.escalation import answers
 from services.escalation.answers import PositionRequest
 from services.escalation.app import build as build_escalation

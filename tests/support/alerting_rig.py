@@ -14,10 +14,10 @@ import httpx
 import orjson
 from sqlalchemy import insert, text
 
-from services.alerting import api, store
+from services.alerting import api, tables
+from services.alerting.calls import Call
 from services.alerting.content import Proposal
 from services.alerting.expiry import expiry_loop
-from services.alerting.handlers import Call
 from services.alerting.stream import News, news_loop
 from shared.clock import ManualClock
 from shared.contracts import Precedence, Role
@@ -192,7 +192,7 @@ async def alerting_rig(cluster: Cluster) -> AsyncIterator[Rig]:
             known = [
                 {"code": code, "name": code, "standing": "member", "active": True, "version": 1} for code in PARTNERS
             ]
-            await tx.execute(insert(store.partners), known)
+            await tx.execute(insert(tables.partners), known)
             await tx.execute(insert(credentials), [_credential(one) for one in everybody()])
         try:
             yield Rig(deps, clock, bus, news, clone.url)

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from openapi_spec_validator import validate
 
-from services.alerting import handlers, store, stream
+from services.alerting import handlers, reading, stream
 from services.alerting.cap import MEDIA_TYPE as CAP
 from services.alerting.content import HEADLINE_CHARACTERS_MAX
 from services.alerting.stream import place_of
@@ -687,7 +687,7 @@ async def test_zero_characters_are_refused_wherever_they_stand(rig: Rig) -> None
 async def following(rig: Rig, who: Principal, after: str | None = None) -> AsyncGenerator[StreamEvent]:
     """What somebody's stream would send."""
     async with rig.deps.database.transaction() as tx:
-        begin = await store.head(tx) if after is None else place_of(after)
+        begin = await reading.head(tx) if after is None else place_of(after)
     return stream.follow(rig.deps.database, rig.news, Viewer(who.partner, who.roles), begin)
 
 
@@ -767,7 +767,7 @@ async def test_stream_over_http_begins_at_once(rig: Rig) -> None:
 
 async def test_stream_finds_what_is_one_of_many(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener who may see few of many rows looks through them piece by piece, and gets what is theirs."""
-    monkeypatch.setattr(store, "LOOKED_AT_MAX", 3)
+    monkeypatch.setattr(reading, "LOOKED_AT_MAX", 3)
     for _ in range(4):
         await released(rig, to=["GB"])
     await released(rig, to=["US"])
@@ -795,7 +795,7 @@ async def test_many_listeners_leave_connections_to_others(rig: Rig) -> None:
             looking -= 1
 
     viewer = Viewer(OFFICER.partner, OFFICER.roles)
-    listeners = [stream.follow(cast("Any", Counting()), rig.news, viewer, store.Head(0, 0)) for _ in range(30)]
+    listeners = [stream.follow(cast("Any", Counting()), rig.news, viewer, reading.Head(0, 0)) for _ in range(30)]
     assert len(await asyncio.gather(*(anext(listener) for listener in listeners))) == 30
     await asyncio.gather(*(listener.aclose() for listener in listeners))
     assert most <= stream.LOOKS_AT_ONCE_MAX

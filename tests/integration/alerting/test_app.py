@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import insert
 
-from services.alerting import handlers, store
+from services.alerting import handlers, tables
 from services.alerting.handlers import SUBSCRIPTIONS
 from shared.contracts import EscalationKind, EscalationsStarted, EscalationState, Role, StartedEscalation
 from shared.events import REGISTRY, Message
@@ -30,7 +30,7 @@ async def know(world: World, *codes: str) -> None:
     """Makes partners known to alerting, as if roster had published them."""
     rows = [{"code": code, "name": code, "standing": "member", "active": True, "version": 1} for code in codes]
     async with world.database("alerting").transaction() as tx:
-        await tx.execute(insert(store.partners), rows)
+        await tx.execute(insert(tables.partners), rows)
 
 
 @pytest.mark.logs_error("duty_plan.lacking")  # nobody has published one here

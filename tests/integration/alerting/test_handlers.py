@@ -14,7 +14,8 @@ import pytest
 from services.alerting import handlers
 from services.alerting.confirming import say_again
 from services.alerting.content import Proposal
-from services.alerting.domain import CrisisState
+from services.alerting.crises import handlers as crises
+from services.alerting.crises.domain import CrisisState
 from services.alerting.expiry import BATCH, expire_alerts
 from shared import contracts
 from shared.contracts import (
@@ -174,7 +175,7 @@ async def test_own_id_under_another_key_is_answered_every_time(rig: Rig) -> None
     for key in ("first", "second", "second"):
         answer = await handlers.draft_alert(rig.deps, rig.call(OFFICER, key=key), proposal(), alert_id=own)
         assert id_of(answer) == own
-        opened = await handlers.open_crisis(
+        opened = await crises.open_crisis(
             rig.deps,
             rig.call(OFFICER, key=f"crisis {key}"),
             name="Kabul",
@@ -597,7 +598,7 @@ async def test_every_message_is_handled_once(rig: Rig, event: type[Any]) -> None
 
 async def test_alert_joins_a_crisis_or_opens_one(rig: Rig) -> None:
     """Several alerts share a crisis by its id; an alert without one opens its own; a closed one takes none."""
-    opened = await handlers.open_crisis(
+    opened = await crises.open_crisis(
         rig.deps, rig.call(OFFICER), name="Afghanistan", countries=["AFG"], tlp=Tlp.AMBER, state=CrisisState.WATCH
     )
     joined = await handlers.draft_alert(rig.deps, rig.call(OFFICER), proposal(), crisis_id=id_of(opened))
@@ -605,7 +606,7 @@ async def test_alert_joins_a_crisis_or_opens_one(rig: Rig) -> None:
     assert body_of(joined)["crisis_id"] == str(id_of(opened))
     assert body_of(own)["crisis_id"] != str(id_of(opened))
     assert await rig.count("crises") == 2
-    await handlers.move_crisis(
+    await crises.move_crisis(
         rig.deps, rig.call(SECOND), id_of(opened), CrisisState.CLOSED, check_version=lambda _: None
     )
     with pytest.raises(Conflict):
@@ -615,7 +616,7 @@ async def test_alert_joins_a_crisis_or_opens_one(rig: Rig) -> None:
 
 async def test_crisis_of_others_cannot_be_joined_unseen(rig: Rig) -> None:
     """A crisis that the caller may not know of is as one that does not exist."""
-    opened = await handlers.open_crisis(
+    opened = await crises.open_crisis(
         rig.deps, rig.call(OFFICER), name="Afghanistan", countries=["AFG"], tlp=Tlp.AMBER, state=CrisisState.WATCH
     )
     with pytest.raises(Invalid) as unseen:

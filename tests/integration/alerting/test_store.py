@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import MetaData, select
 
-from services.alerting import domain, store
+from services.alerting import domain, reading, store, tables
 from services.alerting.domain import Alert, AlertState, Caller
-from services.alerting.store import Filters, Head
+from services.alerting.reading import Filters, Head
 from services.alerting.visibility import Access, Viewer, access
 from shared import db
 from shared.contracts import (
@@ -118,9 +118,9 @@ async def test_tables_are_what_the_migrations_make(rig: Rig) -> None:
     found = MetaData()
     async with rig.deps.database.transaction() as tx:
         await tx.run_sync(found.reflect)
-    wanted = {**store.metadata.tables, **db.shared_metadata.tables}
+    wanted = {**tables.metadata.tables, **db.shared_metadata.tables}
     assert set(found.tables) - {"alembic_version"} == set(wanted)
-    for name, table in store.metadata.tables.items():
+    for name, table in tables.metadata.tables.items():
         actual = found.tables[name]
         assert [(c.name, str(c.type), c.nullable) for c in actual.columns] == [
             (c.name, str(c.type).replace("DATETIME", "TIMESTAMP").replace("CHAR(32)", "UUID"), c.nullable)
@@ -165,7 +165,7 @@ async def test_sql_sees_what_the_rules_see(rig: Rig, tlp: Tlp) -> None:
     async with rig.deps.database.transaction() as tx:
         for partner, role in itertools.product(("CA", "US", "BR", "ES", "XR", "ZZ"), [None, *Role]):
             viewer = Viewer(partner, frozenset() if role is None else frozenset({role}))
-            listed = {alert.id for alert in await store.find_alerts(tx, viewer, Filters(), before=None, limit=99)}
+            listed = {alert.id for alert in await reading.find_alerts(tx, viewer, Filters(), before=None, limit=99)}
             allowed = {alert.id for alert in alerts if access(viewer, alert) > Access.NONE}
             assert listed == allowed, (partner, role)
             seen_by_anybody |= listed
@@ -180,18 +180,20 @@ async def test_filters_and_pages(rig: Rig) -> None:
     viewer = Viewer("CA", frozenset({Role.DUTY_OFFICER}))
     async with rig.deps.database.transaction() as tx:
         pages, before = [], None
-        while page := await store.find_alerts(tx, viewer, Filters(status="Actual"), before=before, limit=3):
+        while page := await reading.find_alerts(tx, viewer, Filters(status="Actual"), before=before, limit=3):
             pages.append(page)
             before = page[-1].id
         flat = [alert.id for page in pages for alert in page]
         assert flat == sorted((alert.id for alert in alerts), reverse=True)
         assert [len(page) for page in pages] == [3, 3, 1]
-        flash = await store.find_alerts(tx, viewer, Filters(precedence="FLASH", status="Actual"), before=None, limit=9)
+        flash = await reading.find_alerts(
+            tx, viewer, Filters(precedence="FLASH", status="Actual"), before=None, limit=9
+        )
         assert len(flash) == 3
-        (one,) = await store.find_alerts(tx, viewer, Filters(reference=drill.reference), before=None, limit=9)
+        (one,) = await reading.find_alerts(tx, viewer, Filters(reference=drill.reference), before=None, limit=9)
         assert one.id == drill.id
-        assert await store.find_alerts(tx, viewer, Filters(raiser="US"), before=None, limit=9) == []
-        (of_crisis,) = await store.find_alerts(tx, viewer, Filters(crisis_id=drill.crisis_id), before=None, limit=9)
+        assert await reading.find_alerts(tx, viewer, Filters(raiser="US"), before=None, limit=9) == []
+        (of_crisis,) = await reading.find_alerts(tx, viewer, Filters(crisis_id=drill.crisis_id), before=None, limit=9)
         assert of_crisis.id == drill.id
 
 
@@ -222,7 +224,7 @@ async def test_chain_is_found_oldest_first(rig: Rig) -> None:
         chain[-1:] = [release.superseded, release.alert]
     await put(rig, *chain)
     async with rig.deps.database.transaction() as tx:
-        found = await store.find_chain(tx, first.id, chain[-1].id)
+        found = await reading.find_chain(tx, first.id, chain[-1].id)
     assert [alert.id for alert in found] == [alert.id for alert in chain[:-1]]
 
 
@@ -242,11 +244,11 @@ async def test_timeline_positions_follow_commits(rig: Rig) -> None:
             await store.add_entries(fast, [late])
         assert await rig.news.run_once() == 1
         async with rig.deps.database.transaction() as tx:
-            found, head, _ = await store.find_news(tx, viewer, after=Head(0, 0), limit=10)
+            found, head, _ = await reading.find_news(tx, viewer, after=Head(0, 0), limit=10)
         assert [one.id for one, _ in found] == [late.id]
     await rig.news.run_once()
     async with rig.deps.database.transaction() as tx:
-        found, head, _ = await store.find_news(tx, viewer, after=head, limit=10)
+        found, head, _ = await reading.find_news(tx, viewer, after=head, limit=10)
     assert [one.id for one, _ in found] == [early.id]
     assert head.position == 2
 
@@ -260,7 +262,7 @@ async def test_place_of_another_epoch_begins_at_the_start(rig: Rig) -> None:
         await store.add_entries(tx, [store.Entry(rig.deps.ids.new(), alert.id, KABUL, "alert_drafted", "{}", ("CA",))])
     await rig.news.run_once()
     async with rig.deps.database.transaction() as tx:
-        found, _, _ = await store.find_news(tx, viewer, after=Head(41, 9_000), limit=10)
+        found, _, _ = await reading.find_news(tx, viewer, after=Head(41, 9_000), limit=10)
     assert len(found) == 1
 
 
@@ -283,5 +285,5 @@ async def test_only_released_alerts_fall_due(rig: Rig) -> None:
     await put(rig, made(rig, release=False), ended)
     async with rig.deps.database.transaction() as tx:
         assert await store.load_expired(tx, now=KABUL + timedelta(days=999), limit=9) == []
-        states = (await tx.execute(select(store.alerts.c.state))).scalars().all()
+        states = (await tx.execute(select(tables.alerts.c.state))).scalars().all()
     assert sorted(states) == [AlertState.CLOSED, AlertState.DRAFT]

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from services.alerting import domain
 from services.alerting.content import Content, Proposal
-from services.alerting.domain import Alert, AlertState, Caller, Crisis, CrisisState
+from services.alerting.crises import domain as crises
+from services.alerting.crises.domain import Crisis, CrisisState
+from services.alerting.domain import Alert, AlertState, Caller
 from shared.contracts import (
     DEFAULT_DEADLINES,
     Actor,
@@ -545,7 +547,7 @@ def crisis(**changes: Any) -> Crisis:
         "by": OFFICER,
         "now": NOW,
     }
-    return domain.open_crisis(**{**fields, **changes})
+    return crises.open_crisis(**{**fields, **changes})
 
 
 @pytest.mark.parametrize("before", list(CrisisState))
@@ -555,9 +557,9 @@ def test_crisis_goes_forward_only(before: CrisisState, after: CrisisState) -> No
     start = replace(crisis(), state=before)
     if after.rank < before.rank:
         with pytest.raises(Conflict):
-            domain.move_crisis(start, after, by=RELEASER, now=NOW)
+            crises.move_crisis(start, after, by=RELEASER, now=NOW)
     else:
-        moved = domain.move_crisis(start, after, by=RELEASER, now=NOW)
+        moved = crises.move_crisis(start, after, by=RELEASER, now=NOW)
         assert moved.state is after
         assert moved.version == start.version + (after is not before)
 
@@ -573,8 +575,8 @@ def test_crisis_needs_name_and_country(changes: dict[str, Any]) -> None:
 
 def test_crisis_of_an_alert_keeps_a_withheld_headline_to_itself() -> None:
     """At TLP:RED the crisis is named by the reference, since its name is seen by more people than its text."""
-    open_name = domain.crisis_of_alert(drafted(), by=OFFICER, now=NOW).name
-    kept = domain.crisis_of_alert(drafted(tlp=Tlp.RED), by=OFFICER, now=NOW)
+    open_name = crises.crisis_of_alert(drafted(), by=OFFICER, now=NOW).name
+    kept = crises.crisis_of_alert(drafted(tlp=Tlp.RED), by=OFFICER, now=NOW)
     assert open_name.startswith("Kabul")
     assert kept.name == "Crisis of RP-CA-2021-0042"
     assert kept.tlp is Tlp.RED
@@ -583,7 +585,7 @@ def test_crisis_of_an_alert_keeps_a_withheld_headline_to_itself() -> None:
 def test_closed_crisis_takes_no_alert() -> None:
     """What begins again is a new crisis."""
     with pytest.raises(Conflict):
-        domain.may_join(replace(crisis(), state=CrisisState.CLOSED))
+        crises.may_join(replace(crisis(), state=CrisisState.CLOSED))
 
 
 def test_reference_is_counted_per_raiser_and_year() -> None:

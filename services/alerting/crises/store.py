@@ -1,0 +1,108 @@
+"""The rows of crises, and every query on them. `find_*` does not lock unless it is asked to."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, false, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from services.alerting.crises.domain import Crisis, CrisisState
+from services.alerting.domain import AlertState
+from services.alerting.tables import alerts, crises, plain
+from services.alerting.visibility import COMMUNITY, Viewer
+from shared.contracts import Actor, Tlp
+from shared.db import Transaction
+from shared.ids import CrisisId
+
+
+async def save_crisis(tx: Transaction, crisis: Crisis, *, request_sha256: str | None = None) -> None:
+    """Inserts or changes a crisis."""
+    row = row_of(crisis, request_sha256)
+    changed = {name: row[name] for name in ("state", "changed_at", "version")}
+    await tx.execute(insert(crises).values(row).on_conflict_do_update(index_elements=["id"], set_=changed))
+
+
+async def follow_draft(tx: Transaction, crisis: Crisis) -> None:
+    """What the crisis of a draft says follows the edits of it; a crisis of its own standing stays as it is."""
+    others = (
+        select(alerts.c.id).where(alerts.c.crisis_id == crisis.id, alerts.c.state != AlertState.DRAFT.value).exists()
+    )
+    await tx.execute(
+        update(crises)
+        .where(crises.c.id == crisis.id, crises.c.request_sha256.is_(None), ~others)
+        .values(name=crisis.name, countries=list(crisis.countries), tlp=crisis.tlp.value)
+    )
+
+
+async def find_crisis_request(tx: Transaction, crisis_id: UUID) -> tuple[str, str | None] | None:
+    """Owner and request hash of a crisis, for a caller who supplied its id; None if there is no such crisis."""
+    row = (await tx.execute(select(crises.c.owner, crises.c.request_sha256).where(crises.c.id == crisis_id))).first()
+    return None if row is None else (row.owner, row.request_sha256)
+
+
+def _visible(viewer: Viewer) -> ColumnElement[bool]:
+    """The crises that the viewer may know of. One that a draft has opened is its owner's alone until the release."""
+    released = select(alerts.c.id).where(alerts.c.crisis_id == crises.c.id, alerts.c.state != AlertState.DRAFT.value)
+    standing = or_(crises.c.request_sha256.is_not(None), released.exists())
+    ways: list[ColumnElement[bool]] = []
+    if viewer.reads_for_partner:
+        addressed = released.where(alerts.c.addressed.contains([viewer.partner])).exists()
+        ways += [crises.c.owner == viewer.partner, addressed]
+    if viewer.reads_community:
+        ways.append(and_(standing, crises.c.tlp.in_([tlp.value for tlp in COMMUNITY])))
+    if viewer.is_secretariat:
+        ways.append(and_(standing, crises.c.tlp.not_in([tlp.value for tlp in Tlp if tlp.link_only])))
+    return or_(false(), *ways)
+
+
+async def find_crises(
+    tx: Transaction, viewer: Viewer, *, state: str | None, before: UUID | None, limit: int
+) -> list[Crisis]:
+    """Crises that the viewer may know of, the newest id first."""
+    query = select(crises).where(_visible(viewer)).order_by(crises.c.id.desc()).limit(limit)
+    if state is not None:
+        query = query.where(crises.c.state == state)
+    if before is not None:
+        query = query.where(crises.c.id < before)
+    return [_crisis_of(row) for row in await tx.execute(query)]
+
+
+async def find_crisis(tx: Transaction, viewer: Viewer, crisis_id: UUID, *, lock: bool = False) -> Crisis | None:
+    """The crisis, if the viewer may know of it."""
+    query = select(crises).where(crises.c.id == crisis_id, _visible(viewer))
+    row = (await tx.execute(query.with_for_update(of=crises) if lock else query)).first()
+    return None if row is None else _crisis_of(row)
+
+
+def row_of(crisis: Crisis, request_sha256: str | None) -> dict[str, Any]:
+    """The row of a crisis: for statements that insert it with its first alert."""
+    return {
+        "id": crisis.id,
+        "owner": crisis.owner,
+        "name": crisis.name,
+        "countries": list(crisis.countries),
+        "tlp": crisis.tlp.value,
+        "state": crisis.state.value,
+        "opened_at": crisis.opened_at,
+        "opened_by": crisis.opened_by.model_dump(mode="json"),
+        "changed_at": crisis.changed_at,
+        "version": crisis.version,
+        "request_sha256": request_sha256,
+    }
+
+
+def _crisis_of(row: Any) -> Crisis:
+    return Crisis(
+        id=CrisisId(plain(row.id)),
+        owner=row.owner,
+        name=row.name,
+        countries=tuple(row.countries),
+        tlp=Tlp(row.tlp),
+        state=CrisisState(row.state),
+        opened_at=row.opened_at,
+        opened_by=Actor.model_validate(row.opened_by),
+        changed_at=row.changed_at,
+        version=row.version,
+    )
