@@ -333,7 +333,10 @@ def _only_text(value: object) -> object:
 def _in_utc(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("must say its offset from UTC: end with Z, for example 2021-08-15T06:00:00Z")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie within the years 1 to 9999, in UTC") from None
 
 
 def render_instant(value: datetime) -> str:

@@ -477,6 +477,17 @@ def test_instants_need_their_offset(value: object) -> None:
         INSTANT.validate_json(json.dumps(value))
 
 
+@pytest.mark.parametrize("value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+async def test_instants_beyond_all_years_are_refused(deps: Deps, value: str) -> None:
+    """An instant whose offset takes it out of the calendar is a wrong field, and not a crash that rings an alarm."""
+    with pytest.raises(ValidationError, match="years 1 to 9999"):
+        INSTANT.validate_python(value)
+    async with calling(deps) as client:
+        body = {"headline": "Kabul", "precedence": "FLASH", "expires": value}
+        answer = await client.post(f"/v1/drafts/{REQUEST_ID}", json=body)
+    assert [error["field"] for error in answer.json()["errors"]] == ["expires"]
+
+
 @pytest.mark.parametrize(
     ("header", "status"),
     [
