@@ -139,6 +139,8 @@ def _refer_to_problems(operations: Iterable[dict[str, Any]]) -> None:
             # The framework's own form of a refusal; it stands where there is anything to get wrong.
             del responses["422"]
             _add_problems(responses, ("invalid",))
+        if operation.get("parameters"):
+            _add_problems(responses, ("invalid",))
         if "security" in operation:
             _add_problems(responses, (*_UNKNOWN_CALLER, *_NOT_NOW))
         if "requestBody" in operation:
