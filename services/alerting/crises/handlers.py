@@ -51,7 +51,7 @@ async def open_crisis(
             by=call.by,
             now=now,
         )
-        await store.save_crisis(tx, crisis, request_sha256=call.request_sha256)
+        await store.add_crisis(tx, crisis, request_sha256=call.request_sha256)
         await record.append(tx, [journal.crisis_opened(crisis)], cause=call.cause, ids=deps.ids, now=now)
         return await kept(tx, call, _answer(201, crisis))
 

@@ -14,14 +14,22 @@ from services.alerting.tables import alerts, crises, plain
 from services.alerting.visibility import COMMUNITY, Viewer
 from shared.contracts import Actor, Tlp
 from shared.db import Transaction
+from shared.errors import Conflict
 from shared.ids import CrisisId
 
 
-async def save_crisis(tx: Transaction, crisis: Crisis, *, request_sha256: str | None = None) -> None:
-    """Inserts or changes a crisis."""
+async def add_crisis(tx: Transaction, crisis: Crisis, *, request_sha256: str) -> None:
+    """Inserts a crisis; raises `Conflict` when its id was taken meanwhile, by whomever."""
     row = row_of(crisis, request_sha256)
-    changed = {name: row[name] for name in ("state", "changed_at", "version")}
-    await tx.execute(insert(crises).values(row).on_conflict_do_update(index_elements=["id"], set_=changed))
+    added = await tx.execute(insert(crises).values(row).on_conflict_do_nothing().returning(crises.c.id))
+    if added.first() is None:
+        raise Conflict("a crisis with this id was opened a moment ago; read it", code="id_taken", field="id")
+
+
+async def save_crisis(tx: Transaction, crisis: Crisis) -> None:
+    """Writes what moves: state, version, and when."""
+    moved = {"state": crisis.state.value, "changed_at": crisis.changed_at, "version": crisis.version}
+    await tx.execute(update(crises).where(crises.c.id == crisis.id).values(moved))
 
 
 async def follow_draft(tx: Transaction, crisis: Crisis) -> None:

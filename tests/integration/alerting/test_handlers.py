@@ -614,6 +614,31 @@ async def test_alert_joins_a_crisis_or_opens_one(rig: Rig) -> None:
     assert "crisis.moved" in await rig.records()
 
 
+async def test_crisis_opened_twice_at_the_same_moment_is_the_first_ones(rig: Rig) -> None:
+    """Of several partners that open a crisis under one id at once, one has it, and the others change nothing of it."""
+    own = rig.deps.ids.new()
+    states = dict(zip(("CA", "US", "GB", "DE"), CrisisState, strict=False))
+    outcomes = await asyncio.gather(
+        *(
+            crises.open_crisis(
+                rig.deps,
+                rig.call(person(partner), sha256=partner * 32),
+                name=partner,
+                countries=["AFG"],
+                tlp=Tlp.AMBER,
+                state=state,
+                crisis_id=own,
+            )
+            for partner, state in states.items()
+        ),
+        return_exceptions=True,
+    )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert [getattr(one, "code", one) for one in refused] == ["id_taken"] * 3
+    (kept,) = await rig.rows("SELECT owner, name, state, version FROM crises")
+    assert (kept.name, kept.state, kept.version) == (kept.owner, states[kept.owner].value, 1)
+
+
 async def test_crisis_of_others_cannot_be_joined_unseen(rig: Rig) -> None:
     """A crisis that the caller may not know of is as one that does not exist."""
     opened = await crises.open_crisis(
