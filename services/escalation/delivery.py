@@ -14,6 +14,7 @@ query, so that nobody who has just acknowledged is rung.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, suppress
@@ -120,13 +121,15 @@ class Delivery:
             self._reserved -= handed.reserved
             handed.start()
 
-    def reserve(self, rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
-        """As many of the rows as there are free senders for, within the limit of each contact point."""
-        points = Counter(self._busy)
+    def reserve(self, rows: Sequence[dict[str, Any]], limit: int, points: Counter[UUID]) -> list[dict[str, Any]]:
+        """As many of the rows as there are free senders for, within the limit of each contact point.
+
+        `points` counts what the same transaction has reserved at each of them.
+        """
         taken: list[dict[str, Any]] = []
         for row in rows:
             point = row["contact_point_id"]
-            if len(taken) < min(limit, self.free) and points[point] < PER_POINT_MAX:
+            if len(taken) < min(limit, self.free) and self._busy[point] + points[point] < PER_POINT_MAX:
                 points[point] += 1
                 taken.append(row)
         self._reserved += len(taken)
@@ -134,13 +137,15 @@ class Delivery:
 
     async def make_ready(self, handed: HandedOver) -> None:
         """Renders and signs pages, some at a time. What cannot be opened is left to its attempt, which says so."""
-        for number, row in enumerate(handed.rows):
+        while (number := len(handed.ready)) < len(handed.rows):
             if number % READY_AT_ONCE == 0:
                 await self._deps.clock.sleep(0)
+            row = handed.rows[number]
+            handed.ready.append(None)
             if row["channel"] in self._channels:
                 with suppress(CannotOpen):
                     outgoing = self._outgoing(row, handed.part, self._deps.clock.now())
-                    handed.ready[row["id"]] = self._channels[row["channel"]].make_ready(outgoing)
+                    handed.ready[number] = self._channels[row["channel"]].make_ready(outgoing)
 
     def start_all(self, handed: HandedOver) -> asyncio.Task[None]:
         """Starts what has been committed; the task ends when all of it has been tried."""
@@ -151,10 +156,11 @@ class Delivery:
 
     async def _start_in_steps(self, handed: HandedOver) -> None:
         committed_at, started = self._deps.clock.monotonic(), []
-        for number, row in enumerate(handed.rows):
+        pairs = itertools.zip_longest(handed.rows, handed.ready)
+        for number, (row, ready) in enumerate(pairs):
             if number % STARTED_AT_ONCE == 0:
                 await self._deps.clock.sleep(0)
-            started.append(self._start(row, handed.part, committed_at, handed.ready.get(row["id"])))
+            started.append(self._start(row, handed.part, committed_at, ready))
         await asyncio.gather(*started, return_exceptions=True)
 
     async def run_once(self) -> int:
@@ -330,7 +336,8 @@ class HandedOver:
         self._sending: asyncio.Task[None] | None = None
         self.part: AlertPart | None = None
         self.rows: list[dict[str, Any]] = []
-        self.ready: dict[UUID, Outgoing] = {}
+        self.ready: list[Outgoing | None] = []
+        self._points: Counter[UUID] = Counter()
         self.reserved = 0
         self.left_due = False
 
@@ -339,24 +346,30 @@ class HandedOver:
 
     def lease(self, rows: Sequence[dict[str, Any]]) -> None:
         assert self.part is not None, "what pages say comes before the pages"
-        assert not self.rows, "one transaction hands over once"
-        self.rows = self._delivery.reserve(rows, self._open_for)
-        self.reserved = len(self.rows)
-        self.left_due = len(rows) > self.reserved
-        for row in self.rows:
+        taken = self._delivery.reserve(rows, self._open_for - self.reserved, self._points)
+        self.reserved += len(taken)
+        self.left_due = self.left_due or len(rows) > len(taken)
+        for row in taken:
             row.update(state="leased", leased_until=self._leased_until, attempts=1)
-        if self.rows:
+        self.rows += taken
+        if self.rows and (self._making_ready is None or self._making_ready.done()):
             self._making_ready = asyncio.create_task(self._delivery.make_ready(self), name="make pages ready")
 
     def keep(self, escalation_ids: Set[UUID]) -> None:
-        self.rows = [row for row in self.rows if row["escalation_id"] in escalation_ids]
+        self._stop_making_ready()
+        pairs = itertools.zip_longest(self.rows, self.ready)
+        kept = [(row, ready) for row, ready in pairs if row["escalation_id"] in escalation_ids]
+        self.rows, self.ready = [row for row, _ in kept], [ready for _, ready in kept]
 
     def start(self) -> None:
         """The transaction is over. What is not ready yet is made so by its own attempt."""
-        if self._making_ready is not None:
-            self._making_ready.cancel()
+        self._stop_making_ready()
         if self.rows:
             self._sending = self._delivery.start_all(self)
+
+    def _stop_making_ready(self) -> None:
+        if self._making_ready is not None:
+            self._making_ready.cancel()
 
     async def tried(self) -> None:
         if self._sending is not None:

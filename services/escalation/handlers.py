@@ -93,7 +93,7 @@ async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased
             if predecessor.facts is not None:
                 old = await store.load_of_alert(tx, predecessor.alert_id)
         openings = await _openings(deps, tx, released, facts=facts, head=head, old=old, now=now)
-        outcomes = [open_escalation(o, now) for o in openings]
+        outcomes = (open_escalation(o, now) for o in openings)
         opened = await open_outcomes(tx, outcomes, ids=deps.ids, now=now, handed=handed)
         alarmed = await alarm_gaps(deps, tx, [None] * len(opened), opened, now)
         events = _started(released.alert_id, released.raiser, opened, now)

@@ -6,7 +6,9 @@ transaction, and no page exists without the decision that it follows from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -23,6 +25,9 @@ from shared.ids import Ids
 
 INFORMING_GIVE_UP_SECONDS = 24 * 3600
 """Messages that nobody has to answer are tried for a day."""
+
+OPENED_AT_ONCE = 64
+"""So many escalations are one statement: some 100 kB, which a socket takes without waiting for its reader."""
 
 NOT_IN_RECORD = frozenset({"note", "offer"})
 """Texts that people wrote: the record says that an answer was given and which, not its words."""
@@ -100,20 +105,35 @@ async def save_outcomes(
 
 
 async def open_outcomes(
-    tx: Transaction, outcomes: Sequence[Outcome], *, ids: Ids, now: datetime, handed: HandOver | None = None
+    tx: Transaction, outcomes: Iterable[Outcome], *, ids: Ids, now: datetime, handed: HandOver | None = None
 ) -> list[Outcome]:
     """Inserts escalations that open, with their pages; returns those that were new. The caller announces them.
 
-    `handed` takes the pages under a lease; without it, or without free senders, they are due.
+    `outcomes` may be decided while it is read: the database writes some while the next are decided. `handed` takes the
+    pages under a lease; without it, or without free senders, they are due.
     """
-    assert not any(outcome.stops_pages or outcome.sends_ending for outcome in outcomes), "what opens ends nothing"
-    rows = _new_rows(outcomes, ids=ids, now=now)
-    if handed is not None:
-        handed.lease(rows)
-    fresh = await store.insert_opened(tx, [outcome.escalation for outcome in outcomes], rows, now)
-    if handed is not None and len(fresh) < len(outcomes):
+    deciding = iter(outcomes)
+    every: list[Outcome] = []
+    fresh: set[UUID] = set()
+    writing: asyncio.Task[set[UUID]] | None = None
+    try:
+        while some := list(itertools.islice(deciding, OPENED_AT_ONCE)):
+            assert not any(outcome.stops_pages or outcome.sends_ending for outcome in some), "what opens ends nothing"
+            every += some
+            rows = _new_rows(some, ids=ids, now=now)
+            if handed is not None:
+                handed.lease(rows)
+            if writing is not None:
+                fresh |= await writing
+            writing = asyncio.create_task(store.insert_opened(tx, [o.escalation for o in some], rows, now))
+            await asyncio.wait({writing}, timeout=0)  # lets it send its statement
+    finally:
+        # Also when deciding fails: a transaction cannot be rolled back under a statement.
+        if writing is not None:
+            fresh |= await writing
+    if handed is not None and len(fresh) < len(every):
         handed.keep(fresh)
-    return [outcome for outcome in outcomes if outcome.escalation.id in fresh]
+    return [outcome for outcome in every if outcome.escalation.id in fresh]
 
 
 async def announce(

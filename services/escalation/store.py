@@ -684,6 +684,11 @@ async def save(tx: Transaction, changed: Sequence[Escalation], now: datetime) ->
     )
 
 
+def _filled(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a new row that hold anything: half of an escalation's are empty when it opens."""
+    return {name: value for name, value in row.items() if value is not None}
+
+
 async def insert_opened(
     tx: Transaction, opened: Sequence[Escalation], page_rows: Sequence[Mapping[str, Any]], now: datetime
 ) -> set[UUID]:
@@ -703,8 +708,8 @@ async def insert_opened(
         " begun AS (INSERT INTO attempts (page_id, number, started_at)"
         " SELECT id, attempts, created_at FROM fresh_pages WHERE state = 'leased')"
         " SELECT id FROM fresh",
-        dump([escalation_row(escalation, now) for escalation in opened]),
-        dump(page_rows),
+        dump([_filled(escalation_row(escalation, now)) for escalation in opened]),
+        dump([_filled(row) for row in page_rows]),
     )
     return {row["id"] for row in rows}
 
