@@ -175,7 +175,7 @@ class Stack:
                 stderr=log,
             )
         self.processes[service] = process
-        await eventually(lambda: self._ready(service))
+        await eventually(lambda: self._ready(service), within_seconds=60)
 
     async def _ready(self, service: str) -> bool:
         assert self.processes[service].returncode is None, f"{service} ended while it was starting"
@@ -239,7 +239,7 @@ class Stack:
         assert answer.status_code == 200, answer.text
         self.secrets = {secret["client_id"]: secret["secret"] for secret in answer.json()["secrets"]}
         for service in ("alerting", "escalation"):
-            await eventually(lambda service=service: self._knows(service))  # type: ignore[misc]
+            await eventually(lambda service=service: self._knows(service), within_seconds=60)  # type: ignore[misc]
 
     async def _knows(self, service: str) -> bool:
         for client_id in self.secrets:
