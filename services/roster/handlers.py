@@ -24,7 +24,7 @@ from services.roster import domain, publication, seeding, store
 from services.roster.changes import NOUNS, Changed, changes, recorded
 from services.roster.domain import Contact, Credential, DutyOffice, Partner, PartnerState
 from services.roster.merging import merged
-from services.roster.network import Item, Kind, NetworkFile, PrecedenceDeadlines, deadlines_id
+from services.roster.network import Item, Kind, PrecedenceDeadlines, deadlines_id
 from services.roster.seeding import CurrentNetwork, NetworkPlan
 from services.roster.store import Health, StoredPartner
 from services.roster.worker import Worker, read
@@ -115,17 +115,25 @@ async def apply_network(
         await store.lock_network(tx)
         stored = await store.load_partners(tx, deps.keys, codes)
         kept = await store.find_deadlines(tx)
-        current = await _current(tx, network_file, stored, kept.table)
+        seeded = await store.find_seeded(tx, {item.id for item in network_file.items})
+        client_ids = {item.value.client_id for item in network_file.items if isinstance(item.value, Credential)}
+        client_partners = await store.find_client_partners(tx, client_ids)
+
+        def decide() -> tuple[NetworkPlan, dict[PartnerCode, PartnerState], tuple[NewSecret, ...]]:
+            current = CurrentNetwork.of((one.state for one in stored.values()), kept.table, seeded)
+            plan = seeding.plan(
+                network_file,
+                # Client ids are one namespace of all partners, so these are all that the file names.
+                replace(current, client_partners=client_partners),
+                acting_partner=None if principal.partner == INSTALLATION else principal.partner,
+                is_administrator=principal.has(Role.ADMINISTRATOR),
+            )
+            states, secrets = _with_secrets(_merge(plan, stored, now))
+            _require_whole(states)
+            return plan, states, secrets
+
         # In a thread, because a file of the greatest size takes longer to compare than the event loop may stand still.
-        plan = await asyncio.to_thread(
-            seeding.plan,
-            network_file,
-            current,
-            acting_partner=None if principal.partner == INSTALLATION else principal.partner,
-            is_administrator=principal.has(Role.ADMINISTRATOR),
-        )
-        states, secrets = _with_secrets(_merge(plan, stored, now))
-        _require_whole(states)
+        plan, states, secrets = await asyncio.to_thread(decide)
         messages: list[Message[Event]] = []
         if not dry_run:
             for code, after in states.items():
@@ -146,19 +154,6 @@ async def apply_network(
             left_alone=len(plan.left_alone),
         )
     return Applied(plan, () if dry_run else secrets, dry_run)
-
-
-async def _current(
-    tx: Transaction,
-    network_file: NetworkFile,
-    stored: Mapping[PartnerCode, StoredPartner],
-    deadlines: Mapping[Precedence, Deadlines],
-) -> CurrentNetwork:
-    """What is stored of all that the file names. Client ids are one namespace of all partners, so these are all."""
-    seeded = await store.find_seeded(tx, {item.id for item in network_file.items})
-    client_ids = {item.value.client_id for item in network_file.items if isinstance(item.value, Credential)}
-    current = CurrentNetwork.of((one.state for one in stored.values()), deadlines, seeded)
-    return replace(current, client_partners=await store.find_client_partners(tx, client_ids))
 
 
 def _merge(

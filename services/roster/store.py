@@ -62,6 +62,9 @@ from shared.keys import KeyRing, point_context
 
 metadata = service_metadata()
 
+READ_AT_ONCE = 5
+"""Partners that are read and put together in one go: between them the event loop serves others."""
+
 _NETWORK_LOCK = 0x52_50_4E_45_54
 """Names the advisory lock of network files."""
 
@@ -237,7 +240,11 @@ async def load_partner(tx: Transaction, keys: KeyRing, code: str) -> StoredPartn
 async def load_partners(tx: Transaction, keys: KeyRing, codes: Collection[str]) -> dict[PartnerCode, StoredPartner]:
     """Those of these partners that exist, whole, their rows locked in the order of their codes."""
     wanted = select(partners).where(partners.c.code == any_(_texts(codes))).order_by(partners.c.code)
-    return await _whole(tx, keys, (await tx.execute(wanted.with_for_update())).all())
+    rows = (await tx.execute(wanted.with_for_update())).all()
+    stored: dict[PartnerCode, StoredPartner] = {}
+    for first in range(0, len(rows), READ_AT_ONCE):
+        stored |= await _whole(tx, keys, rows[first : first + READ_AT_ONCE])
+    return stored
 
 
 async def find_partner(tx: Transaction, keys: KeyRing, code: str) -> StoredPartner | None:
