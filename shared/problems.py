@@ -313,6 +313,9 @@ def _sentence(mistake: Mapping[str, Any]) -> str:
             return "is required"
         case "extra_forbidden":
             return "is not a field of this request; check its spelling"
+        case "union_tag_invalid":
+            # The library's own sentence repeats what was sent.
+            return f"type must be one of {mistake['ctx']['expected_tags']}"
         case "value_error":
             return str(mistake["msg"]).removeprefix("Value error, ")
         case _:

@@ -681,6 +681,16 @@ async def test_zero_characters_are_refused_wherever_they_stand(rig: Rig) -> None
     problem(await get(rig, OFFICER, "/v1/alerts?reference=a%00b"), 422, "control_characters")
 
 
+async def test_shape_of_an_unknown_kind_is_not_repeated(rig: Rig) -> None:
+    """A geometry that is no polygon is refused with what would be right, and without what was sent."""
+    area = {"description": "Kabul", "geometry": {"type": "hidden-value", "coordinates": []}}
+    answer = await post(rig, OFFICER, "/v1/alerts", {**LEAST, "areas": [area]})
+    (error,) = answer.json()["errors"]
+    assert (answer.status_code, error["field"]) == (422, "areas[0].geometry")
+    assert "'Polygon', 'MultiPolygon'" in error["detail"]
+    assert "hidden-value" not in answer.text
+
+
 # --- stream -----------------------------------------------------------------------------------------------------------
 
 
