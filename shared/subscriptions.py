@@ -4,7 +4,7 @@ The cast: a `Subscription` names one kind of work, a `Delivery` is one message a
 what the broker is told. `attend` turns the one into the other and is the same for every transport:
 
 - done → ack;
-- `Unavailable` → nak with a growing delay, for ever: the message is not to blame;
+- `Unavailable`, and a handler out of time → nak with a growing delay, for ever: the message is not to blame;
 - any other exception is a bug → nak with a growing delay, and after five failures a dead letter;
 - `Rejected`, `ContractViolation` and what cannot be read → a dead letter at once.
 
@@ -34,7 +34,8 @@ from shared.log import get_logger
 log = get_logger(__name__)
 
 HANDLER_SECONDS_MAX = 8.0
-"""A handler that takes longer is cancelled and counts as failed: the broker delivers again after ten seconds anyway."""
+"""A handler that takes longer is cancelled: the broker delivers again after ten seconds anyway. It counts as
+`Unavailable`, for a database that is slow but answers must never turn messages into dead letters."""
 
 FAILURES_MAX = 5
 """So many failures that are bugs make a dead letter."""
@@ -195,8 +196,7 @@ async def attend(subscription: Subscription, delivery: Delivery, failures: Failu
         attempt=delivery.deliveries,
     ):
         try:
-            async with asyncio.timeout(HANDLER_SECONDS_MAX):
-                await subscription.handle(message)
+            await _handle_in_time(subscription, message)
         except Unavailable as error:
             log.warning("message.postponed", code=error.code)
             return Outcome(End.NAK, delay_seconds(delivery.deliveries, at_most_seconds=UNAVAILABLE_DELAY_SECONDS_MAX))
@@ -216,6 +216,18 @@ async def attend(subscription: Subscription, delivery: Delivery, failures: Failu
     if outcome.end is not End.NAK:
         failures.forget(consumer, message.id)
     return outcome
+
+
+async def _handle_in_time(subscription: Subscription, message: Message[Event]) -> None:
+    limit = asyncio.timeout(HANDLER_SECONDS_MAX)
+    try:
+        async with limit:
+            await subscription.handle(message)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        detail = f"what the handler waits for took longer than {HANDLER_SECONDS_MAX:g} seconds"
+        raise Unavailable(detail, code="handler_out_of_time") from error
 
 
 async def _bury(
