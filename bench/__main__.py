@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Annotated, Any
 
@@ -27,7 +27,7 @@ OwnSinkOption = Annotated[bool, typer.Option(help="Use the built-in sink also wh
 
 
 def _measure(title: str, measuring: Coroutine[Any, Any, dict[str, Any]], *, as_json: bool) -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     result = uvloop.run(measuring)
     if as_json:
         print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())

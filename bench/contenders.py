@@ -92,9 +92,7 @@ async def signed_bodies(running: Rig, alert_id: UUID) -> list[tuple[dict[str, st
     connection = running.escalation_database
     head = await connection.fetchrow("SELECT facts, content FROM alert_heads WHERE alert_id = $1", alert_id)
     assert head is not None, "the alert has no head"
-    part = alert_part(
-        store.facts_of_json(head["facts"]), orjson.loads(head["content"]), "https://redphone.example"
-    )
+    part = alert_part(store.facts_of_json(head["facts"]), orjson.loads(head["content"]), "https://redphone.example")
     pages = await connection.fetch("SELECT * FROM pages WHERE alert_id = $1", alert_id)
     now = datetime.now(UTC)
     bodies = [(str(page["id"]), page_body(page, None, part)) for page in pages]
@@ -114,9 +112,7 @@ class Alertmanager:
         """Starts it and waits until it answers; None where it is not installed."""
         if ALERTMANAGER is None:
             return None
-        directory.mkdir()
-        config = directory / "alertmanager.yml"
-        config.write_text(orjson.dumps(_configuration(sink.urls(ALERTMANAGER_PATH))).decode())  # JSON is YAML, too
+        config = _write_configuration(directory, sink.urls(ALERTMANAGER_PATH))
         [port] = free_ports(1)
         process = Process.start(
             "alertmanager",
@@ -150,6 +146,13 @@ class Alertmanager:
         """Ends the process."""
         await self.client.close()
         self.process.stop()
+
+
+def _write_configuration(directory: Path, urls: Sequence[str]) -> Path:
+    directory.mkdir()
+    path = directory / "alertmanager.yml"
+    path.write_text(orjson.dumps(_configuration(urls)).decode())  # JSON is YAML, too
+    return path
 
 
 def _configuration(urls: Sequence[str]) -> dict[str, Any]:

@@ -103,9 +103,7 @@ def _plan(partner: Partner, office: PlannedOffice, keys: KeyRing, now: datetime)
     officer, rota = derived(partner.code, "officer"), derived(partner.code, "rota")
     begin = now - timedelta(hours=1)
     shifts = tuple(
-        PlannedShift(
-            contact_id=officer, start_at=begin + timedelta(days=day), end_at=begin + timedelta(days=day + 1)
-        )
+        PlannedShift(contact_id=officer, start_at=begin + timedelta(days=day), end_at=begin + timedelta(days=day + 1))
         for day in range(PLAN_DAYS)
     )
     contact = PlannedContact(

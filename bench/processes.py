@@ -60,6 +60,16 @@ class Process:
                 writer.close()
                 return
 
+    async def until_ended(self) -> None:
+        """Waits until it has ended well. Raises `ProcessFailed`."""
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while self.popen.poll() is None:
+            if time.monotonic() > deadline:
+                raise ProcessFailed(f"{self.name} does not end")
+            await asyncio.sleep(0.05)
+        if self.popen.returncode != 0:
+            self.check()
+
     def memory_mib(self) -> float:
         """Resident memory."""
         return psutil.Process(self.popen.pid).memory_info().rss / 1024 / 1024

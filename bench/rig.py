@@ -8,8 +8,6 @@ recorded. Nothing is left behind.
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 import os
 import shutil
 import sys
@@ -29,17 +27,16 @@ from pyreqwest.client import Client, ClientBuilder
 from bench import network, sinks
 from bench.processes import Process, ProcessFailed
 from redphone.local import LocalServers, ServerUrls
-from shared import migrate
-from shared.broker import ensure_streams
 from shared.bus import NatsBus
 from shared.clock import SystemClock
+from shared.events import Cause
 from shared.ids import Ids
 from shared.keys import KeyRing
 from shared.outbox import wrap
-from shared.events import Cause
 from shared.security import new_secret
 from shared.settings import SERVICES
 
+REDPHONE = (sys.executable, "-m", "redphone")
 PATH = "/redphone"
 OFFICE_PATH = "/office"
 READY_SECONDS_MAX = 30.0
@@ -160,16 +157,6 @@ SELECT EXISTS (SELECT FROM pages WHERE state = 'leased' OR state = 'due' AND due
 """
 
 
-def available_services() -> list[str]:
-    """The services that can be built."""
-    parts = ("app", "api", "handlers")
-    return [
-        name
-        for name in SERVICES
-        if all(importlib.util.find_spec(f"services.{name}.{part}") is not None for part in parts)
-    ]
-
-
 @asynccontextmanager
 async def rig(endpoints: int, *, own_sink: bool = False) -> AsyncIterator[Rig]:
     """Starts everything for so many endpoints, and ends it again."""
@@ -183,11 +170,10 @@ async def rig(endpoints: int, *, own_sink: bool = False) -> AsyncIterator[Rig]:
         stack.callback(sink.process.stop)
         keys = KeyRing.generate()
         keys.save(directory / "keys.json")
-        names = available_services()
-        await _deploy(names, urls)
-        ports = dict(zip(names, sinks.free_ports(len(names)), strict=True))
+        ports = dict(zip(SERVICES, sinks.free_ports(len(SERVICES)), strict=True))
         environment = _environment(directory, urls, ports)
-        processes = {name: _start(name, ports[name], environment, directory) for name in names}
+        await _deploy(environment, directory)
+        processes = {name: _start(name, ports[name], environment, directory) for name in SERVICES}
         for process in processes.values():
             stack.callback(process.stop)
         client = ClientBuilder().no_proxy().build()
@@ -207,18 +193,18 @@ async def rig(endpoints: int, *, own_sink: bool = False) -> AsyncIterator[Rig]:
         running.check()
 
 
-async def _deploy(names: Sequence[str], urls: ServerUrls) -> None:
-    for name in names:
-        await migrate.upgrade(name, urls.owner_urls[name])
-    consumes = {
-        name: list(importlib.import_module(f"services.{name}.handlers").SUBSCRIPTIONS) for name in names
-    }
-    await ensure_streams([urls.nats_url], consumes)
+async def _deploy(environment: Mapping[str, str], directory: Path) -> None:
+    """Brings databases and streams to this version, as a deployment does."""
+    deploying = Process.start(
+        "redphone deploy", [*REDPHONE, "deploy"], directory / "deploy.log", environment=environment
+    )
+    await deploying.until_ended()
 
 
 def _environment(directory: Path, urls: ServerUrls, ports: Mapping[str, int]) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("REDPHONE_")}
     environment |= {f"REDPHONE_{name.upper()}_DATABASE_URL": url for name, url in urls.database_urls.items()}
+    environment |= {f"REDPHONE_{name.upper()}_OWNER_DATABASE_URL": url for name, url in urls.owner_urls.items()}
     environment |= {f"REDPHONE_FEED_{name.upper()}_URL": f"http://127.0.0.1:{port}" for name, port in ports.items()}
     return environment | {
         "REDPHONE_NATS_URL": urls.nats_url,
@@ -232,9 +218,9 @@ def _environment(directory: Path, urls: ServerUrls, ports: Mapping[str, int]) ->
 def _start(name: str, port: int, environment: Mapping[str, str], directory: Path) -> Process:
     return Process.start(
         name,
-        [sys.executable, "-m", "bench.serving", name],
+        [*REDPHONE, "serve", name, "--port", str(port)],
         directory / f"{name}.log",
-        environment={**environment, "REDPHONE_PORT": str(port)},
+        environment=environment,
     )
 
 

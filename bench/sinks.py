@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,22 +116,26 @@ class Sink:
 
 async def start_sink(directory: Path, ports: int, *, own: bool = False) -> Sink:
     """Starts nginx (or our own sink, if it is missing or `own`) on `ports` free ports and waits until it answers."""
-    directory.mkdir(parents=True)
-    log = directory / "arrivals.log"
-    log.touch()
+    kind = "own" if own or NGINX is None else "nginx"
     chosen = free_ports(ports)
-    if NGINX is not None and not own:
-        config = directory / "nginx.conf"
-        listens = "\n        ".join(f"listen 127.0.0.1:{port};" for port in chosen)
-        config.write_text(_NGINX_CONFIG.format(directory=directory, log=log, listens=listens))
-        kind, command = "nginx", [NGINX, "-p", str(directory), "-c", str(config)]
-    else:
-        kind = "own"
-        command = [sys.executable, "-m", "bench.own_sink", str(log), str(chosen[0]), str(len(chosen))]
+    command, arrivals = _prepare(directory, chosen, own=kind == "own")
     process = Process.start(f"sink ({kind})", command, directory / "sink.log")
     for port in (chosen[0], chosen[-1]):
         await process.until_listening(port)
-    return Sink(kind, chosen, Arrivals(log), process)
+    return Sink(kind, chosen, arrivals, process)
+
+
+def _prepare(directory: Path, ports: Sequence[int], *, own: bool) -> tuple[list[str], Arrivals]:
+    """Makes the sink's directory: the command line that starts it, and what reads its notes."""
+    directory.mkdir(parents=True)
+    log = directory / "arrivals.log"
+    log.touch()
+    if own or NGINX is None:
+        return [sys.executable, "-m", "bench.own_sink", str(log), str(ports[0]), str(len(ports))], Arrivals(log)
+    config = directory / "nginx.conf"
+    listens = "\n        ".join(f"listen 127.0.0.1:{port};" for port in ports)
+    config.write_text(_NGINX_CONFIG.format(directory=directory, log=log, listens=listens))
+    return [NGINX, "-p", str(directory), "-c", str(config)], Arrivals(log)
 
 
 def free_ports(count: int) -> list[int]:

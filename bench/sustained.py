@@ -41,9 +41,7 @@ async def sustained(seconds: float, *, own_sink: bool, progress: Callable[[str],
         progress(f"raising alerts for {seconds:g} s")
         raised, took = await _raise_for(running, seconds)
         drained_seconds = await _drain(running, raised * running.endpoints)
-        lags = [
-            row["seconds"] * 1000 for row in await running.escalation_database.fetch(_LAG, database_began_at)
-        ]
+        lags = [row["seconds"] * 1000 for row in await running.escalation_database.fetch(_LAG, database_began_at)]
         memory_after = _memory(running)
         third = max(1, len(lags) // 3)
         return {

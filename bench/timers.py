@@ -29,9 +29,7 @@ FROM outbox WHERE type = 'redphone.escalation.level_raised.v1' AND occurred_at >
 """
 
 
-async def timers(
-    escalations: int, due: int, *, own_sink: bool, progress: Callable[[str], None]
-) -> dict[str, Any]:
+async def timers(escalations: int, due: int, *, own_sink: bool, progress: Callable[[str], None]) -> dict[str, Any]:
     """How late the levels were raised, and how late the pages of those levels arrived."""
     partners = min(PARTNERS, escalations)
     progress(f"opening {escalations} escalations with {partners} partners")

@@ -1,0 +1,68 @@
+"""The benchmarks run, on real processes, and print what their README says."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from typing import Any
+
+import orjson
+import pytest
+
+SECONDS_MAX = 110
+
+
+async def run(*arguments: str) -> dict[str, Any]:
+    """The JSON object that a benchmark prints."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench", *arguments, "--json"), stdout=PIPE, stderr=PIPE
+    )
+    try:
+        async with asyncio.timeout(SECONDS_MAX):
+            output, errors = await process.communicate()
+    except TimeoutError:
+        process.terminate()
+        await process.wait()
+        raise
+    assert process.returncode == 0, errors.decode()
+    printed: dict[str, Any] = orjson.loads(output)
+    return printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sink", ["--own-sink", "--no-own-sink"])
+async def test_a_small_fanout_prints_every_figure(sink: str) -> None:
+    """One JSON object: every webhook of every alert came, figures are ordered as they must be, contenders are named."""
+    printed = await run("fanout", "--partners", "3", "--alerts", "2", sink)
+    assert printed["bench"] == "fanout"
+    assert (printed["partners"], printed["endpoints"], printed["addressed_partners"]) == (3, 3, 3)
+    assert printed["processes"] == ["alerting", "roster", "escalation"]
+    assert printed["sink"] in {"nginx", "own"}
+    assert 0 < printed["accept_ms"]["p50"] <= printed["accept_ms"]["p99"]
+    for name in ("first_ms", "last_ms", "bare_loop_last_ms"):
+        assert printed[name]["median"] <= printed[name]["max"]
+    assert 0 < printed["first_ms"]["median"] <= printed["last_ms"]["median"]
+    assert (printed["alertmanager_last_ms"] is None) == (printed["ratio_to_alertmanager"] is None)
+    assert len(printed["each_run"]) == printed["runs"] == 1
+
+
+@pytest.mark.slow
+async def test_a_short_sustained_run_prints_rate_lag_and_memory() -> None:
+    """Everything that was raised was delivered and is counted; memory is given for each service."""
+    printed = await run("sustained", "--seconds", "2")
+    assert printed["alerts"] > 0
+    assert printed["alerts_per_second"] == pytest.approx(printed["alerts"] / 2, abs=0.01)
+    assert 0 < printed["lag_ms"]["p50"] <= printed["lag_ms"]["p99"]
+    assert set(printed["memory_mib"]) == {"alerting", "roster", "escalation"}
+    assert all(figures["end"] > 0 for figures in printed["memory_mib"].values())
+
+
+@pytest.mark.slow
+async def test_a_few_timers_print_how_late_they_were() -> None:
+    """Every deadline fired once, and none too early."""
+    printed = await run("timers", "--escalations", "40", "--due", "10")
+    assert (printed["open_escalations"], printed["due_at_once"]) == (40, 10)
+    assert printed["too_early"] == 0
+    assert 0 <= printed["raised_late_ms"]["p50"] <= printed["raised_late_ms"]["max"]
+    assert printed["raised_late_ms"]["p50"] <= printed["page_arrived_late_ms"]["p50"]
