@@ -31,7 +31,7 @@ from shared.ids import Ids
 from shared.keys import KeyRing
 from shared.log import get_logger
 from shared.loops import Loop, Troubles
-from shared.outbox import Relay, Sequencer
+from shared.outbox import SEQUENCE_BATCH, Relay, Sequencer
 from shared.settings import SERVICES, ServiceName, Settings
 from shared.streams import Streams
 from shared.subscriptions import Subscription, durable_of
@@ -124,13 +124,15 @@ class Service:
         return self.deps.loops
 
     async def start(self) -> None:
-        """Starts: waits for the database as long as it takes, then bus and loops. Returns when the service works."""
+        """Starts: waits for the database as long as it takes, then bus and loops. Returns when the service works.
+
+        The process clock follows the database's before anything else begins.
+        """
         deps = self.deps
         async with AsyncExitStack() as starting:
             starting.push_async_callback(deps.intake.close)
             starting.push_async_callback(deps.database.close)
             await self._await_database()
-            await upkeep.synchronise(deps)
             for begin in self.on_start:
                 await begin(deps)
             for end in self.on_stop:
@@ -179,10 +181,12 @@ class Service:
 
     async def _database_trouble(self) -> str | None:
         try:
-            current = await migrate.is_current(self.deps.database, self.name)
+            if not await migrate.is_current(self.deps.database, self.name):
+                return "the database lacks migrations of this version: run the deploy step"
+            await upkeep.synchronise(self.deps)
         except Unavailable as error:
             return error.detail
-        return None if current else "the database lacks migrations of this version: run the deploy step"
+        return None
 
     async def _open_gate(self) -> None:
         try:
@@ -245,6 +249,7 @@ def assemble(
             "sequencer",
             sequencer.run_once,
             interval_seconds=SEQUENCER_SECONDS,
+            again_when=SEQUENCE_BATCH,
             linger_seconds=SEQUENCER_LINGER_SECONDS,
             clock=clock,
         ),

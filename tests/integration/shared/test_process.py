@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,12 +24,14 @@ from shared.bus import NatsBus
 from shared.clock import ManualClock, SystemClock
 from shared.contracts import AlertEnded
 from shared.db import Database
+from shared.errors import Unavailable
 from shared.events import Message
 from shared.hosting import address_of, host, listen, serve
 from shared.ids import Ids
 from shared.keys import KeyRing
 from shared.loops import Loop
 from shared.migrate import template, upgrade
+from shared.outbox import SEQUENCE_BATCH
 from shared.process import AFTER_FIRST_PULL, Deps, Service, assemble
 from shared.settings import Settings
 from shared.subscriptions import DeadLetter, DeadLetterReason
@@ -169,6 +171,50 @@ async def test_waits_for_its_database_and_says_so(cluster: Cluster, tmp_path: Pa
             assert found["checks"]["alerting.loops"]["detail"] == "the loops are not started"
             await template("alerting")(clone.owner_url)
             await eventually(lambda: is_ready(http))
+
+
+async def test_database_lost_again_while_starting_is_waited_for(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that answers once and is gone when the clock is set delays the start, and does not end the process."""
+    service = deployment.service()
+    genuine, asked = service.deps.database.time, 0
+
+    async def time() -> datetime:
+        nonlocal asked
+        asked += 1
+        if asked <= 2:
+            raise Unavailable("the database does not answer")
+        return await genuine()
+
+    monkeypatch.setattr(service.deps.database, "time", time)
+    async with running(deployment, service) as http:
+        await eventually(lambda: is_ready(http))
+    assert asked >= 3
+
+
+async def test_steady_load_is_numbered_in_batches(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sequencer passes again at once only after a full batch; fewer rows wait for its next turn."""
+    sequencer = deployment.service().loops["sequencer"]
+    numbered = iter((SEQUENCE_BATCH, SEQUENCE_BATCH - 1, 0))
+    done: list[int] = []
+    paused = asyncio.Event()
+
+    async def number() -> int:
+        done.append(next(numbered))
+        return done[-1]
+
+    async def pause(_seconds: float) -> None:
+        paused.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(sequencer, "run_once", number)
+    monkeypatch.setattr(sequencer, "_pause", pause)
+    sequencer.start()
+    async with asyncio.timeout(10):
+        await paused.wait()
+    await sequencer.stop()
+    assert done == [SEQUENCE_BATCH, SEQUENCE_BATCH - 1]
 
 
 async def _is_alive(http: httpx.AsyncClient) -> bool:
