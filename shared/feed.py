@@ -36,7 +36,7 @@ from typing import Annotated, Any, Protocol
 from uuid import UUID
 
 import httpx
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Column, DateTime, Table, Text, select
 from sqlalchemy.dialects.postgresql import insert
@@ -55,7 +55,7 @@ from shared.problems import problem_responses
 from shared.security import INSTALLATION, IdentityDeps, Principal, issue_token
 from shared.security import service as service_principal
 from shared.subscriptions import Delivery, End, Failures, Outcome, Subscription, attend
-from shared.web import authenticated, new_router, render_instant
+from shared.web import authenticated, new_router, render_instant, say_nothing_found
 from shared.webhooks import SigningKey, VerifyingKey
 
 log = get_logger(__name__)
@@ -158,6 +158,7 @@ def router(deps: FeedDeps) -> APIRouter:
     caller = authenticated(deps)
 
     async def read_feed(
+        request: Request,
         principal: Principal = Depends(caller),
         after: Annotated[
             str | None, Query(max_length=CURSOR_LENGTH_MAX, description="`next_cursor` of the page before; none: all.")
@@ -171,7 +172,10 @@ def router(deps: FeedDeps) -> APIRouter:
         tells. Verify each before use: `signature` is over the lines `redphone-feed-v1`, source, audience, cursor, id,
         type, time, correlation_id, causation_id (or nothing) and data, joined by line feeds, in UTF-8.
         """
-        return await _read(deps, principal, after, limit)
+        page = await _read(deps, principal, after, limit)
+        if principal.is_service and not page.entries:
+            say_nothing_found(request)
+        return page
 
     router.add_api_route(
         f"/v1/feed/{deps.service}",

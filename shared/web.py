@@ -52,6 +52,9 @@ READY_SECONDS_MAX = 2.0
 PRINCIPAL = "redphone.principal"
 """Where authentication leaves the caller in the ASGI scope, for the log line."""
 
+NOTHING_FOUND = "redphone.nothing_found"
+"""Where a route leaves in the ASGI scope that there was nothing to do, for the level of the log line."""
+
 _QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 _TRACE_PARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -78,7 +81,10 @@ REQUEST_SECONDS = Histogram(
 
 
 class Gate:
-    """The outermost layer, as plain ASGI: what passes it is of bearable size, has an id, and leaves one log line."""
+    """The outermost layer, as plain ASGI: what passes it is of bearable size, has an id, and leaves one log line.
+
+    The line of a probe, and of a request that found nothing to do, is DEBUG.
+    """
 
     def __init__(
         self,
@@ -168,8 +174,6 @@ class Gate:
         route = getattr(scope.get("route"), "path", "unmatched")
         shown = str(status or 499)  # 499: the client went before there was an answer
         REQUEST_SECONDS.labels(self.service, scope["method"], route, shown).observe(seconds)
-        if route in _QUIET_PATHS:
-            return
         facts: dict[str, Any] = {
             name: str(value)
             for name, value in scope.get("path_params", {}).items()
@@ -178,7 +182,8 @@ class Gate:
         principal = scope.get(PRINCIPAL)
         if isinstance(principal, Principal):
             facts |= {"client_id": principal.client_id, "partner": principal.partner}
-        log.info(
+        say = log.debug if route in _QUIET_PATHS or scope.get(NOTHING_FOUND, False) else log.info
+        say(
             "request.handled",
             method=scope["method"],
             route=route,
@@ -186,6 +191,11 @@ class Gate:
             milliseconds=round(seconds * 1000, 2),
             **facts,
         )
+
+
+def say_nothing_found(request: Request) -> None:
+    """Makes the request's log line DEBUG: for what is asked every few seconds and mostly finds nothing."""
+    request.scope[NOTHING_FOUND] = True
 
 
 class _Answer:

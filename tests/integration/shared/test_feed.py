@@ -11,6 +11,7 @@ import httpx
 import orjson
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from shared import inbox
 from shared.contracts import AlertEnded, CredentialsPublished, PartnerChanged, PlannedOffice, Role, Standing
@@ -403,6 +404,17 @@ async def test_rhythm_follows_the_bus(source: Source, reader: Reader) -> None:
     await source.publish(source.desk.ended())
     source.clock.advance(10)
     assert await reader.puller.run_once() == 1
+
+
+async def test_pull_that_found_nothing_is_no_news(source: Source, reader: Reader) -> None:
+    """A service that asks and finds nothing leaves a line at DEBUG; one that finds something, or a partner, at INFO."""
+    partner = await source.member("NL")
+    with capture_logs() as logs:
+        await reader.puller.pull_now()
+        await source.get(partner)
+        await source.publish(source.desk.ended())
+        await reader.puller.pull_now()
+    assert [line["log_level"] for line in logs if line["event"] == "request.handled"] == ["debug", "info", "info"]
 
 
 async def test_source_away_is_noted_and_read_later(source: Source, reader: Reader) -> None:

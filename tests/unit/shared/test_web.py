@@ -321,6 +321,27 @@ async def test_correlation_id_is_taken_or_made(deps: Deps) -> None:
     assert made.json()["trace"] is None
 
 
+async def test_what_found_nothing_is_no_news(deps: Deps, logs: list[Any]) -> None:
+    """Probes, and requests whose route says that there was nothing to do, leave their line at DEBUG only."""
+    app = application(deps)
+
+    @app.get("/v1/nothing")
+    async def look(request: Request) -> None:
+        web.say_nothing_found(request)
+
+    async with calling(deps, app) as client:
+        for path in ("/healthz", "/readyz", "/metrics", "/v1/nothing", "/v1/raise/missing"):
+            await client.get(path)
+    lines = [(line["route"], line["log_level"]) for line in logs if line["event"] == "request.handled"]
+    assert lines == [
+        ("/healthz", "debug"),
+        ("/readyz", "debug"),
+        ("/metrics", "debug"),
+        ("/v1/nothing", "debug"),
+        ("/v1/raise/{name}", "info"),
+    ]
+
+
 async def test_one_line_per_request_without_secrets(deps: Deps, logs: list[Any]) -> None:
     """Each request leaves one line with its route, status and caller; queries, tokens and odd paths stay out of it."""
     async with calling(deps, headers=bearer(deps)) as client:
@@ -328,7 +349,7 @@ async def test_one_line_per_request_without_secrets(deps: Deps, logs: list[Any])
         await client.get("/l/hidden")
         await client.get("/healthz")
         await client.post(f"/v1/drafts/{REQUEST_ID}", json=GOOD)
-    lines = [line for line in logs if line["event"] == "request.handled"]
+    lines = [line for line in logs if line["event"] == "request.handled" and line["log_level"] == "info"]
     assert [(line["route"], line["status"]) for line in lines] == [
         ("/v1/me", 200),
         ("unmatched", 404),
