@@ -63,6 +63,9 @@ declare_problems(
             409, "The precedence was not confirmed", "Read the draft again and repeat its precedence."
         ),
         "already_addressed": ProblemType(409, "It is addressed already", "Change how with an Update."),
+        "alert_ends_too_soon": ProblemType(
+            409, "It ends before their deadlines could", "Send an Update with a later expires that addresses them."
+        ),
         "id_taken": ProblemType(409, "The id is taken", "Make a new UUID of version 7, or leave id out."),
         "crisis_closed": ProblemType(409, "The crisis is closed", "Open a new one, or leave crisis_id out."),
         "crisis_goes_forward": ProblemType(409, "A crisis only goes forward", "Open a new one for what begins again."),
@@ -399,7 +402,14 @@ def _releasing(routes: APIRouter, face: Face) -> None:
         responses={
             **_RELEASED,
             **problem_responses(
-                "role_missing", "reason_needed", "not_yours", "not_found", "already_addressed", "alert_draft"
+                "role_missing",
+                "reason_needed",
+                "not_yours",
+                "not_found",
+                "already_addressed",
+                "alert_draft",
+                "alert_expired",
+                "alert_ends_too_soon",
             ),
         },
     )

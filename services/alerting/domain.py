@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from services.alerting import content as said
 from services.alerting.content import Content, Proposal
 from shared.contracts import (
+    DEFAULT_DEADLINES,
     Actor,
     AlertEnded,
     AlertReleased,
@@ -192,7 +193,7 @@ def draft_update(
     It reaches at least everyone whom the first reached, and nobody who owed an answer is let off by a correction.
     """
     may_update(by)
-    _must_be_released(predecessor, "corrected")
+    _must_be_released(predecessor, "corrected", now)
     base = predecessor.content.model_copy(update={"expires_at": None})
     content = said.compose(proposal, base=base)
     _names_everyone(proposal, predecessor)
@@ -272,7 +273,7 @@ def add_recipients(
 ) -> Release | None:
     """The alert addressed to more partners, whose clocks start now. None when all of them were addressed before."""
     alone = _may_act_alone(by, reason)
-    _must_be_released(alert, "addressed to more partners")
+    _must_be_released(alert, "addressed to more partners", now)
     kinds = {recipient.partner: recipient.kind for recipient in alert.recipients}
     asked: list[tuple[str, str, EscalationKind]] = [
         *((f"to[{n}]", code, EscalationKind.ANSWER) for n, code in enumerate(to)),
@@ -287,6 +288,7 @@ def add_recipients(
     fresh = [(code, kind) for _, code, kind in asked if code not in kinds]
     if not fresh:
         return None
+    _has_time_for(alert, fresh, now)
     content = alert.content.model_copy(
         update={
             "to": (*alert.content.to, *(c for c, kind in fresh if kind is EscalationKind.ANSWER)),
@@ -355,7 +357,7 @@ def close(alert: Alert, *, note: str | None, by: Caller, reason: str | None, now
 
 def expire(alert: Alert, *, now: datetime) -> Ending | None:
     """The end that comes by itself; None while the alert still has time, or has ended otherwise."""
-    if alert.state is not AlertState.RELEASED or alert.expires_at is None or alert.expires_at > now:
+    if not _has_run_out(alert, now):
         return None
     ended = replace(alert, state=AlertState.EXPIRED, ended_at=now, unconfirmed=frozenset(), version=alert.version + 1)
     return Ending(ended, _ended_event(ended, EndReason.EXPIRED))
@@ -422,14 +424,21 @@ def _must_be_draft(alert: Alert, act: str) -> None:
         raise Conflict(detail, code="not_a_draft")
 
 
-def _must_be_released(alert: Alert, act: str) -> None:
-    if alert.state is AlertState.RELEASED:
+def _must_be_released(alert: Alert, act: str, now: datetime) -> None:
+    """Raises `Conflict` unless the alert is in force: from `expires_at` on it is expired, noted as such or not."""
+    state = AlertState.EXPIRED if _has_run_out(alert, now) else alert.state
+    if state is AlertState.RELEASED:
         return
     hint = {
         AlertState.DRAFT: "it has not been released yet",
         AlertState.SUPERSEDED: "an Update has replaced it; act on the newest message of the chain",
-    }.get(alert.state, "it has ended")
-    raise Conflict(f"{alert.reference} cannot be {act}: {hint}", code=f"alert_{alert.state}")
+        AlertState.EXPIRED: "it has expired; raise a new alert",
+    }.get(state, "it has ended")
+    raise Conflict(f"{alert.reference} cannot be {act}: {hint}", code=f"alert_{state}")
+
+
+def _has_run_out(alert: Alert, now: datetime) -> bool:
+    return alert.state is AlertState.RELEASED and alert.expires_at is not None and alert.expires_at <= now
 
 
 def _check_reason(reason: str, field: str) -> None:
@@ -477,6 +486,18 @@ def _keeps_its_chain(content: Content, predecessor: Alert) -> None:
         raise Invalid(detail, code="status_changed", field="status")
 
 
+def _has_time_for(alert: Alert, fresh: Iterable[tuple[str, EscalationKind]], now: datetime) -> None:
+    """Raises `Conflict` if the alert would end before somebody added now could be found unreached and taken over."""
+    unreached_after = timedelta(seconds=DEFAULT_DEADLINES[alert.content.precedence].unreached_after_seconds)
+    late = [code for code, kind in fresh if kind is EscalationKind.ANSWER]
+    if late and alert.expires_at is not None and alert.expires_at < now + unreached_after:
+        detail = (
+            f"{alert.reference} ends before the deadlines of {', '.join(late)} could; "
+            "send an Update with a later expires that addresses them"
+        )
+        raise Conflict(detail, code="alert_ends_too_soon", field="to")
+
+
 def _recipient(code: str, kind: EscalationKind, addressed_at: datetime) -> Recipient:
     return Recipient.model_validate({"partner": code, "kind": kind, "addressed_at": addressed_at})
 
@@ -499,7 +520,7 @@ def _released(
     content, superseded, not_before = alert.content, None, None
     if alert.corrects is not None:
         assert predecessor is not None
-        _must_be_released(predecessor, "corrected")
+        _must_be_released(predecessor, "corrected", now)
         content = _reaching_everyone(content, predecessor)
         not_before = predecessor.expires_at
         superseded = replace(
@@ -540,7 +561,7 @@ def _ended_by_hand(
     said.check_text(note or "", "note", said.NOTE_CHARACTERS_MAX, errors)
     if errors:
         raise said.invalid(errors)
-    _must_be_released(alert, "cancelled" if reason_of_end is EndReason.CANCELLED else "closed")
+    _must_be_released(alert, "cancelled" if reason_of_end is EndReason.CANCELLED else "closed", now)
     ended = replace(
         alert,
         state=AlertState(reason_of_end.value),

@@ -492,6 +492,28 @@ def test_added_recipients_keep_the_rules_of_an_audience(to: list[str], for_infor
     assert code in {error.code for error in refused.value.errors}
 
 
+@pytest.mark.parametrize("precedence", list(Precedence))
+def test_partner_that_could_not_be_found_unreached_in_time_is_not_added(precedence: Precedence) -> None:
+    """Whoever must answer is added only while their last deadline comes before the alert's end; others may be told."""
+    first = released(precedence=precedence)
+    assert first.expires_at is not None
+    unreached_after = timedelta(seconds=DEFAULT_DEADLINES[precedence].unreached_after_seconds)
+    last = first.expires_at - unreached_after
+
+    def add(now: datetime, **audience: list[str]) -> domain.Release | None:
+        asked_for = {"to": [], "for_information": [], **audience}
+        return domain.add_recipients(first, **asked_for, by=RELEASER, partners=PARTNERS, reason=None, now=now)
+
+    late = last + timedelta(microseconds=1)
+    assert add(last, to=["ES"]) is not None
+    assert add(late, for_information=["BR"]) is not None
+    assert add(late, to=["US"]) is None
+    with pytest.raises(Conflict) as refused:
+        add(late, to=["ES"])
+    assert refused.value.code == "alert_ends_too_soon"
+    assert "send an Update with a later expires" in refused.value.detail
+
+
 # --- ends -------------------------------------------------------------------------------------------------------------
 
 
@@ -531,6 +553,35 @@ def test_nothing_ends_twice() -> None:
     for alert in (cancelled, drafted()):
         with pytest.raises(Conflict):
             domain.close(alert, note=None, by=RELEASER, reason=None, now=NOW)
+
+
+@pytest.mark.parametrize("act", ["correct", "release", "add", "cancel", "close"])
+def test_nothing_is_done_to_an_alert_from_its_expiry_on(act: str) -> None:
+    """From `expires_at` on an alert is expired for every act, before anything has noted it; until then it is not."""
+    first = released()
+    draft = updated(first)
+    assert first.expires_at is not None
+
+    def attempt(now: datetime) -> object:
+        match act:
+            case "correct":
+                return updated(first, now=now)
+            case "release":
+                return released(draft, predecessor=first, now=now)
+            case "add":
+                return domain.add_recipients(
+                    first, to=[], for_information=["BR"], by=RELEASER, partners=PARTNERS, reason=None, now=now
+                )
+            case "cancel":
+                return domain.cancel(first, note="Wrong", by=RELEASER, reason=None, now=now)
+            case _:
+                return domain.close(first, note=None, by=RELEASER, reason=None, now=now)
+
+    assert attempt(first.expires_at - timedelta(microseconds=1))
+    with pytest.raises(Conflict) as refused:
+        attempt(first.expires_at)
+    assert refused.value.code == "alert_expired"
+    assert refused.value.detail.endswith("it has expired; raise a new alert")
 
 
 # --- crises -----------------------------------------------------------------------------------------------------------
