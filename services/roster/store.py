@@ -68,6 +68,9 @@ READ_AT_ONCE = 5
 _NETWORK_LOCK = 0x52_50_4E_45_54
 """Names the advisory lock of network files."""
 
+_ONE_SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+"""A partner is read in several statements, and between two of them another transaction may commit an edit of it."""
+
 
 def _at(name: str, *, nullable: bool = True) -> Column[datetime]:
     return Column(name, DateTime(timezone=True), nullable=nullable)
@@ -248,7 +251,11 @@ async def load_partners(tx: Transaction, keys: KeyRing, codes: Collection[str]) 
 
 
 async def find_partner(tx: Transaction, keys: KeyRing, code: str) -> StoredPartner | None:
-    """One partner whole; None if there is none."""
+    """One partner whole, all of one instant, whoever edits it meanwhile; None if there is none.
+
+    The first statement of its transaction: from here on, all that it reads is of that instant.
+    """
+    await tx.execute(_ONE_SNAPSHOT)
     found = (await tx.execute(select(partners).where(partners.c.code == code))).all()
     return (await _whole(tx, keys, found)).get(PartnerCode(code))
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import Table
 
 from services.roster import store
 from services.roster.changes import changes, recorded
@@ -12,7 +14,7 @@ from services.roster.domain import PartnerState
 from services.roster.network import parse
 from services.roster.seeding import CurrentNetwork, plan
 from shared.clock import ManualClock
-from shared.db import Database
+from shared.db import Database, Transaction
 from shared.keys import CannotOpen, KeyRing
 from shared.migrate import template
 from tests.support.cluster import Cluster
@@ -109,6 +111,26 @@ async def test_addresses_are_bound_to_their_rows(database: Database) -> None:
         await stored(database)
     with pytest.raises(CannotOpen):
         await stored(database, keys=KeyRing.generate())
+
+
+async def test_a_partner_is_read_as_of_one_instant(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edit that is committed while the rows are being read is seen whole or not at all."""
+    await save(database, None, CANADA)
+    before = (await stored(database)).state
+    assert before.rotas
+    assert before.endpoints
+    edited = replace(CANADA, rotas=(), endpoints=())
+    read = store._by_partner
+
+    async def edit_first(tx: Transaction, table: Table, codes: Collection[str]) -> dict[str, list[Any]]:
+        if table is store.rotas:
+            await save(database, CANADA, edited)
+        return await read(tx, table, codes)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_by_partner", edit_first)
+        assert (await stored(database)).state == before
+    assert (await stored(database)).state.rotas == ()
 
 
 async def test_missing_partners_are_missing(database: Database) -> None:
