@@ -18,7 +18,7 @@ import os
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -333,11 +333,6 @@ def _storage_key(text: str) -> StorageKey:
     if len(raw) != _KEY_BYTES:
         raise ValueError(f"a storage key has {_KEY_BYTES} bytes")
     return StorageKey(raw)
-
-
-def rotated(keys: Iterable[SigningKey]) -> tuple[SigningKey, ...]:
-    """The keys with a new one in front; the oldest falls out when there would be too many."""
-    return (SigningKey.generate(), *keys)[:KEYS_PER_KIND_MAX]
 
 
 def point_context(contact_point_id: UUID) -> bytes:

@@ -50,11 +50,6 @@ def execute_script(sql: str) -> None:
     adapted.run_async(lambda connection: connection.execute(sql))
 
 
-def has_migrations(service: str) -> bool:
-    """Whether the service keeps tables of its own."""
-    return any(_migrations(service).glob("**/[0-9]*.py"))
-
-
 async def upgrade(service: str, owner_url: str) -> None:
     """Brings the database at the owner's URL up to date; does nothing if it is. Safe to run at many places at once."""
     engine = create_async_engine(

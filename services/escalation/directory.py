@@ -121,12 +121,6 @@ class Directory:
             return None
         return next((contact for contact in self.plan.contacts if contact.id == contact_id), None)
 
-    def contact_of_subject(self, subject: str) -> PlannedContact | None:
-        """The person whose credential has this subject, or None."""
-        if self.plan is None:
-            return None
-        return next((contact for contact in self.plan.contacts if subject in contact.subjects), None)
-
     def is_on_duty(self, contact_id: UUID, now: datetime) -> bool:
         """Whether this person holds any rota at this moment."""
         if self.plan is None:

@@ -154,11 +154,6 @@ class NetworkPlan:
     unchanged: tuple[Item, ...]
     left_alone: tuple[LeftAlone, ...]
 
-    @property
-    def changes_nothing(self) -> bool:
-        """Whether there is nothing to write."""
-        return not self.creates and not self.updates
-
 
 def plan(
     network_file: NetworkFile, current: CurrentNetwork, *, acting_partner: str | None, is_administrator: bool

@@ -12,11 +12,10 @@ from sqlalchemy import Connection, MetaData, Table
 
 from shared import feed, idempotency, inbox, outbox, record, security
 from shared.db import Database, shared_metadata
-from shared.migrate import has_migrations, is_current, template, upgrade
+from shared.migrate import is_current, template, upgrade
 from tests.support.cluster import Cluster
 
 SERVICES = ("alerting", "roster", "escalation")
-WITH_MIGRATIONS = [service for service in SERVICES if has_migrations(service)]
 SHARED_TABLES = {
     "outbox": outbox.outbox,
     "sequences": outbox.sequences,
@@ -44,9 +43,9 @@ def differences(connection: Connection, metadatas: list[MetaData]) -> list[objec
     return list(compare_metadata(context, metadatas))  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=WITH_MIGRATIONS)
+@pytest.fixture(params=SERVICES)
 def service(request: pytest.FixtureRequest) -> str:
-    """Each service that has migrations."""
+    """Each service."""
     return str(request.param)
 
 

@@ -90,7 +90,8 @@ def test_applying_twice_changes_nothing(shipped: NetworkFile) -> None:
     """The second application finds everything the same, whoever applies it."""
     for acting_partner, is_administrator in ((None, True), ("XR", True), ("CA", False)):
         result = plan(shipped, stored(shipped), acting_partner=acting_partner, is_administrator=is_administrator)
-        assert result.changes_nothing
+        assert not result.creates
+        assert not result.updates
         assert len(result.unchanged) == len(shipped.items)
         assert result.left_alone == ()
 
@@ -115,7 +116,8 @@ def test_an_edit_is_reported_even_if_the_file_is_the_same(shipped: NetworkFile) 
     """The same file again does not undo an edit, and says that it did not."""
     edited = with_contact(state_of(shipped, "CA"), "Amélie Exemple", title="Minister")
     result = by_operator(shipped, stored(shipped, edited))
-    assert result.changes_nothing
+    assert not result.creates
+    assert not result.updates
     assert keys(result.left_alone) == ["partners.CA.contacts.duty-1"]
 
 
@@ -152,7 +154,8 @@ def test_deadlines_changed_by_hand_belong_to_the_secretariat(shipped: NetworkFil
 def test_a_partner_cannot_give_itself_credentials(shipped: NetworkFile) -> None:
     """Credentials and the joining of a partner need an administrator, also for what is the acting partner's own."""
     result = plan(shipped, EMPTY, acting_partner="CA", is_administrator=False)
-    assert result.changes_nothing
+    assert not result.creates
+    assert not result.updates
     reasons = {one.item.key: one.reason for one in result.left_alone}
     assert reasons["partners.CA"] is Reason.NEEDS_ADMINISTRATOR
     assert reasons["partners.CA.credentials.ca-releaser"] is Reason.NEEDS_ADMINISTRATOR
@@ -160,7 +163,8 @@ def test_a_partner_cannot_give_itself_credentials(shipped: NetworkFile) -> None:
     assert reasons["partners.US.contacts.duty-1"] is Reason.NOT_YOURS
     more = changed(**{'roles = ["senior_contact"]\n\n[partners.CA': 'roles = ["roster_manager"]\n\n[partners.CA'})
     raised = plan(more, stored(shipped), acting_partner="CA", is_administrator=False)
-    assert raised.changes_nothing
+    assert not raised.creates
+    assert not raised.updates
     assert {one.reason for one in raised.left_alone if one.item.partner == "CA"} == {Reason.NEEDS_ADMINISTRATOR}
 
 
@@ -182,7 +186,8 @@ def test_what_is_not_in_the_file_is_none_of_its_business(shipped: NetworkFile) -
     alone = SHIPPED[SHIPPED.index("[partners.CA]") : SHIPPED.index("[partners.ES]")]
     one = parse("\n".join(line for line in alone.split("\n") if not line.startswith("#")), "ca.toml")
     result = by_operator(one, stored(shipped))
-    assert result.changes_nothing
+    assert not result.creates
+    assert not result.updates
     assert result.left_alone == ()
 
 
@@ -198,7 +203,8 @@ def test_what_a_partner_removed_stays_removed(shipped: NetworkFile) -> None:
         credentials=(),
     )
     result = by_operator(shipped, stored(shipped, edited))
-    assert result.changes_nothing
+    assert not result.creates
+    assert not result.updates
     reasons = {one.item.key: one.reason for one in result.left_alone}
     assert reasons["partners.CA.contacts.duty-1"] is Reason.REMOVED
     assert reasons["partners.CA.rotas.duty"] is Reason.REMOVED
@@ -256,7 +262,8 @@ def test_daily_work_is_no_edit(shipped: NetworkFile) -> None:
         credentials=tuple(replace(c, secret_sha256="0" * 64, revoked_at=NOW, version=3) for c in canada.credentials),
     )
     result = by_operator(shipped, stored(shipped, worked))
-    assert result.changes_nothing
+    assert not result.creates
+    assert not result.updates
     assert result.left_alone == ()
 
 
