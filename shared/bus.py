@@ -36,7 +36,7 @@ from shared.broker import (
     streams,
 )
 from shared.clock import Clock
-from shared.events import Message, headers_of
+from shared.events import Message, headers_of, wire_body
 from shared.ids import MessageId
 from shared.log import get_logger
 from shared.loops import Loop
@@ -209,7 +209,7 @@ class NatsBus:
                 try:
                     await stream.publish(
                         message.body.subject,
-                        message.body.model_dump_json().encode(),
+                        wire_body(message),
                         timeout=timeout_seconds,
                         headers={**headers_of(message), api.Header.MSG_ID.value: str(message.id)},
                     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
@@ -91,7 +91,8 @@ class Message(Generic[E_co]):
     """An event with its envelope, as a handler receives it.
 
     `id` is the outbox row's id: the same on the bus and on the feed, so the inbox drops the second copy.
-    `correlation_id` is the message or request that began the chain, `causation_id` the one right before.
+    `correlation_id` is the message or request that began the chain, `causation_id` the one right before. `raw` is the
+    body's own text where it was read from the outbox; it may hold fields of a newer version, which `body` lacks.
     """
 
     id: MessageId
@@ -100,6 +101,7 @@ class Message(Generic[E_co]):
     correlation_id: UUID
     causation_id: UUID | None = None
     trace_parent: str | None = None
+    raw: bytes | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,11 @@ class Cause:
     def of(cls, message: Message[Any]) -> Cause:
         """The cause of what a handler writes because of `message`."""
         return cls(correlation_id=message.correlation_id, causation_id=message.id, trace_parent=message.trace_parent)
+
+
+def wire_body(message: Message[Any]) -> bytes:
+    """The body as it goes over the bus: the text that was stored, so that an older relay drops no newer field."""
+    return message.raw if message.raw is not None else message.body.model_dump_json().encode()
 
 
 def headers_of(message: Message[Any]) -> dict[str, str]:

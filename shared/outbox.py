@@ -140,10 +140,12 @@ async def append(
 
 
 def message_of(row: Any) -> Message[Event]:
-    """The message of an outbox row."""
+    """The message of an outbox row, with the row's own text."""
+    stored = row.body.encode()
     return Message(
         id=MessageId(row.id),
-        body=parse(row.type, row.body.encode()),
+        body=parse(row.type, stored),
+        raw=stored,
         occurred_at=row.occurred_at,
         correlation_id=row.correlation_id,
         causation_id=row.causation_id,

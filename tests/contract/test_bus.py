@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,8 +17,8 @@ from shared import subscriptions
 from shared.broker import check_server, ensure_streams
 from shared.bus import Bus, DeadLetter, DeadLetterReason, NatsBus, Subscription
 from shared.contracts import AlertEnded
-from shared.errors import NotFound, Unavailable
-from shared.events import Message, headers_of
+from shared.errors import NotFound, Rejected, Unavailable
+from shared.events import Message, headers_of, wire_body
 from shared.ids import MessageId
 from tests.support.bus_rig import (
     CONSUMES,
@@ -207,6 +208,23 @@ async def test_a_rejected_message_is_a_dead_letter_at_once(rig: Rig, logs: Logs)
     assert desk.letters[0].reason is DeadLetterReason.REJECTED
     assert desk.letters[0].error == "NotFound (not_found): no such partner"
     assert buried(logs) == 1
+
+
+async def test_text_as_it_was_stored_is_what_goes_out(rig: Rig) -> None:
+    """A message that brings its own text is published as it stands, with fields that this version does not know."""
+    reasons = iter([Rejected("so that the body can be looked at")])
+
+    async def reject(_message: Message[Any]) -> None:
+        raise next(reasons)
+
+    desk = Desk(reject)
+    publisher, _ = await started(rig, desk)
+    message = make_message()
+    newer = json.dumps({**json.loads(wire_body(message)), "field_of_a_newer_version": 7}).encode()
+    await publisher.publish([replace(message, raw=newer)], timeout_seconds=2)
+    await rig.until(lambda: bool(desk.letters))
+    assert desk.letters[0].body == newer
+    assert desk.handled == [message]
 
 
 def without(headers: dict[str, str], name: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from shared.broker import DUPLICATE_WINDOW_SECONDS
 from shared.clock import Clock
-from shared.events import Message, headers_of
+from shared.events import Message, headers_of, wire_body
 from shared.ids import MessageId
 from shared.subscriptions import Delivery, End, Failures, Subscription, attend, filter_of
 
@@ -130,7 +130,7 @@ class MemoryBus:
         if not self.healthy:
             return set()
         for message in messages:
-            body = message.body.model_dump_json().encode()
+            body = wire_body(message)
             self.broker.store(message.body.subject, headers_of(message), body, message_id=str(message.id))
         return {message.id for message in messages}
 

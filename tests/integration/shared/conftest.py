@@ -27,9 +27,11 @@ class Broker:
         self.confirms = True
         self.healthy = True
         self.given: list[MessageId] = []
+        self.messages: list[Message[Any]] = []
 
     async def publish(self, messages: Sequence[Message[Any]], *, timeout_seconds: float) -> set[MessageId]:  # noqa: ARG002
         self.given += [message.id for message in messages]
+        self.messages += messages
         return {message.id for message in messages} if self.confirms else set()
 
 
