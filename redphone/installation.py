@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from redphone.local import GivenServers, LocalServers, ServerUrls, prepare_data_directory
+from redphone.local_postgres import grant_use
 from services.alerting.app import build as build_alerting
 from services.escalation.app import build as build_escalation
 from services.roster.app import build as build_roster
@@ -92,7 +93,9 @@ async def deploy(services: Sequence[Service], settings: Settings, urls: ServerUr
     """
     for service in services:
         # One after the other: Alembic keeps the migration that is under way in a global of the process.
-        await migrate.upgrade(service.name, urls.owner_urls[service.name])
+        owner_url = urls.owner_urls[service.name]
+        await migrate.upgrade(service.name, owner_url)
+        await grant_use(owner_url=owner_url, url=urls.database_urls[service.name])
     assert settings.nats_url is not None, "the settings name no broker"
     consumes: dict[str, list[type[Event]]] = {
         service.name: [subscription.event for subscription in service.subscriptions] for service in services

@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 
 import asyncpg
 import structlog
+from sqlalchemy import make_url
 
 from redphone.local_process import Account, LocalServerError, Remembered, Server, run_program
 
@@ -34,6 +35,9 @@ FREE_BYTES_MIN = (
     200_000_000  # new data takes 40 MB before the first alert, and the write-ahead log must have room to grow
 )
 CONNECT_SECONDS_MAX = 2.0
+
+_GRANTS_LOCK = 0x52_50_47_52_41
+"""Names the advisory lock of whoever grants."""
 
 _REASONS = (
     ("No space left on device", "the disk is full; free some space and start again"),
@@ -253,6 +257,39 @@ def table_rights(*, owner: str, login: str) -> str:
     """
 
 
+def present_rights(*, login: str) -> str:
+    """SQL that gives the login role the use of everything that is there already."""
+    return f"""
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {login};
+        GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {login};
+    """
+
+
+async def grant_use(*, owner_url: str, url: str) -> None:
+    """Lets the role of `url` use everything that the owner has made or will make; nothing to do if it is the owner."""
+    named = make_url(url)
+    login = named.username or named.query.get("user")
+    connection = await asyncpg.connect(owner_url, timeout=CONNECT_SECONDS_MAX)
+    try:
+        owner = await connection.fetchval("SELECT current_user")
+        if not isinstance(login, str) or login == owner:
+            return
+        database = _quoted(await connection.fetchval("SELECT current_database()"))
+        owner, login = _quoted(owner), _quoted(login)
+        async with connection.transaction():
+            # Two deployments at once would write the same rows of the catalogue, which PostgreSQL refuses.
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _GRANTS_LOCK)
+            await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {login}")
+            await connection.execute(table_rights(owner=owner, login=login))
+            await connection.execute(present_rights(login=login))
+    finally:
+        await connection.close()
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 async def create_missing_databases(urls: Iterable[str]) -> None:
     """Create those databases of a given server that do not exist yet. An error names server and database only."""
     for url in urls:
@@ -265,8 +302,7 @@ async def create_missing_databases(urls: Iterable[str]) -> None:
                 connection = await asyncpg.connect(
                     parts._replace(path="/postgres").geturl(), timeout=CONNECT_SECONDS_MAX
                 )
-                name = parts.path.lstrip("/").replace('"', '""')
-                await connection.execute(f'CREATE DATABASE "{name}"')
+                await connection.execute(f"CREATE DATABASE {_quoted(parts.path.lstrip('/'))}")
             await connection.close()
         except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             message = f"The database {where} cannot be used ({type(error).__name__}); check the REDPHONE_…DATABASE_URL."

@@ -7,9 +7,12 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import httpx
+import pytest
 
 from redphone.local import LocalServers, ServerUrls
 from shared.keys import KEY_FILE_NAME, KeyRing
@@ -80,6 +83,41 @@ async def test_deploy_then_serve_one_service(tmp_path: Path) -> None:
             if service.returncode is None:
                 service.kill()
             await service.communicate()
+    finally:
+        await servers.stop()
+
+
+async def test_deploy_lets_the_login_role_use_what_the_owner_makes(tmp_path: Path) -> None:
+    """On given servers the login role reads and writes every table, old and new, and defines nothing."""
+    KeyRing.generate().save(tmp_path / KEY_FILE_NAME)
+    servers = LocalServers(tmp_path / "servers", fsync=False, sync_always=False)
+    embedded = await servers.start()
+    try:
+        administrator = await asyncpg.connect(servers.postgres.url("postgres", role="postgres"))
+        await administrator.execute('CREATE ROLE "the-owner" LOGIN CREATEDB; CREATE ROLE "the-login" LOGIN')
+        await administrator.close()
+        of_owner = {name: servers.postgres.url(f"given_{name}", role="the-owner") for name in embedded.database_urls}
+        of_login = {name: servers.postgres.url(f"given_{name}", role="the-login") for name in embedded.database_urls}
+        for database_urls in (of_owner, of_login, of_login):
+            urls = replace(embedded, database_urls=database_urls, owner_urls=of_owner)
+            exit_code, _, err = await finish(await start(tmp_path, urls, "deploy"))
+            assert (exit_code, err) == (0, "")
+        for name, owner_url in of_owner.items():
+            owner = await asyncpg.connect(owner_url)
+            await owner.execute("CREATE TABLE of_the_next_version (number bigserial)")
+            await owner.close()
+            login = await asyncpg.connect(of_login[name])
+            tables = await login.fetch(
+                "SELECT relname, has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')"
+                " AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE') AS usable"
+                " FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
+            )
+            assert {"outbox", "alembic_version", "of_the_next_version"} <= {table["relname"] for table in tables}
+            assert [table["relname"] for table in tables if not table["usable"]] == []
+            await login.execute("INSERT INTO of_the_next_version DEFAULT VALUES")
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await login.execute("CREATE TABLE of_the_service (number int)")
+            await login.close()
     finally:
         await servers.stop()
 
