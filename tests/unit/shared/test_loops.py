@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ def test_a_trouble_that_lasts_is_told_again_in_growing_silence() -> None:
             if len(logs) > before:
                 said.append(clock.monotonic())
             clock.advance(5)
-    pauses = [later - earlier for earlier, later in zip(said, said[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(said)]
     assert said[:2] == [0, TROUBLE_REMINDER_SECONDS]
     assert len(said) <= 7
     assert pauses == sorted(pauses)
