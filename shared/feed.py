@@ -31,7 +31,7 @@ import asyncio
 import base64
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Protocol
 from uuid import UUID
 
@@ -69,6 +69,9 @@ PULL_SECONDS_UNHEALTHY = 1.0
 PULL_SECONDS_HEALTHY = 10.0
 PULL_TIMEOUT_SECONDS = 4.0
 PULL_CONCURRENCY = 4
+PAGES_PAST_UNFINISHED_MAX = 10
+"""So many pages are read in one pass past an entry that is not done yet; each pass reads them again."""
+
 PAGE_BYTES_MAX = 12_000_000
 """More than the largest page that a source sends; an answer that goes on beyond it is not read."""
 
@@ -304,11 +307,23 @@ class _FeedTrouble(Exception):
     """This page cannot be had now."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What one page came to: whether to go on behind it, and whether an entry on it must be tried again."""
+
+    handled: int
+    next_cursor: str
+    more: bool
+    unfinished: bool
+
+
 class Puller:
     """Reads the feed of one source into the handlers of one service.
 
-    The cursor is stored after the handling, up to the first entry that must be tried again; what comes after that is
-    handled all the same, and the inbox knows it when it is read again. `trouble` says what is wrong, if anything is.
+    The cursor is stored after the handling, up to the first entry that must be tried again; what comes after that, on
+    its page and on the next ten, is handled all the same, and the inbox knows it when it is read again. Only when
+    something that a handler needs does not answer is the rest left for later. `trouble` says what is
+    wrong, if anything is.
     """
 
     def __init__(
@@ -364,10 +379,13 @@ class Puller:
             self._again_at_monotonic = None
             handled = 0
             try:
-                more = True
-                while more:
-                    count, more = await self._pull_page()
-                    handled += count
+                cursor, unfinished, pages_past, more = await self._stored_cursor(), False, 0, True
+                while more and pages_past <= PAGES_PAST_UNFINISHED_MAX:
+                    turn = await self._pull_page(cursor, store=not unfinished)
+                    handled += turn.handled
+                    cursor, more = turn.next_cursor, turn.more
+                    unfinished = unfinished or turn.unfinished
+                    pages_past += unfinished
             except _FeedTrouble as trouble:
                 self._in_trouble(str(trouble))
             else:
@@ -383,28 +401,32 @@ class Puller:
             await self._http.aclose()
             self._http = None
 
-    async def _pull_page(self) -> tuple[int, bool]:
+    async def _stored_cursor(self) -> str | None:
         async with self._database.transaction() as tx:
             query = select(feed_cursors.c.cursor).where(feed_cursors.c.source == self.source)
-            cursor = (await tx.execute(query)).scalar_one_or_none()
+            return (await tx.execute(query)).scalar_one_or_none()
+
+    async def _pull_page(self, cursor: str | None, *, store: bool) -> _Turn:
         page = await self._fetch(cursor)
         if page is None:
             log.warning("feed.restarted", source=self.source)
             cursor, page = None, await self._fetch(None)
         if page is None or page.source != self.source or page.audience != INSTALLATION:
             raise _FeedTrouble("the answer is not the feed that was asked for")
-        outcomes = await self._handle(page)
+        unavailable = asyncio.Event()
+        outcomes = await self._handle(page, unavailable)
         waiting = [index for index, outcome in enumerate(outcomes) if outcome is not None and outcome.end is End.NAK]
         if waiting:
             delay = min(o.delay_seconds for o in outcomes if o is not None and o.end is End.NAK)
-            self._again_at_monotonic = self._clock.monotonic() + delay
+            again_at = self._clock.monotonic() + delay
+            self._again_at_monotonic = min(again_at, self._again_at_monotonic or again_at)
             reached = page.entries[waiting[0] - 1].cursor if waiting[0] else cursor
         else:
             reached = page.next_cursor
-        if reached is not None and reached != cursor and (page.entries or page.has_more):
+        if store and reached is not None and reached != cursor and (page.entries or page.has_more):
             await self._store(reached)
         handled = sum(outcome is not None and outcome.end is End.ACK for outcome in outcomes)
-        return handled, page.has_more and not waiting
+        return _Turn(handled, page.next_cursor, page.has_more and not unavailable.is_set(), unfinished=bool(waiting))
 
     async def _fetch(self, cursor: str | None) -> FeedPage | None:
         """A page of the source; None if it does not know the cursor any more."""
@@ -447,7 +469,7 @@ class Puller:
             self._token = (token, present)
         return self._token[0]
 
-    async def _handle(self, page: FeedPage) -> list[Outcome | None]:
+    async def _handle(self, page: FeedPage, unavailable: asyncio.Event) -> list[Outcome | None]:
         """The end of each entry; None for one that is not ours to handle or was handled before."""
         wanted = [
             (self._subscriptions[entry.type].durable, entry.id)
@@ -457,7 +479,6 @@ class Puller:
         async with self._database.transaction() as tx:
             ended = await inbox.ended(tx, wanted)
         places = asyncio.Semaphore(PULL_CONCURRENCY)
-        unavailable = asyncio.Event()
 
         async def handle(entry: FeedEntry) -> Outcome | None:
             subscription = self._subscriptions.get(entry.type)

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from shared import inbox
+from shared import feed, inbox
 from shared.contracts import AlertEnded, CredentialsPublished, PartnerChanged, PlannedOffice, Role, Standing
 from shared.db import Database
 from shared.errors import Rejected, Unavailable
@@ -358,6 +358,47 @@ async def test_unavailable_stops_the_page_and_is_tried_again(source: Source, rea
     reader.fails = {}
     assert await reader.puller.pull_now() == 20
     assert reader.buried == []
+
+
+@pytest.mark.logs_error("feed.entry_refused")
+@pytest.mark.parametrize("how", ["refused", "failing"])
+async def test_what_stays_unfinished_blocks_no_later_page(source: Source, reader: Reader, how: str) -> None:
+    """Pages after an entry that is not done yet are read all the same; that entry is handled when it can be."""
+    messages = await source.publish(*(source.desk.ended() for _ in range(PULL_LIMIT * 2)))
+    first, *rest = sorted(messages, key=lambda message: message.id)
+
+    def tamper(page: dict[str, Any]) -> None:
+        for entry in page["entries"]:
+            if entry["id"] == str(first.id):
+                entry["signature"] = "AAAA"
+
+    if how == "refused":
+        source.tamper = tamper
+    else:
+        reader.fails[str(first.id)] = ZeroDivisionError()
+    assert await reader.puller.pull_now() == len(rest)
+    later = await source.publish(source.desk.ended())
+    assert await reader.puller.pull_now() == len(later)
+    source.tamper, reader.fails = None, {}
+    again = reader.restarted()
+    assert await again.pull_now() == 1
+    await again.close()
+    assert sorted(reader.handled) == sorted(str(message.id) for message in (first, *rest, *later))
+
+
+async def test_reading_past_the_unfinished_is_bounded(
+    source: Source, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pass reads so many pages past an entry that is not done, and the others when it is."""
+    monkeypatch.setattr(feed, "PULL_LIMIT", 2)
+    monkeypatch.setattr(feed, "PAGES_PAST_UNFINISHED_MAX", 3)
+    messages = await source.publish(*(source.desk.ended() for _ in range(12)))
+    second = sorted(message.id for message in messages)[1]
+    reader.fails[str(second)] = ZeroDivisionError()
+    assert await reader.puller.pull_now() == 1 + 3 * 2
+    reader.fails = {}
+    assert await reader.puller.pull_now() == 5
+    assert sorted(reader.handled) == sorted(str(message.id) for message in messages)
 
 
 @pytest.mark.logs_error("feed.entry_refused")
