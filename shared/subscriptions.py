@@ -227,7 +227,7 @@ async def _handle_in_time(subscription: Subscription, message: Message[Event]) -
         if not limit.expired():
             raise
         detail = f"what the handler waits for took longer than {HANDLER_SECONDS_MAX:g} seconds"
-        raise Unavailable(detail, code="handler_out_of_time") from error
+        raise Unavailable(detail) from error
 
 
 async def _bury(
