@@ -58,7 +58,7 @@ RECORD_LINGER_SECONDS = 0.4
 
 RECORD_BATCH = 1000
 STARTED_AT_ONCE = 32
-READY_AT_ONCE = 8
+READY_AT_ONCE = 4
 """So many pages are started, or rendered and signed, in one step of the event loop: what else waits, the database's
 answers for example, gets its turn in between."""
 
@@ -144,7 +144,7 @@ class Delivery:
             handed.ready.append(None)
             if row["channel"] in self._channels:
                 with suppress(CannotOpen):
-                    outgoing = self._outgoing(row, handed.part, self._deps.clock.now())
+                    outgoing = self._outgoing(row, handed.parts[row["alert_id"]], self._deps.clock.now())
                     handed.ready[number] = self._channels[row["channel"]].make_ready(outgoing)
 
     def start_all(self, handed: HandedOver) -> asyncio.Task[None]:
@@ -160,7 +160,7 @@ class Delivery:
         for number, (row, ready) in enumerate(pairs):
             if number % STARTED_AT_ONCE == 0:
                 await self._deps.clock.sleep(0)
-            started.append(self._start(row, handed.part, committed_at, ready))
+            started.append(self._start(row, handed.parts[row["alert_id"]], committed_at, ready))
         await asyncio.gather(*started, return_exceptions=True)
 
     async def run_once(self) -> int:
@@ -178,12 +178,12 @@ class Delivery:
                 busy=self._busy,
                 per_point=PER_POINT_MAX,
             )
-            parts = await self._parts_of(tx, {row["alert_id"] for row in rows} - {None})
+            parts = await self.parts_of(tx, {row["alert_id"] for row in rows} - {None})
         for row in rows:
             self._start(row, parts.get(row["alert_id"]), leased_at)
         return len(rows)
 
-    async def _parts_of(self, tx: Transaction, alert_ids: set[UUID]) -> dict[UUID, AlertPart]:
+    async def parts_of(self, tx: Transaction, alert_ids: Set[UUID]) -> dict[UUID, AlertPart]:
         """What these alerts say. What is kept between passes has a limit; what one pass needs has none."""
         parts = {alert_id: self._alerts[alert_id] for alert_id in alert_ids if alert_id in self._alerts}
         if missing := alert_ids - parts.keys():
@@ -248,7 +248,8 @@ class Delivery:
                 return
             started_at = self._deps.clock.now()
             result = await self._attempt(row, alert, started_at, ready)
-            self.recorder.add(_Finished(row, started_at, self._deps.clock.now(), result))
+            finished_at = started_at + timedelta(seconds=result.elapsed_seconds)
+            self.recorder.add(_Finished(row, started_at, finished_at, result))
         except Exception:  # a bug in one page must not take the others down; its lease lapses and it is tried again
             log.exception("page.failed", page_id=str(row["id"]))
         finally:
@@ -334,7 +335,7 @@ class HandedOver:
         self._open_for = open_for
         self._making_ready: asyncio.Task[None] | None = None
         self._sending: asyncio.Task[None] | None = None
-        self.part: AlertPart | None = None
+        self.parts: dict[UUID, AlertPart] = {}
         self.rows: list[dict[str, Any]] = []
         self.ready: list[Outgoing | None] = []
         self._points: Counter[UUID] = Counter()
@@ -342,11 +343,14 @@ class HandedOver:
         self.left_due = False
 
     def says(self, facts: AlertFacts, content: Mapping[str, Any]) -> None:
-        self.part = self._delivery.render(facts, content)
+        self.parts[facts.alert_id] = self._delivery.render(facts, content)
+
+    async def read(self, tx: Transaction, alert_ids: Set[UUID]) -> None:
+        self.parts |= await self._delivery.parts_of(tx, alert_ids)
 
     def lease(self, rows: Sequence[dict[str, Any]]) -> None:
-        assert self.part is not None, "what pages say comes before the pages"
-        taken = self._delivery.reserve(rows, self._open_for - self.reserved, self._points)
+        speaking = [row for row in rows if row["alert_id"] in self.parts]
+        taken = self._delivery.reserve(speaking, self._open_for - self.reserved, self._points)
         self.reserved += len(taken)
         self.left_due = self.left_due or len(rows) > len(taken)
         for row in taken:

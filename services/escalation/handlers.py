@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from services.escalation.domain import (
     End,
     decide,
 )
-from services.escalation.handover import Senders
+from services.escalation.handover import HandOver, Senders
 from services.escalation.messages import answer_data, content_of, instant, takeover_brief
 from services.escalation.model import AlertFacts, Escalation, Outcome, planned
 from services.escalation.opening import Opening, carry_takeover, merge_late_predecessor, open_escalation, open_takeover
@@ -126,8 +126,9 @@ def facts_of(released: AlertReleased, known: AlertFacts | None = None) -> AlertF
         status=released.status,
         precedence=released.precedence,
         tlp=released.tlp,
-        released_at=released.released_at,
-        expires_at=released.expires_at,
+        # In our own UTC, which compares ten times as fast as a parser's: these are compared for every partner.
+        released_at=released.released_at.astimezone(UTC),
+        expires_at=released.expires_at.astimezone(UTC),
         released_by=released.released_by,
         answers_visible_to=tuple(sorted({*before, *to})),
         is_update=released.corrects is not None,
@@ -163,7 +164,7 @@ async def _openings(
                 alert=facts,
                 partner=recipient.partner,
                 kind=recipient.kind,
-                addressed_at=recipient.addressed_at,
+                addressed_at=recipient.addressed_at.astimezone(UTC),
                 directory=directory,
                 deadlines=deps.directories.deadlines_of(directory, facts.precedence),
                 acknowledge_within_seconds=released.acknowledge_within_seconds,
@@ -233,6 +234,7 @@ async def save_ended(
     *,
     cause: Cause,
     now: datetime,
+    handed: HandOver | None = None,
 ) -> list[Message[Event]]:
     """Saves decisions, and announces those that are endings in one event for each alert and reason."""
     endings: dict[tuple[UUID, str, EndReason], list[EndedEscalation]] = {}
@@ -245,7 +247,7 @@ async def save_ended(
         EscalationsEnded(alert_id=alert_id, raiser=raiser, reason=reason, ended_at=now, escalations=tuple(listed))
         for (alert_id, raiser, reason), listed in endings.items()
     ]
-    return await save_outcomes(tx, outcomes, ids=deps.ids, cause=cause, now=now, more_events=events)
+    return await save_outcomes(tx, outcomes, ids=deps.ids, cause=cause, now=now, more_events=events, handed=handed)
 
 
 async def _merge_into_update(

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from services.escalation.model import AlertFacts
+from shared.db import Transaction
 
 
 class HandOver(Protocol):
@@ -26,11 +27,14 @@ class HandOver(Protocol):
     def lease(self, rows: Sequence[dict[str, Any]]) -> None:
         """Makes leased rows of as many of these page rows as senders are free for; the others stay due.
 
-        They are rendered and signed while the database writes.
+        They are rendered and signed while the database writes. A page of which it is not known what it says stays due.
         """
 
     def keep(self, escalation_ids: Set[UUID]) -> None:
         """Leaves out pages of other escalations than these: they were not stored."""
+
+    async def read(self, tx: Transaction, alert_ids: Set[UUID]) -> None:
+        """Reads what is stored of these alerts, for pages about them."""
 
     def says(self, facts: AlertFacts, content: Mapping[str, Any]) -> None:
         """What the pages say of their alert: the same that is stored."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -197,6 +198,7 @@ def _geojson(area: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=16)
 def instant(at: datetime) -> str:
     """An instant as bodies write it: RFC 3339 with `Z`."""
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

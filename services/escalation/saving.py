@@ -26,8 +26,8 @@ from shared.ids import Ids
 INFORMING_GIVE_UP_SECONDS = 24 * 3600
 """Messages that nobody has to answer are tried for a day."""
 
-OPENED_AT_ONCE = 64
-"""So many escalations are one statement: some 100 kB, which a socket takes without waiting for its reader."""
+OPENED_AT_ONCE = 100
+"""So many escalations are one statement: some 200 kB, which a socket takes without waiting for its reader."""
 
 NOT_IN_RECORD = frozenset({"note", "offer"})
 """Texts that people wrote: the record says that an answer was given and which, not its words."""
@@ -94,12 +94,13 @@ async def save_outcomes(
     cause: Cause,
     now: datetime,
     more_events: Sequence[Event] = (),
+    handed: HandOver | None = None,
 ) -> list[Message[Event]]:
     """Saves decisions about escalations that exist. Publish the returned messages, and wake delivery, after the
-    commit.
+    commit. `handed` takes the pages that it can under a lease.
     """
     await store.save(tx, [outcome.escalation for outcome in outcomes], now)
-    await _save_pages(tx, outcomes, ids=ids, now=now)
+    await _save_pages(tx, outcomes, ids=ids, now=now, handed=handed)
     events = [*(event for outcome in outcomes for event in outcome.events), *more_events]
     return await announce(tx, events, ids=ids, cause=cause, now=now)
 
@@ -151,12 +152,16 @@ async def announce(
     return messages
 
 
-async def _save_pages(tx: Transaction, outcomes: Sequence[Outcome], *, ids: Ids, now: datetime) -> None:
+async def _save_pages(
+    tx: Transaction, outcomes: Sequence[Outcome], *, ids: Ids, now: datetime, handed: HandOver | None = None
+) -> None:
     ended = [o.escalation.id for o in outcomes if o.stops_pages and o.escalation.state is EscalationState.ENDED]
     answered = [o.escalation.id for o in outcomes if o.stops_pages and o.escalation.state is not EscalationState.ENDED]
     await store.end_pages(tx, ended, only_asking=False)
     await store.end_pages(tx, answered, only_asking=True)
     rows = _new_rows(outcomes, ids=ids, now=now)
+    if handed is not None:
+        handed.lease(rows)
     rows += await _ending_rows(tx, [o.escalation for o in outcomes if o.sends_ending], ids=ids, now=now)
     await store.insert_pages(tx, rows)
 

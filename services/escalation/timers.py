@@ -19,7 +19,7 @@ from shared.log import get_logger
 
 log = get_logger(__name__)
 
-BATCH = 500
+BATCH = 250
 UNDECIDED_RETRY_SECONDS = 10
 POLL_SECONDS = 1.0
 
@@ -33,7 +33,7 @@ class Timers:
     async def run_once(self) -> int:
         """Decides one batch of due escalations; returns how many."""
         deps, now = self._deps, self._deps.clock.now()
-        async with deps.database.transaction() as tx:
+        async with deps.senders.hand_over() as handed, deps.database.transaction() as tx:
             due = await store.load_due(tx, now, BATCH)
             if not due:
                 return 0
@@ -42,9 +42,11 @@ class Timers:
             outcomes = [self._decide(e, directories[e.partner], made.get(e.id, 0), now) for e in due]
             await alarm_gaps(deps, tx, due, outcomes, now)
             cause = Cause(correlation_id=deps.ids.new())
-            messages = await save_ended(tx, deps, due, outcomes, cause=cause, now=now)
+            await handed.read(tx, {e.alert.alert_id for e in due})
+            messages = await save_ended(tx, deps, due, outcomes, cause=cause, now=now, handed=handed)
         deps.wake("delivery")
-        deps.relay.publish_soon(messages)
+        # What is shown to people waits until the pages have left.
+        deps.relay.publish_soon(messages, after=handed.tried)
         return len(due)
 
     def _decide(self, escalation: Escalation, directory: Directory, attempts: int, now: datetime) -> Outcome:

@@ -47,6 +47,8 @@ log = structlog.get_logger(__name__)
 ADDRESSES_PER_ATTEMPT_MAX = 2
 """A name with an unreachable first address gets a second chance at once, because nothing was sent on the first."""
 BUILD_THREADS_MAX = 2
+NEARLY_ALL_SECONDS = 0.01
+"""A request that has so much of its time left keeps the client's own limit, which is the whole time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +256,8 @@ class WebhookChannel:
     async def _post(self, request: RequestBuilder, progress: _Progress, deadline: float) -> _Outcome:
         # The client goes on with a request whose awaiting task was cancelled; its own limit makes it let go as well.
         remaining_seconds = max(deadline - asyncio.get_running_loop().time(), 0.001)
-        request = request.timeout(timedelta(seconds=remaining_seconds))
+        if remaining_seconds < self._limits.total_seconds - NEARLY_ALL_SECONDS:
+            request = request.timeout(timedelta(seconds=remaining_seconds))
         try:
             # Without a buffer the status is known as soon as it has come; otherwise the client first fills the buffer.
             async with request.streamed_read_buffer_limit(0).build_streamed() as response:
