@@ -37,19 +37,35 @@ def before_publish() -> None:
     put(NatsBus, "publish", dying)
 
 
+def is_first_page(row: Any) -> bool:
+    """Whether this is the first attempt at the first page of an alert: others are of alerts from before."""
+    return bool(row["message_type"] == "alert.released" and row["attempts"] == 1 and row["level"] <= 1)
+
+
 def before_opening() -> None:
     """Between the arrival of a release and the commit of its escalations."""
     from services.escalation import store
 
-    put(store, "insert_pages", die)
+    insert = store.insert_opened
+
+    async def dying(tx: Any, opened: Any, *arguments: Any) -> Any:
+        if any(escalation.kind == "answer" for escalation in opened):
+            die()
+        return await insert(tx, opened, *arguments)
+
+    put(store, "insert_opened", dying)
 
 
 def after_opening() -> None:
     """Between the commit of the escalations and the sending of their first page."""
     from services.escalation.delivery import Delivery
 
-    async def dying(*_arguments: Any) -> Any:
-        die()
+    send = Delivery._send
+
+    async def dying(self: Delivery, row: Any, *arguments: Any) -> Any:
+        if is_first_page(row):
+            die()
+        return await send(self, row, *arguments)
 
     put(Delivery, "_send", dying)
 
@@ -58,8 +74,12 @@ def before_record() -> None:
     """Between the sending of the first pages and the record of it."""
     from services.escalation.delivery import Recorder
 
-    async def dying(*_arguments: Any) -> Any:
-        die()
+    write = Recorder._write
+
+    async def dying(self: Recorder, batch: Any) -> Any:
+        if any(is_first_page(entry.row) for entry in batch):
+            die()
+        return await write(self, batch)
 
     put(Recorder, "_write", dying)
 

@@ -107,6 +107,7 @@ class Stack:
         self.clock = SystemClock()
         self._tokens: dict[str, str] = {}
         self._dying: set[str] = set()
+        self._raised: list[Any] = []
         self._client = httpx.AsyncClient(timeout=10, trust_env=False)
         self._urls: ServerUrls | None = None
 
@@ -204,6 +205,12 @@ class Stack:
                 await self.start(service)
         self._dying.clear()
 
+    async def close_all(self) -> None:
+        """Closes every alert of an earlier test."""
+        while self._raised:
+            alert = self._raised.pop()
+            await self.call("alerting", "POST", f"/v1/alerts/{alert['id']}/close", by="ca-second", body={})
+
     async def died(self, service: str) -> None:
         """Waits until a service that was started to die has done so."""
         async with asyncio.timeout(30):
@@ -292,7 +299,10 @@ class Stack:
             "precedence": "FLASH",
             "self_release_reason": "alone on duty at night",
         }
-        return await self.call("alerting", "POST", "/v1/alerts", by="ca-officer", body=body, key=key)
+        alert = await self.call("alerting", "POST", "/v1/alerts", by="ca-officer", body=body, key=key)
+        if alert["id"] not in {raised["id"] for raised in self._raised}:
+            self._raised.append(alert)
+        return alert
 
     async def acknowledge(self, alert: Any, by: str) -> Any:
         """Somebody acknowledges for their government, by alert."""

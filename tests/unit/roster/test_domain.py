@@ -445,7 +445,7 @@ def test_the_largest_partner_fits_into_a_message() -> None:
         return (UUID(int=(1 << 120) + start + n) for n in range(100_000))
 
     contact_ids, point_ids, rota_ids, other_ids = ids(0), ids(1 << 20), ids(1 << 21), ids(1 << 22)
-    longest_address = "https://" + "a" * 234 + ".example/pp"
+    longest_address = "https://redphone.example/".ljust(250, "p")
 
     def points() -> tuple[ContactPoint, ...]:
         made = (ContactPoint(ContactPointId(next(point_ids)), ChannelName.WEBHOOK, longest_address) for _ in range(6))
@@ -479,7 +479,7 @@ def test_the_largest_partner_fits_into_a_message() -> None:
     office = DutyOffice(OFFICE.id, name, "+123456789012345", embassies, points())
     target_ids = [Target(TargetKind.CONTACT, contact.id) for contact in contacts[: domain.TARGETS_MAX]]
     policy = EscalationPolicy((Level(tuple(target_ids), 60),) * domain.LEVELS_MAX)
-    url = "https://" + "a" * (domain.URL_CHARACTERS_MAX - 16) + ".example"
+    url = "https://redphone.example/".ljust(domain.URL_CHARACTERS_MAX, "p")
     endpoints = tuple(
         Endpoint(EndpointId(next(other_ids)), url, "d" * domain.DESCRIPTION_CHARACTERS_MAX)
         for _ in range(domain.ENDPOINTS_MAX)
