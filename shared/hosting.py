@@ -33,6 +33,9 @@ T = TypeVar("T")
 
 SHUTDOWN_SECONDS_MAX = 3
 
+STOP_SECONDS_MAX = 20.0
+"""A service that takes longer to stop is left: everything that matters is a row, and the next start finds it."""
+
 COLLECT_AFTER = (50_000, 20, 50)
 """Python's own (700, 10, 10) looks through everything that a process holds, every duty plan for example, in the middle
 of sending a thousand pages: tens of milliseconds each time, and little is ever found."""
@@ -60,7 +63,7 @@ def host(services: Sequence[Service], *, title: str = "Red Phone", routers: Sequ
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
             for service in reversed(services):
-                await service.stop()
+                await stop_in_time(service)
 
     app = build_app(
         title,
@@ -84,6 +87,15 @@ def host(services: Sequence[Service], *, title: str = "Red Phone", routers: Sequ
     for service in services:
         service.feed_through(transport, [other.name for other in services])
     return app
+
+
+async def stop_in_time(service: Service) -> None:
+    """Stops a service, and gives up after `STOP_SECONDS_MAX`: a process that never ends is worse than one that dies."""
+    try:
+        async with asyncio.timeout(STOP_SECONDS_MAX):
+            await service.stop()
+    except TimeoutError:
+        log.error("service.stop_abandoned", service=service.name, seconds=STOP_SECONDS_MAX)
 
 
 async def _start_all(services: Sequence[Service]) -> None:
