@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
 from services.escalation import store
@@ -53,6 +53,9 @@ LEASE_SECONDS = 15.0
 RECHECK_SECONDS = 0.05
 """A leased page that starts later than this is checked again first."""
 
+RECHECK_AHEAD_SECONDS = 0.04
+"""Where many wait for their start, all of them are checked before the first is too late, so that it is one query."""
+
 RECORD_LINGER_SECONDS = 0.4
 """Finished attempts are written when nothing is on its way any more, or after this: sending goes first."""
 
@@ -67,6 +70,14 @@ FAILING_AFTER = 3
 
 ADDRESSES_KEPT_MAX = 20_000
 ALERTS_KEPT_MAX = 500
+
+
+class _Leased(NamedTuple):
+    """A page that this process has leased: its row, what it says of its alert, and what is ready of it."""
+
+    row: store.Row
+    part: AlertPart | None
+    ready: Outgoing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +132,10 @@ class Delivery:
             self._reserved -= handed.reserved
             handed.start()
 
+    def monotonic(self) -> float:
+        """The reading that leases are measured by."""
+        return self._deps.clock.monotonic()
+
     def reserve(self, rows: Sequence[dict[str, Any]], limit: int, points: Counter[UUID]) -> list[dict[str, Any]]:
         """As many of the rows as there are free senders for, within the limit of each contact point.
 
@@ -147,20 +162,27 @@ class Delivery:
                     outgoing = self._outgoing(row, handed.parts[row["alert_id"]], self._deps.clock.now())
                     handed.ready[number] = self._channels[row["channel"]].make_ready(outgoing)
 
-    def start_all(self, handed: HandedOver) -> asyncio.Task[None]:
-        """Starts what has been committed; the task ends when all of it has been tried."""
-        task = asyncio.create_task(self._start_in_steps(handed), name="start pages")
+    def start_all(self, leased: Sequence[_Leased], leased_at: float) -> asyncio.Task[None]:
+        """Starts pages that are leased and committed; the task ends when all of them have been tried."""
+        self._reserved += len(leased)
+        task = asyncio.create_task(self._start_in_steps(leased, leased_at), name="start pages")
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
         return task
 
-    async def _start_in_steps(self, handed: HandedOver) -> None:
-        committed_at, started = self._deps.clock.monotonic(), []
-        pairs = itertools.zip_longest(handed.rows, handed.ready)
-        for number, (row, ready) in enumerate(pairs):
-            if number % STARTED_AT_ONCE == 0:
-                await self._deps.clock.sleep(0)
-            started.append(self._start(row, handed.parts[row["alert_id"]], committed_at, ready))
+    async def _start_in_steps(self, leased: Sequence[_Leased], checked_at: float) -> None:
+        """Starts pages some at a time; before those that have waited for too long start, all that wait are checked."""
+        started = []
+        while leased:
+            if self._deps.clock.monotonic() - checked_at > RECHECK_AHEAD_SECONDS:
+                checked_at = self._deps.clock.monotonic()
+                wanted = await self._find_wanted([page.row["id"] for page in leased])
+                waited, leased = len(leased), [page for page in leased if page.row["id"] in wanted]
+                self._reserved -= waited - len(leased)
+            some, leased = leased[:STARTED_AT_ONCE], leased[STARTED_AT_ONCE:]
+            self._reserved -= len(some)
+            started += [self._start(page.row, page.part, checked_at, page.ready) for page in some]
+            await self._deps.clock.sleep(0)
         await asyncio.gather(*started, return_exceptions=True)
 
     async def run_once(self) -> int:
@@ -179,8 +201,11 @@ class Delivery:
                 per_point=PER_POINT_MAX,
             )
             parts = await self.parts_of(tx, {row["alert_id"] for row in rows} - {None})
-        for row in rows:
-            self._start(row, parts.get(row["alert_id"]), leased_at)
+        if len(rows) > STARTED_AT_ONCE:
+            self.start_all([_Leased(row, parts.get(row["alert_id"])) for row in rows], leased_at)
+        else:
+            for row in rows:
+                self._start(row, parts.get(row["alert_id"]), leased_at)
         return len(rows)
 
     async def parts_of(self, tx: Transaction, alert_ids: Set[UUID]) -> dict[UUID, AlertPart]:
@@ -309,21 +334,25 @@ class Delivery:
     async def _recheck_all(self) -> None:
         self._recheck_task = None
         waiting, self._recheck = self._recheck, {}
+        wanted = await self._find_wanted(list(waiting))
+        for page_id, future in waiting.items():
+            if not future.done():
+                future.set_result(page_id in wanted)
+
+    async def _find_wanted(self, page_ids: Sequence[UUID]) -> set[UUID]:
+        """Which of these leased pages are still to be sent."""
         try:
             async with self._deps.database.transaction() as tx:
-                wanted = await store.find_still_leased(tx, list(waiting), self._deps.clock.now())
+                return await store.find_still_leased(tx, page_ids, self._deps.clock.now())
         except Exception as error:
             # Whatever it was: not knowing is no reason for silence, nor to wait for ever. The pages go out.
             log.warning(
                 "page.unchecked",
-                pages=len(waiting),
+                pages=len(page_ids),
                 error=type(error).__name__,
                 exc_info=not isinstance(error, Unavailable),
             )
-            wanted = set(waiting)
-        for page_id, future in waiting.items():
-            if not future.done():
-                future.set_result(page_id in wanted)
+            return set(page_ids)
 
 
 class HandedOver:
@@ -368,8 +397,10 @@ class HandedOver:
     def start(self) -> None:
         """The transaction is over. What is not ready yet is made so by its own attempt."""
         self._stop_making_ready()
-        if self.rows:
-            self._sending = self._delivery.start_all(self)
+        pairs = itertools.zip_longest(self.rows, self.ready)
+        pages = [_Leased(row, self.parts[row["alert_id"]], ready) for row, ready in pairs]
+        if pages:
+            self._sending = self._delivery.start_all(pages, self._delivery.monotonic())
 
     def _stop_making_ready(self) -> None:
         if self._making_ready is not None:
