@@ -10,6 +10,7 @@ The cast
     handlers    what the bus tells; ends with SUBSCRIPTIONS
     answers     what people ask: acknowledge, take a position, take over, raise a level
     saving      writes what was decided, with events and record, in one transaction
+    handover    how pages that were just committed reach the senders of the same process, under their lease
     timers      claims escalations whose due time has come and asks `decide`
     delivery    claims due pages, sends them through `channels`, records every attempt with its reason
     store       the rows: alert heads, escalations, pages, attempts, duty plans, partners
