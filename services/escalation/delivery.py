@@ -126,11 +126,11 @@ class Delivery:
         try:
             yield handed
         except BaseException:
-            handed.rows.clear()
+            handed.drop()
             raise
         finally:
             self._reserved -= handed.reserved
-            handed.start()
+        handed.start()
 
     def monotonic(self) -> float:
         """The reading that leases are measured by."""
@@ -394,8 +394,12 @@ class HandedOver:
         kept = [(row, ready) for row, ready in pairs if row["escalation_id"] in escalation_ids]
         self.rows, self.ready = [row for row, _ in kept], [ready for _, ready in kept]
 
+    def drop(self) -> None:
+        """The transaction has failed: nothing of it was stored."""
+        self._stop_making_ready()
+
     def start(self) -> None:
-        """The transaction is over. What is not ready yet is made so by its own attempt."""
+        """The transaction has committed. What is not ready yet is made so by its own attempt."""
         self._stop_making_ready()
         pairs = itertools.zip_longest(self.rows, self.ready)
         pages = [_Leased(row, self.parts[row["alert_id"]], ready) for row, ready in pairs]
