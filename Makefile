@@ -9,7 +9,7 @@ WORKERS ?= 2
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-input --root-user-action=ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench up lock clean
+.PHONY: help setup demo test test-all search check bench up lock clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -36,6 +36,9 @@ test-all: $(READY) ## Install what the optional tests need (Debian packages, as 
 	  echo "Not installed:$$missing. Tests that need them are skipped; run as root on Debian, or install them yourself."; \
 	fi
 	$(BIN)/pytest -n $(WORKERS) $(TESTS)
+
+search: $(READY) ## Look for counterexamples that the everyday run of the property tests does not draw
+	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile search tests/unit
 
 check: $(READY) ## Check format, lint, types and import rules
 	$(BIN)/ruff format --check $(SOURCES)

@@ -9,8 +9,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import structlog
+from hypothesis import settings
 
 from tests.support.cluster import Cluster
+
+# Everyday runs draw the same examples each time, so that a red run is about the change; `make search` draws others.
+settings.register_profile("everyday", derandomize=True)
+settings.register_profile("search", max_examples=2000, deadline=None)
+settings.load_profile("everyday")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
