@@ -212,6 +212,7 @@ class PlannedPoint(Value):
     sealed_address: str
     verified: bool = False
     label: str | None = None
+    delay_seconds: int = Field(default=0, ge=0, description="How long after its level this point is paged.")
 
 
 class PlannedContact(Value):
@@ -221,6 +222,7 @@ class PlannedContact(Value):
     name: str
     title: str = ""
     languages: tuple[str, ...] = ("en",)
+    time_zone: str | None = Field(default=None, description="The person's own IANA zone; absent: the partner's.")
     points: tuple[PlannedPoint, ...] = ()
     subjects: tuple[str, ...] = Field(default=(), description="Subjects of this person's credentials.")
 

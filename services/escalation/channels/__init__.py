@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
@@ -20,6 +21,45 @@ from uuid import UUID
 from shared.clock import Clock
 from shared.egress import EgressPolicy, Resolver
 from shared.webhooks import SigningKey
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceScript:
+    """What a telephone call says, in one language. Every text is read aloud as it stands."""
+
+    language: str
+    """BCP 47, for the provider's voice: `fr-FR`."""
+    alert: str
+    menu: str
+    """Which key does what: 1 acknowledges, 2 repeats, 3 "I am the wrong person"."""
+    acknowledged: str
+    wrong_person: str
+    not_understood: str
+    goodbye: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersonMessage:
+    """What one page tells a person, in their language, in the form that each channel takes."""
+
+    language: str
+    """The language of the texts around the alert's own words: `fr`."""
+    subject: str
+    """One line: an e-mail's subject, a push message's title."""
+    text: str
+    """Plain text of several lines, whole: e-mail and chat."""
+    html: str
+    short: str
+    """A few short lines: SMS and push."""
+    voice: VoiceScript
+    link: str | None
+    """Opens the page that acknowledges; None where nothing is asked."""
+    code: str | None
+    """The four digits that acknowledging needs beside the link."""
+    thread: str
+    """The same for all messages about one chain of alerts."""
+    is_urgent: bool
+    """FLASH and IMMEDIATE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +80,8 @@ class Outgoing:
     sent_at: datetime
     headers: Mapping[str, str] | None = field(default=None, repr=False)
     """What `make_ready` has added."""
+    message: PersonMessage | None = field(default=None, repr=False)
+    """What a person is told; None on the way to a system, which reads `body`."""
 
 
 class AttemptState(StrEnum):
@@ -68,6 +110,15 @@ class Reason(StrEnum):
     TARGET_REFUSED = "target_refused"
     ENDPOINT_BUSY = "endpoint_busy"
     CHANNEL_UNAVAILABLE = "channel_unavailable"
+    ADDRESS_UNKNOWN = "address_unknown"
+    """The provider says for good that nobody can be reached there: the contact point is marked."""
+    PROVIDER_REFUSED = "provider_refused"
+    PROVIDER_BUSY = "provider_busy"
+    PROVIDER_UNAVAILABLE = "provider_unavailable"
+    NOT_DELIVERED = "not_delivered"
+    """The provider took the message and said later that it did not arrive."""
+    NOT_ANSWERED = "not_answered"
+    """The telephone rang and nobody took the call, or it was busy."""
     INTERNAL = "internal"
 
 
@@ -83,14 +134,40 @@ class SendResult:
     """Also set if the answer broke off after its status had come."""
     retry_after_seconds: float | None
     elapsed_seconds: float
+    provider: str | None = None
+    """Who carries the message, where somebody does: `twilio`."""
     provider_id: str | None = None
-    """The provider's own name for the message, where there is a provider."""
+    """The provider's own name for the message."""
+    cost: Cost | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a provider says that a message cost."""
+
+    amount: Decimal
+    currency: str
+    """ISO 4217."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStatus:
+    """What a provider tells later of a message that it took: delivered, or failed with the reason."""
+
+    provider: str
+    provider_id: str
+    state: AttemptState
+    reason: Reason
+    detail: str | None = None
+    cost: Cost | None = None
 
 
 class Channel(Protocol):
     """One way to reach a contact point."""
 
     name: str
+    provider: str
+    """Who carries its messages: channels that share a provider fail together. Its own name where nobody does."""
 
     async def send(self, page: Outgoing) -> SendResult:
         """Try once. Never raises, except for being cancelled; ends within the channel's time limit."""

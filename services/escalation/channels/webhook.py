@@ -111,6 +111,7 @@ class WebhookChannel:
     """
 
     name = "webhook"
+    provider = "webhook"
 
     def __init__(
         self,

@@ -1,0 +1,35 @@
+"""What pages to people need beside pages to systems: languages, replies, providers' receipts, coalescing."""
+
+from collections.abc import Sequence
+
+from shared.migrate import execute_script
+
+revision: str = "escalation_0002"
+down_revision: str | None = "escalation_0001"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+TABLES = """
+ALTER TABLE pages
+    ADD COLUMN languages text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN reply_key bytea,
+    ADD COLUMN sent_with uuid;
+CREATE INDEX ix_pages_reply_key ON pages (reply_key, created_at) WHERE reply_key IS NOT NULL;
+CREATE INDEX ix_pages_sent_with ON pages (sent_with) WHERE sent_with IS NOT NULL;
+
+ALTER TABLE attempts
+    ADD COLUMN provider text,
+    ADD COLUMN delivered_at timestamptz,
+    ADD COLUMN cost_amount numeric,
+    ADD COLUMN cost_currency text;
+CREATE INDEX ix_attempts_provider_id ON attempts (provider, provider_id) WHERE provider_id IS NOT NULL;
+"""
+
+
+def upgrade() -> None:
+    """Creates the tables."""
+    execute_script(TABLES)
+
+
+def downgrade() -> None:
+    """Nothing is taken back: later changes are later migrations."""

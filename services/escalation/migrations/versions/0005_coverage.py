@@ -1,0 +1,22 @@
+"""Coverage goals of alerts."""
+
+from collections.abc import Sequence
+
+from shared.migrate import execute_script
+
+revision: str = "escalation_0005"
+down_revision: str | None = "escalation_0004"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+TABLES = """
+"""
+
+
+def upgrade() -> None:
+    """Creates the tables."""
+    execute_script(TABLES)
+
+
+def downgrade() -> None:
+    """Nothing is taken back: later changes are later migrations."""
