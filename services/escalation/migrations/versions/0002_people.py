@@ -1,4 +1,7 @@
-"""What pages to people need beside pages to systems: languages, replies, providers' receipts, coalescing."""
+"""What pages to people need beside pages to systems: languages, replies, providers' receipts, coalescing.
+
+The columns of pages may be empty: of a page to a system they are.
+"""
 
 from collections.abc import Sequence
 
@@ -11,7 +14,9 @@ depends_on: str | Sequence[str] | None = None
 
 TABLES = """
 ALTER TABLE pages
-    ADD COLUMN languages text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN languages text[],
+    ADD COLUMN time_zone text,
+    ADD COLUMN answer_by_at timestamptz,
     ADD COLUMN reply_key bytea,
     ADD COLUMN sent_with uuid;
 CREATE INDEX ix_pages_reply_key ON pages (reply_key, created_at) WHERE reply_key IS NOT NULL;
@@ -23,6 +28,18 @@ ALTER TABLE attempts
     ADD COLUMN cost_amount numeric,
     ADD COLUMN cost_currency text;
 CREATE INDEX ix_attempts_provider_id ON attempts (provider, provider_id) WHERE provider_id IS NOT NULL;
+
+CREATE TABLE early_receipts (
+    provider text,
+    provider_id text,
+    state text NOT NULL,
+    reason text NOT NULL,
+    detail text,
+    cost_amount numeric,
+    cost_currency text,
+    received_at timestamptz NOT NULL,
+    CONSTRAINT pk_early_receipts PRIMARY KEY (provider, provider_id)
+);
 """
 
 
