@@ -46,6 +46,7 @@ __all__ = [
     "Actor",
     "AlertEnded",
     "AlertReleased",
+    "AnswerCodeLocked",
     "Area",
     "Category",
     "Certainty",
@@ -53,8 +54,10 @@ __all__ = [
     "Code",
     "ContactPointFailing",
     "ContactPointRecovered",
+    "ContactPointVerified",
     "CredentialKind",
     "CredentialsPublished",
+    "DeadlinesChanged",
     "Deadlines",
     "DutyPlanPublished",
     "EndReason",
@@ -403,6 +406,20 @@ class PartnerChanged(Event):
         return self.model_copy(update={"office": None, "endpoints": ()})
 
 
+@event(owner="roster", version=1, key="version")
+class DeadlinesChanged(Event):
+    """The network's whole table of deadlines as of `version`. A lower version is ignored.
+
+    Duty plans carry it to those who page; this tells whoever has to know how long an alert must live.
+    """
+
+    version: int
+    deadlines: dict[Precedence, Deadlines]
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({EVERYONE})
+
+
 @event(owner="roster", version=1, key="partner")
 class DutyPlanPublished(Event):
     """A partner's computed shifts, people, levels and the network's deadlines. Escalation works from the newest one.
@@ -509,7 +526,8 @@ class PartnerAcknowledged(_AboutOneEscalation):
     asserted_by_system: str | None = Field(
         default=None, description="Subject of the system that named the person, if a system acknowledged."
     )
-    via: str = Field(default="api", examples=["api", "command_line", "carried_over"])
+    via: str = Field(default="api", examples=["api", "command_line", "link", "sms", "voice", "email", "carried_over"])
+    page_id: UUID | None = Field(default=None, description="The page that was answered, if the answer came to one.")
     late: bool = False
     seconds_from_release: float = 0.0
 
@@ -520,7 +538,7 @@ class PartnerAcknowledged(_AboutOneEscalation):
         if viewer in (self.partner, self.raiser):
             return self
         hidden = self.acknowledged_by.withheld()
-        return self.model_copy(update={"acknowledged_by": hidden, "asserted_by_system": None})
+        return self.model_copy(update={"acknowledged_by": hidden, "asserted_by_system": None, "page_id": None})
 
 
 @event(owner="escalation", version=1, key="alert_id")
@@ -534,6 +552,8 @@ class PositionTaken(_AboutOneEscalation):
     note: str | None = None
     offer: str | None = None
     estimated_arrival_at: datetime | None = None
+    via: str = Field(default="api", examples=["api", "link", "sms", "voice", "email"])
+    page_id: UUID | None = Field(default=None, description="The page that was answered, if the answer came to one.")
 
     def visible_to(self) -> frozenset[str]:
         return frozenset({self.partner, self.raiser, SECRETARIAT, *self.answers_visible_to})
@@ -542,7 +562,7 @@ class PositionTaken(_AboutOneEscalation):
         if viewer in (self.partner, self.raiser):
             return self
         kept = {} if viewer in self.answers_visible_to else {"note": None, "offer": None}
-        return self.model_copy(update={"taken_by": self.taken_by.withheld(), **kept})
+        return self.model_copy(update={"taken_by": self.taken_by.withheld(), "page_id": None, **kept})
 
 
 @event(owner="escalation", version=1, key="alert_id")
@@ -584,11 +604,31 @@ class PartnerTakenOver(_AboutOneEscalation):
     taken_over_at: datetime
     taken_over_by: Actor
     ask_again_at: datetime
+    via: str = Field(default="api", examples=["api", "link", "sms", "voice", "email"])
+    page_id: UUID | None = Field(default=None, description="The page that was answered, if the answer came to one.")
 
     def for_viewer(self, viewer: str) -> PartnerTakenOver:
         if viewer in (self.raiser, self.taken_over_by.partner):
             return self
         return self.model_copy(update={"taken_over_by": self.taken_over_by.withheld()})
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class AnswerCodeLocked(_AboutOneEscalation):
+    """A wrong code was given too often for one page: its link and code answer nothing any more.
+
+    Unless `replaced` is false, the same contact point is sent another message with a code of its own.
+    """
+
+    page_id: UUID
+    locked_at: datetime
+    wrong_tries: int
+    via: str = Field(examples=["link", "sms", "email"])
+    told: str = Field(description="Office or role whose page it was; never a name.")
+    replaced: bool
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.partner, SECRETARIAT})
 
 
 @event(owner="escalation", version=1, key="alert_id")
@@ -607,7 +647,9 @@ class EscalationsEnded(Event):
 
 @event(owner="escalation", version=1, key="contact_point_id")
 class ContactPointFailing(Event):
-    """A contact point or endpoint has failed several times in a row. Trying goes on; people on both sides are told."""
+    """A contact point or endpoint has failed several times in a row, or once for good (`hard`). Trying goes on; people
+    on both sides are told.
+    """
 
     contact_point_id: UUID
     partner: Code
@@ -617,6 +659,9 @@ class ContactPointFailing(Event):
     failures: int
     reason: str
     since_at: datetime
+    hard: bool = Field(
+        default=False, description="A provider says that nobody can be reached there: the point is unverified again."
+    )
 
     def visible_to(self) -> frozenset[str]:
         return frozenset({self.partner, SECRETARIAT} | ({self.raiser} if self.raiser else set()))
@@ -635,6 +680,23 @@ class ContactPointRecovered(Event):
 
     def visible_to(self) -> frozenset[str]:
         return frozenset({self.partner, SECRETARIAT} | ({self.raiser} if self.raiser else set()))
+
+
+@event(owner="escalation", version=1, key="contact_point_id")
+class ContactPointVerified(Event):
+    """Whoever a contact point belongs to has returned the code that was sent there, or the system there has answered.
+
+    `fingerprint` names the address that was tried without telling it: one that has changed since is not verified.
+    """
+
+    contact_point_id: UUID
+    partner: Code
+    channel: ChannelName
+    verified_at: datetime
+    fingerprint: str = Field(examples=["5c1f3ad9e0b74a11"])
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.partner})
 
 
 POSITION_ANSWER_WITHIN_MAX = timedelta(days=30)

@@ -7,6 +7,7 @@ The cast: a `Proposal` is what a person or a CAP message asks for, with holes; `
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import unicodedata
@@ -21,6 +22,7 @@ from shared.contracts import (
     Category,
     Certainty,
     Code,
+    Deadlines,
     Info,
     Precedence,
     ResponseType,
@@ -74,6 +76,14 @@ RESERVED_PARAMETERS = "rdn:"
 _URGENT = frozenset({Precedence.FLASH, Precedence.IMMEDIATE})
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}", re.ASCII)
 _EXERCISE = "EXERCISE"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What a message is checked against: the known partner codes with whether they are active, and the deadlines."""
+
+    partners: Mapping[str, bool]
+    deadlines: Mapping[Precedence, Deadlines] = dataclasses.field(default_factory=lambda: DEFAULT_DEADLINES)
 
 
 class Content(Value):
@@ -187,16 +197,14 @@ def compose(proposal: Proposal, *, base: Content | None = None) -> Content:
     return Content.model_validate({**kept, **said, "info": blocks})
 
 
-def check(
-    content: Content, *, raiser: str, partners: Mapping[str, bool], trusted: frozenset[str] = frozenset()
-) -> None:
-    """Raises one `Invalid` that names every broken rule. `partners` maps the known codes to whether they are active.
+def check(content: Content, *, raiser: str, network: Network, trusted: frozenset[str] = frozenset()) -> None:
+    """Raises one `Invalid` that names every broken rule.
 
     `trusted` were addressed by an earlier message of the chain: a correction reaches them, active or not.
     """
     errors: list[FieldError] = []
-    _check_head(content, errors)
-    _check_audience(content, raiser, partners, trusted, errors)
+    _check_head(content, network, errors)
+    _check_audience(content, raiser, network.partners, trusted, errors)
     _check_blocks(content, errors)
     for number, block in enumerate(content.info):
         _check_block(block, f"info[{number}]", content, errors)
@@ -204,12 +212,14 @@ def check(
         raise invalid(errors)
 
 
-def expiry_at_release(content: Content, *, released_at: datetime, not_before: datetime | None = None) -> datetime:
+def expiry_at_release(
+    content: Content, *, network: Network, released_at: datetime, not_before: datetime | None = None
+) -> datetime:
     """When the alert expires: as asked, or as early as is allowed. Raises `Invalid` for an instant that is too early.
 
     `not_before` is when the message that this one corrects would have expired: never shortened silently.
     """
-    earliest = earliest_expiry(content.precedence, released_at)
+    earliest = earliest_expiry(content.precedence, released_at, network.deadlines)
     if content.expires_at is None:
         return max(earliest, not_before or earliest)
     if content.expires_at < earliest:
@@ -224,9 +234,11 @@ def expiry_at_release(content: Content, *, released_at: datetime, not_before: da
     return content.expires_at
 
 
-def earliest_expiry(precedence: Precedence, released_at: datetime) -> datetime:
+def earliest_expiry(
+    precedence: Precedence, released_at: datetime, deadlines: Mapping[Precedence, Deadlines] = DEFAULT_DEADLINES
+) -> datetime:
     """The least `expires` of an alert: the network's unreached time and a day more."""
-    unreached = timedelta(seconds=DEFAULT_DEADLINES[precedence].unreached_after_seconds)
+    unreached = timedelta(seconds=deadlines[precedence].unreached_after_seconds)
     return released_at + unreached + EXPIRES_AFTER_UNREACHED
 
 
@@ -309,14 +321,14 @@ def _countries_in(areas: Iterable[Area]) -> list[str]:
 # --- checking ---------------------------------------------------------------------------------------------------------
 
 
-def _check_head(content: Content, errors: list[FieldError]) -> None:
+def _check_head(content: Content, network: Network, errors: list[FieldError]) -> None:
     if content.status not in (Status.ACTUAL, Status.EXERCISE, Status.TEST):
         errors.append(FieldError("status", "status is Actual, Exercise or Test", "status_not_allowed"))
     if content.note is not None:
         check_text(content.note, "note", NOTE_CHARACTERS_MAX, errors)
     if content.status is Status.EXERCISE and not (content.note or "").strip():
         errors.append(FieldError("note", "an Exercise needs a note that says which exercise it is", "missing"))
-    within, table = content.acknowledge_within_seconds, DEFAULT_DEADLINES[content.precedence]
+    within, table = content.acknowledge_within_seconds, network.deadlines[content.precedence]
     if within is not None and not ACKNOWLEDGE_WITHIN_SECONDS_MIN <= within <= table.acknowledge_within_seconds:
         detail = (
             f"acknowledge_within_seconds is between {ACKNOWLEDGE_WITHIN_SECONDS_MIN} and "

@@ -11,15 +11,14 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from services.alerting import content as said
-from services.alerting.content import Content, Proposal
+from services.alerting.content import Content, Network, Proposal
 from shared.contracts import (
-    DEFAULT_DEADLINES,
     Actor,
     AlertEnded,
     AlertReleased,
@@ -122,7 +121,6 @@ class Ending:
     event: AlertEnded
 
 
-Partners = Mapping[str, bool]
 """Known partner codes, and whether each is active."""
 
 
@@ -136,15 +134,15 @@ def draft(
     crisis_id: CrisisId,
     reference: str,
     by: Caller,
-    partners: Partners,
+    network: Network,
     now: datetime,
     alone: bool = False,
 ) -> Alert:
     """A new draft of the caller's partner. `alone`: it is released at once by the same officer, who needs that role."""
     may_draft(by, alone=alone)
     content = said.compose(proposal)
-    said.check(content, raiser=by.partner, partners=partners)
-    said.expiry_at_release(content, released_at=now)
+    said.check(content, raiser=by.partner, network=network)
+    said.expiry_at_release(content, network=network, released_at=now)
     return Alert(
         id=alert_id,
         root_id=alert_id,
@@ -160,7 +158,7 @@ def draft(
 
 
 def edit(
-    alert: Alert, proposal: Proposal, *, by: Caller, partners: Partners, now: datetime, predecessor: Alert | None = None
+    alert: Alert, proposal: Proposal, *, by: Caller, network: Network, now: datetime, predecessor: Alert | None = None
 ) -> Alert:
     """The draft with other words. Whoever edits becomes an author, and so can no longer be the second person."""
     (may_draft if predecessor is None else may_update)(by)
@@ -171,8 +169,8 @@ def edit(
         content = _reaching_everyone(content, predecessor)
         _keeps_its_chain(content, predecessor)
     trusted = frozenset() if predecessor is None else predecessor.addressed
-    said.check(content, raiser=alert.raiser, partners=partners, trusted=trusted)
-    said.expiry_at_release(content, released_at=now)
+    said.check(content, raiser=alert.raiser, network=network, trusted=trusted)
+    said.expiry_at_release(content, network=network, released_at=now)
     authors = alert.authors if any(_same_person(a, by.actor) for a in alert.authors) else (*alert.authors, by.actor)
     return replace(alert, content=content, authors=authors, version=alert.version + 1)
 
@@ -185,7 +183,7 @@ def draft_update(
     reference: str,
     asks_anew: bool,
     by: Caller,
-    partners: Partners,
+    network: Network,
     now: datetime,
 ) -> Alert:
     """A draft that corrects a released alert; whatever it leaves unsaid stays as it was, the audience too.
@@ -199,8 +197,8 @@ def draft_update(
     _names_everyone(proposal, predecessor)
     content = _reaching_everyone(content, predecessor)
     _keeps_its_chain(content, predecessor)
-    said.check(content, raiser=predecessor.raiser, partners=partners, trusted=predecessor.addressed)
-    said.expiry_at_release(content, released_at=now)
+    said.check(content, raiser=predecessor.raiser, network=network, trusted=predecessor.addressed)
+    said.expiry_at_release(content, network=network, released_at=now)
     return Alert(
         id=alert_id,
         root_id=predecessor.root_id,
@@ -225,7 +223,7 @@ def release(
     *,
     precedence: Precedence,
     by: Caller,
-    partners: Partners,
+    network: Network,
     now: datetime,
     predecessor: Alert | None = None,
 ) -> Release:
@@ -241,7 +239,7 @@ def release(
         )
         raise Forbidden(detail, code="second_person_needed")
     confirm_precedence(alert, precedence)
-    return _released(alert, by=by, partners=partners, predecessor=predecessor, reason=None, now=now)
+    return _released(alert, by=by, network=network, predecessor=predecessor, reason=None, now=now)
 
 
 def confirm_precedence(alert: Alert, precedence: Precedence) -> None:
@@ -252,13 +250,13 @@ def confirm_precedence(alert: Alert, precedence: Precedence) -> None:
 
 
 def self_release(
-    alert: Alert, *, reason: str, by: Caller, partners: Partners, now: datetime, predecessor: Alert | None = None
+    alert: Alert, *, reason: str, by: Caller, network: Network, now: datetime, predecessor: Alert | None = None
 ) -> Release:
     """The release by an officer who is alone, with a reason. It counts at once and is reviewed afterwards."""
     may_draft(by, alone=True)
     _check_reason(reason, "self_release_reason")
     _must_be_draft(alert, "released")
-    return _released(alert, by=by, partners=partners, predecessor=predecessor, reason=reason, now=now)
+    return _released(alert, by=by, network=network, predecessor=predecessor, reason=reason, now=now)
 
 
 def add_recipients(
@@ -267,7 +265,7 @@ def add_recipients(
     to: Iterable[str],
     for_information: Iterable[str],
     by: Caller,
-    partners: Partners,
+    network: Network,
     reason: str | None,
     now: datetime,
 ) -> Release | None:
@@ -288,7 +286,7 @@ def add_recipients(
     fresh = [(code, kind) for _, code, kind in asked if code not in kinds]
     if not fresh:
         return None
-    _has_time_for(alert, fresh, now)
+    _has_time_for(alert, fresh, network, now)
     content = alert.content.model_copy(
         update={
             "to": (*alert.content.to, *(c for c, kind in fresh if kind is EscalationKind.ANSWER)),
@@ -298,7 +296,7 @@ def add_recipients(
             ),
         }
     )
-    said.check(content, raiser=alert.raiser, partners=partners, trusted=alert.addressed)
+    said.check(content, raiser=alert.raiser, network=network, trusted=alert.addressed)
     grown = replace(
         alert,
         content=content,
@@ -486,9 +484,9 @@ def _keeps_its_chain(content: Content, predecessor: Alert) -> None:
         raise Invalid(detail, code="status_changed", field="status")
 
 
-def _has_time_for(alert: Alert, fresh: Iterable[tuple[str, EscalationKind]], now: datetime) -> None:
+def _has_time_for(alert: Alert, fresh: Iterable[tuple[str, EscalationKind]], network: Network, now: datetime) -> None:
     """Raises `Conflict` if the alert would end before somebody added now could be found unreached and taken over."""
-    unreached_after = timedelta(seconds=DEFAULT_DEADLINES[alert.content.precedence].unreached_after_seconds)
+    unreached_after = timedelta(seconds=network.deadlines[alert.content.precedence].unreached_after_seconds)
     late = [code for code, kind in fresh if kind is EscalationKind.ANSWER]
     if late and alert.expires_at is not None and alert.expires_at < now + unreached_after:
         detail = (
@@ -515,7 +513,7 @@ def _recipients(content: Content, predecessor: Alert | None, now: datetime) -> t
 
 
 def _released(
-    alert: Alert, *, by: Caller, partners: Partners, predecessor: Alert | None, reason: str | None, now: datetime
+    alert: Alert, *, by: Caller, network: Network, predecessor: Alert | None, reason: str | None, now: datetime
 ) -> Release:
     content, superseded, not_before = alert.content, None, None
     if alert.corrects is not None:
@@ -533,8 +531,8 @@ def _released(
             version=predecessor.version + 1,
         )
     trusted = frozenset() if predecessor is None else predecessor.addressed
-    said.check(content, raiser=alert.raiser, partners=partners, trusted=trusted)
-    expires_at = said.expiry_at_release(content, released_at=now, not_before=not_before)
+    said.check(content, raiser=alert.raiser, network=network, trusted=trusted)
+    expires_at = said.expiry_at_release(content, network=network, released_at=now, not_before=not_before)
     blocks = tuple(block.model_copy(update={"expires": expires_at}) for block in content.info)
     recipients = _recipients(content, predecessor, now)
     released = replace(

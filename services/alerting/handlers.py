@@ -24,6 +24,7 @@ from shared.contracts import (
     ContactPointFailing,
     ContactPointRecovered,
     CredentialsPublished,
+    DeadlinesChanged,
     EscalationKind,
     EscalationsEnded,
     EscalationsStarted,
@@ -73,14 +74,14 @@ async def draft_alert(
         if (existing := await _created_before(tx, call, alert_id)) is not None:
             return await kept(tx, call, _answer(202 if alone else 201, existing, call))
         crisis = await crisis_to_join(tx, call, crisis_id)
-        number, partners = await store.next_number(tx, call.principal.partner, now.year)
+        number, network = await store.next_number(tx, call.principal.partner, now.year)
         alert = domain.draft(
             proposal,
             alert_id=AlertId(alert_id or deps.ids.new()),
             crisis_id=crisis.id if crisis is not None else CrisisId(deps.ids.new()),
             reference=domain.reference_of(call.principal.partner, now.year, number),
             by=call.by,
-            partners=partners,
+            network=network,
             now=now,
             alone=alone,
         )
@@ -88,7 +89,7 @@ async def draft_alert(
         entries, messages = [journal.drafted_entry(deps, alert, now)], []
         records = [*map(journal.crisis_opened, opened), journal.about(alert, "alert.drafted", **journal.facts(alert))]
         if self_release_reason is not None:
-            released = domain.self_release(alert, reason=self_release_reason, by=call.by, partners=partners, now=now)
+            released = domain.self_release(alert, reason=self_release_reason, by=call.by, network=network, now=now)
             alert = released.alert
             messages = outbox.wrap([released.event], cause=call.cause, ids=deps.ids, now=now)
             entries += [journal.entry_of(message, alert) for message in messages]
@@ -116,8 +117,8 @@ async def edit_alert(
         before = await _own_alert(tx, call, alert_id)
         check_version(before.version)
         predecessor = await _predecessor(tx, before)
-        partners = await store.known_partners(tx)
-        alert = domain.edit(before, proposal, by=call.by, partners=partners, predecessor=predecessor, now=now)
+        network = await store.known_network(tx)
+        alert = domain.edit(before, proposal, by=call.by, network=network, predecessor=predecessor, now=now)
         answer = _answer(200, alert, call)
         if alert.corrects is None:
             await crisis_store.follow_draft(tx, crisis_of_alert(alert, by=call.by, now=now))
@@ -152,7 +153,7 @@ async def draft_update(
         if (existing := await _created_before(tx, call, update_id)) is not None:
             return await kept(tx, call, _answer(202 if alone else 201, existing, call))
         corrected = await _own_alert(tx, call, alert_id)
-        number, partners = await store.next_number(tx, call.principal.partner, now.year)
+        number, network = await store.next_number(tx, call.principal.partner, now.year)
         alert = domain.draft_update(
             corrected,
             proposal,
@@ -160,7 +161,7 @@ async def draft_update(
             reference=domain.reference_of(call.principal.partner, now.year, number),
             asks_anew=asks_anew,
             by=call.by,
-            partners=partners,
+            network=network,
             now=now,
         )
         changed: list[Alert] = []
@@ -168,7 +169,7 @@ async def draft_update(
         records = [journal.about(alert, "alert.drafted", **journal.facts(alert))]
         if self_release_reason is not None:
             released = domain.self_release(
-                alert, reason=self_release_reason, by=call.by, partners=partners, predecessor=corrected, now=now
+                alert, reason=self_release_reason, by=call.by, network=network, predecessor=corrected, now=now
             )
             alert, changed = released.alert, _superseded(released)
             messages = outbox.wrap([released.event], cause=call.cause, ids=deps.ids, now=now)
@@ -199,15 +200,15 @@ async def release_alert(
             return stored
         before = await _own_alert(tx, call, alert_id)
         predecessor = await _predecessor(tx, before)
-        partners = await store.known_partners(tx)
+        network = await store.known_network(tx)
         if self_release_reason is None:
             released = domain.release(
-                before, precedence=precedence, by=call.by, partners=partners, predecessor=predecessor, now=now
+                before, precedence=precedence, by=call.by, network=network, predecessor=predecessor, now=now
             )
         else:
             domain.confirm_precedence(before, precedence)
             released = domain.self_release(
-                before, reason=self_release_reason, by=call.by, partners=partners, predecessor=predecessor, now=now
+                before, reason=self_release_reason, by=call.by, network=network, predecessor=predecessor, now=now
             )
         alert, superseded = released.alert, _superseded(released)
         messages = outbox.wrap([released.event], cause=call.cause, ids=deps.ids, now=now)
@@ -249,7 +250,7 @@ async def add_recipients(
             to=to,
             for_information=for_information,
             by=call.by,
-            partners=await store.known_partners(tx),
+            network=await store.known_network(tx),
             reason=self_release_reason,
             now=now,
         )
@@ -330,6 +331,15 @@ async def on_partner_changed(deps: Deps, message: Message[PartnerChanged]) -> No
         if not await inbox.accept(tx, consumer=deps.consumer(PartnerChanged), message_id=message.id, now=now):
             return
         await store.save_partner(tx, message.body)
+
+
+async def on_deadlines_changed(deps: Deps, message: Message[DeadlinesChanged]) -> None:
+    """Keeps the network's deadlines: an alert must outlive the last of them."""
+    now = deps.clock.now()
+    async with deps.database.transaction() as tx:
+        if not await inbox.accept(tx, consumer=deps.consumer(DeadlinesChanged), message_id=message.id, now=now):
+            return
+        await store.save_deadlines(tx, message.body)
 
 
 async def on_credentials_published(deps: Deps, message: Message[CredentialsPublished]) -> None:
@@ -416,6 +426,7 @@ def _answer(status: int, alert: Alert, call: Call, *, left_out: Sequence[str] = 
 
 SUBSCRIPTIONS: dict[type[Event], Callable[[Any, Message[Any]], Awaitable[None]]] = {
     PartnerChanged: on_partner_changed,
+    DeadlinesChanged: on_deadlines_changed,
     CredentialsPublished: on_credentials_published,
     EscalationsStarted: on_escalations_started,
     PartnerNotified: on_answer,

@@ -22,13 +22,22 @@ import orjson
 from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from services.alerting.content import Content
+from services.alerting.content import Content, Network
 from services.alerting.crises import store as crisis_store
 from services.alerting.crises.domain import Crisis
 from services.alerting.domain import Alert, AlertState
-from services.alerting.tables import alerts, partners, plain, timeline
+from services.alerting.tables import alerts, deadlines, partners, plain, timeline
 from shared import outbox
-from shared.contracts import Actor, MsgType, PartnerChanged, Recipient
+from shared.contracts import (
+    DEFAULT_DEADLINES,
+    Actor,
+    Deadlines,
+    DeadlinesChanged,
+    MsgType,
+    PartnerChanged,
+    Precedence,
+    Recipient,
+)
 from shared.db import Transaction, raw
 from shared.errors import Conflict
 from shared.events import Event, Message
@@ -152,36 +161,63 @@ async def save_partner(tx: Transaction, partner: PartnerChanged) -> bool:
     return bool(saved.rowcount)
 
 
+async def save_deadlines(tx: Transaction, changed: DeadlinesChanged) -> None:
+    """Keeps the network's table unless a newer one is kept."""
+    rows = [
+        {"precedence": precedence.value, "body": given.model_dump(mode="json"), "version": changed.version}
+        for precedence, given in changed.deadlines.items()
+    ]
+    upsert = insert(deadlines)
+    await tx.execute(
+        upsert.on_conflict_do_update(
+            index_elements=["precedence"],
+            set_={"body": upsert.excluded.body, "version": upsert.excluded.version},
+            where=deadlines.c.version < upsert.excluded.version,
+        ),
+        rows,
+    )
+
+
 # --- what a decision needs --------------------------------------------------------------------------------------------
 
 
-_PARTNERS = "SELECT code, active FROM partners"
+_NETWORK = """
+SELECT
+    (SELECT jsonb_object_agg(code, active) FROM partners)::text AS partners,
+    (SELECT jsonb_object_agg(precedence, body) FROM deadlines)::text AS deadlines
+"""
 
-_NEXT_NUMBER = """
+_NEXT_NUMBER = f"""
 WITH next AS (
     INSERT INTO reference_counters (raiser, year, last_number) VALUES ($1, $2, 1)
     ON CONFLICT (raiser, year) DO UPDATE SET last_number = reference_counters.last_number + 1
     RETURNING last_number
 )
-SELECT last_number, (SELECT jsonb_object_agg(code, active) FROM partners)::text AS partners FROM next
-"""
+SELECT last_number, known.* FROM next, ({_NETWORK}) AS known
+"""  # noqa: S608 - our own text
 
 _LOAD = "SELECT * FROM alerts WHERE id = $1 FOR UPDATE"
 
 
-async def known_partners(tx: Transaction) -> dict[str, bool]:
-    """Every known partner code, and whether it is active."""
-    return {row["code"]: row["active"] for row in await (await raw(tx)).fetch(_PARTNERS)}
+async def known_network(tx: Transaction) -> Network:
+    """Every known partner code with whether it is active, and the network's deadlines."""
+    return _network_of(await (await raw(tx)).fetchrow(_NETWORK))
 
 
-async def next_number(tx: Transaction, raiser: str, year: int) -> tuple[int, dict[str, bool]]:
-    """The next reference number of a raiser's year, and every known partner: what a new alert needs, in one question.
+def _network_of(row: Any) -> Network:
+    own = orjson.loads(row["deadlines"] or "{}")
+    written = {Precedence(name): Deadlines.model_validate(body) for name, body in own.items()}
+    return Network(orjson.loads(row["partners"] or "{}"), {**DEFAULT_DEADLINES, **written})
+
+
+async def next_number(tx: Transaction, raiser: str, year: int) -> tuple[int, Network]:
+    """The next reference number of a raiser's year, and the network: what a new alert needs, in one question.
 
     The counter's row stays locked until the commit, so that no number is given twice or left out.
     """
     row = await (await raw(tx)).fetchrow(_NEXT_NUMBER, raiser, year)
     assert row is not None
-    return row["last_number"], orjson.loads(row["partners"] or "{}")
+    return row["last_number"], _network_of(row)
 
 
 async def load_alert(tx: Transaction, alert_id: UUID) -> Alert | None:

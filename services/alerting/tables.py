@@ -99,6 +99,15 @@ partners = Table(
     Column("version", Integer, nullable=False),
 )
 
+deadlines = Table(
+    "deadlines",
+    metadata,
+    Column("precedence", Text, primary_key=True),
+    Column("body", JSONB, nullable=False),
+    Column("version", Integer, nullable=False),
+)
+"""The network's table, where it has one of its own."""
+
 reference_counters = Table(
     "reference_counters",
     metadata,

@@ -22,7 +22,7 @@ from uuid import UUID
 
 from services.roster import domain, publication, seeding, store
 from services.roster.changes import NOUNS, Changed, changes, recorded
-from services.roster.domain import Contact, Credential, DutyOffice, Partner, PartnerState
+from services.roster.domain import Contact, ContactPoint, Credential, DutyOffice, Partner, PartnerState
 from services.roster.merging import merged
 from services.roster.network import Item, Kind, PrecedenceDeadlines, deadlines_id
 from services.roster.seeding import CurrentNetwork, NetworkPlan
@@ -33,7 +33,9 @@ from shared.contracts import (
     DEFAULT_DEADLINES,
     ContactPointFailing,
     ContactPointRecovered,
+    ContactPointVerified,
     Deadlines,
+    DeadlinesChanged,
     Precedence,
     Role,
 )
@@ -43,7 +45,7 @@ from shared.errors import Conflict, FieldError, Forbidden, NotFound
 from shared.events import Cause, Event, Message
 from shared.idempotency import Attempt, StoredResponse
 from shared.ids import PartnerCode
-from shared.keys import KeyRing, point_context
+from shared.keys import KeyRing, fingerprints, point_context
 from shared.log import get_logger
 from shared.process import Deps
 from shared.security import INSTALLATION, Principal, hash_secret, new_secret
@@ -60,6 +62,9 @@ class RosterDeps(Deps):
 
     files: Worker
     shifts: Worker
+
+
+ContactChange = Callable[[Contact], Contact]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ async def apply_network(
                 before = stored[code].state if code in stored else None
                 _, written = await _save(tx, deps, before, after, cause=cause, now=now)
                 messages += written
-            await _write_deadlines(tx, deps, _deadlines_of(plan), kept, cause=cause, now=now)
+            messages += await _write_deadlines(tx, deps, _deadlines_of(plan), kept, cause=cause, now=now)
             written_hashes = {change.item.id: change.content_hash for change in (*plan.creates, *plan.updates)}
             await store.save_seeded(tx, written_hashes)
     if not dry_run:
@@ -244,18 +249,19 @@ async def change_partner(
     change: Callable[[PartnerState], PartnerState],
     *,
     answer: Callable[[int], StoredResponse],
-    role: Role = Role.ROSTER_MANAGER,
+    role: Role | None = Role.ROSTER_MANAGER,
 ) -> StoredResponse:
     """Replaces the state of the caller's own partner by what `change` makes of it, and answers with `answer(version)`.
 
-    `change` raises if it refuses; whatever it makes must fit together. A change of nothing writes nothing.
+    `change` raises if it refuses; whatever it makes must fit together. A change of nothing writes nothing. Without a
+    `role` it is for `change` to say what the caller may touch.
     """
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
         if call.attempt is not None and (done := await idempotency.begin(tx, call.attempt, now=now)) is not None:
             return done
         found = await store.load_partner(tx, deps.keys, code) if call.principal.partner == code else None
-        stored = _own(found, call.principal, role)
+        stored = _own(found, call.principal, *([role] if role is not None else []))
         call.check_version(stored.version)
         version, messages = await _save_changed(tx, deps, stored, change(stored.state), cause=call.cause, now=now)
         response = answer(version)
@@ -264,6 +270,65 @@ async def change_partner(
     await deps.relay.publish(messages)
     deps.wake("plans")
     return response
+
+
+# --- one's own contact points -----------------------------------------------------------------------------------------
+
+
+async def own_contact(deps: RosterDeps, principal: Principal) -> tuple[StoredPartner, Contact, dict[UUID, Health]]:
+    """The contact that the caller is, and which of its points fail; `Forbidden` for whoever is no contact."""
+    code = principal.partner
+    _require_contact(principal)
+    async with deps.intake.transaction() as tx:
+        stored = await store.find_partner(tx, deps.keys, code)
+        failing = await store.find_failing(tx, code)
+    if stored is None:
+        raise missing()
+    return stored, _contact_of(stored.state, principal), failing
+
+
+async def change_own_points(
+    deps: RosterDeps,
+    call: Call,
+    change: ContactChange,
+    *,
+    answer: Callable[[int], StoredResponse],
+) -> StoredResponse:
+    """Replaces the caller's own contact by what `change` makes of it; nobody's role is needed for that."""
+    _require_contact(call.principal)
+
+    def change_one(state: PartnerState) -> PartnerState:
+        own = _contact_of(state, call.principal)
+        changed = change(own)
+        return replace(state, contacts=tuple(changed if one.id == own.id else one for one in state.contacts))
+
+    return await change_partner(deps, call, call.principal.partner, change_one, answer=answer, role=None)
+
+
+def _require_contact(principal: Principal) -> None:
+    if not principal.is_person or principal.contact_id is None:
+        raise Forbidden("your credential belongs to no contact of your government", code="not_a_contact")
+
+
+def _contact_of(state: PartnerState, principal: Principal) -> Contact:
+    own = next((contact for contact in state.contacts if contact.id == principal.contact_id), None)
+    if own is None:
+        raise missing("contact")
+    return own
+
+
+def with_point(state: PartnerState, point_id: UUID, change: Callable[[ContactPoint], ContactPoint]) -> PartnerState:
+    """The state with one contact point changed, whoever's it is."""
+
+    def changed(owner: Any) -> Any:
+        if all(point.id != point_id for point in owner.points):
+            return owner
+        return replace(owner, points=tuple(change(point) if point.id == point_id else point for point in owner.points))
+
+    return replace(state, offices=tuple(map(changed, state.offices)), contacts=tuple(map(changed, state.contacts)))
+
+
+# --- what administrators and roster managers edit together -------------------------------------------------------------
 
 
 async def edit_partner(
@@ -359,7 +424,8 @@ def _seal(keys: KeyRing, point_id: UUID, address: str) -> str:
 def _own(stored: StoredPartner | None, principal: Principal, *roles: Role) -> StoredPartner:
     if stored is None or principal.partner != stored.state.partner.code:
         raise missing()
-    principal.require(*roles)
+    if roles:
+        principal.require(*roles)
     return stored
 
 
@@ -497,8 +563,9 @@ async def set_deadlines(deps: RosterDeps, call: Call, table: Mapping[Precedence,
         await store.lock_network(tx)
         kept = await store.find_deadlines(tx)
         call.check_version(kept.version)
-        await _write_deadlines(tx, deps, table, kept, cause=call.cause, now=now)
+        messages = await _write_deadlines(tx, deps, table, kept, cause=call.cause, now=now)
         kept = await store.find_deadlines(tx)
+    await deps.relay.publish(messages)
     deps.wake("plans")
     return replace(kept, table={**DEFAULT_DEADLINES, **kept.table})
 
@@ -511,10 +578,10 @@ async def _write_deadlines(
     *,
     cause: Cause,
     now: datetime,
-) -> None:
+) -> list[Message[Event]]:
     changed = {precedence: given for precedence, given in table.items() if kept.table.get(precedence) != given}
     if not changed:
-        return
+        return []
     await store.save_deadlines(tx, changed, version=kept.version + 1, now=now)
     entries = []
     for precedence, given in changed.items():
@@ -523,19 +590,21 @@ async def _write_deadlines(
         data["before"] = before.model_dump() if before is not None else None
         entries.append(record.Entry(kind="deadlines.changed", object_id=deadlines_id(precedence), data=data))
     await record.append(tx, entries, cause=cause, ids=deps.ids, now=now)
+    event = DeadlinesChanged(version=kept.version + 1, deadlines={**DEFAULT_DEADLINES, **kept.table, **changed})
+    return await outbox.append(tx, [event], cause=cause, ids=deps.ids, now=now)
 
 
 # --- what the bus tells -----------------------------------------------------------------------------------------------
 
 
-async def on_contact_point_failing(deps: Deps, message: Message[ContactPointFailing]) -> None:
-    """Marks the contact point or endpoint, for its owner to see."""
+async def on_contact_point_failing(deps: RosterDeps, message: Message[ContactPointFailing]) -> None:
+    """Marks the contact point or endpoint, for its owner to see. One where nobody can be reached is unverified again."""
     body = message.body
-    health = Health(body.failures, body.reason, body.since_at)
+    health = Health(body.failures, body.reason, body.since_at, body.hard)
     await _on_health(deps, message, ContactPointFailing, health, failing=True)
 
 
-async def on_contact_point_recovered(deps: Deps, message: Message[ContactPointRecovered]) -> None:
+async def on_contact_point_recovered(deps: RosterDeps, message: Message[ContactPointRecovered]) -> None:
     """Takes the mark away. It stays away if the news of the failure comes only now."""
     body = message.body
     health = Health(0, None, body.recovered_at)
@@ -543,18 +612,20 @@ async def on_contact_point_recovered(deps: Deps, message: Message[ContactPointRe
 
 
 async def _on_health(
-    deps: Deps,
+    deps: RosterDeps,
     message: Message[ContactPointFailing] | Message[ContactPointRecovered],
     event: type[Event],
     health: Health,
     *,
     failing: bool,
 ) -> None:
-    now = deps.clock.now()
+    now, messages = deps.clock.now(), []
     async with deps.database.transaction() as tx:
         if not await inbox.accept(tx, consumer=deps.consumer(event), message_id=message.id, now=now):
             return
         body = message.body
+        # The partner's row first, as everybody takes it who writes for a partner.
+        stored = await store.load_partner(tx, deps.keys, body.partner) if health.hard else None
         saved = await store.save_health(
             tx, body.contact_point_id, body.partner, health, failing=failing, said_at=message.occurred_at
         )
@@ -563,12 +634,42 @@ async def _on_health(
                 kind="contact_point.failing" if failing else "contact_point.recovered",
                 partner=body.partner,
                 object_id=body.contact_point_id,
-                data={"channel": body.channel.value, "failures": health.failures},
+                data={"channel": body.channel.value, "failures": health.failures, "hard": health.hard},
             )
             await record.append(tx, [entry], cause=Cause.of(message), ids=deps.ids, now=now)
+        if saved and stored is not None:
+            after = with_point(stored.state, body.contact_point_id, lambda point: replace(point, verified_at=None))
+            _, messages = await _save_changed(tx, deps, stored, after, cause=Cause.of(message), now=now)
+    await deps.relay.publish(messages)
+    if messages:
+        deps.wake("plans")
+
+
+async def on_contact_point_verified(deps: RosterDeps, message: Message[ContactPointVerified]) -> None:
+    """Keeps that the point was seen to work, which the next duty plan tells; not if it leads elsewhere by now."""
+    now, body = deps.clock.now(), message.body
+
+    def verified(point: ContactPoint) -> ContactPoint:
+        if body.fingerprint not in fingerprints(deps.keys, point.id, point.address):
+            return point
+        return replace(point, verified_at=body.verified_at, confirmed_at=body.verified_at)
+
+    async with deps.database.transaction() as tx:
+        if not await inbox.accept(tx, consumer=deps.consumer(ContactPointVerified), message_id=message.id, now=now):
+            return
+        stored = await store.load_partner(tx, deps.keys, body.partner)
+        if stored is None:
+            return
+        after = with_point(stored.state, body.contact_point_id, verified)
+        _, messages = await _save_changed(tx, deps, stored, after, cause=Cause.of(message), now=now)
+        if after != stored.state:
+            await store.forget_hard_failure(tx, body.contact_point_id)
+    await deps.relay.publish(messages)
+    deps.wake("plans")
 
 
 SUBSCRIPTIONS: dict[type[Event], Callable[[Any, Message[Any]], Awaitable[None]]] = {
     ContactPointFailing: on_contact_point_failing,
     ContactPointRecovered: on_contact_point_recovered,
+    ContactPointVerified: on_contact_point_verified,
 }

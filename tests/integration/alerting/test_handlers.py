@@ -500,6 +500,25 @@ async def test_partner_is_known_from_its_newest_version(rig: Rig) -> None:
     assert refused.value.code == "inactive_partner"
 
 
+def table(version: int, *, unreached_hours: int) -> contracts.DeadlinesChanged:
+    """What roster says of the network's deadlines: FLASH takes so long, the rest is as everywhere."""
+    flash = contracts.DEFAULT_DEADLINES[contracts.Precedence.FLASH]
+    longer = flash.model_copy(update={"unreached_after_seconds": unreached_hours * 3600})
+    return contracts.DeadlinesChanged(
+        version=version, deadlines={**contracts.DEFAULT_DEADLINES, contracts.Precedence.FLASH: longer}
+    )
+
+
+async def test_alert_outlives_the_networks_own_deadlines(rig: Rig) -> None:
+    """The least expiry follows the network's newest table, whatever order its versions arrive in."""
+    for version, hours in [(2, 10), (1, 5)]:
+        await handlers.on_deadlines_changed(rig.deps, rig.message(table(version, unreached_hours=hours)))
+    with pytest.raises(Invalid) as refused:
+        await draft(rig, precedence=contracts.Precedence.FLASH, expires_at=rig.clock.now() + timedelta(hours=33))
+    assert refused.value.code == "expires_too_early"
+    await draft(rig, precedence=contracts.Precedence.FLASH, expires_at=rig.clock.now() + timedelta(hours=34))
+
+
 def sample(event: type[Any], alert_id: UUID) -> Any:
     """Some event of a kind, about an alert."""
     times = {
@@ -583,9 +602,10 @@ async def test_every_message_is_handled_once(rig: Rig, event: type[Any]) -> None
         ),
     )
     bodies: dict[type[Any], Any] = {PartnerChanged: partner(4), contracts.CredentialsPublished: credentials}
+    bodies[contracts.DeadlinesChanged] = table(1, unreached_hours=10)
     message = rig.message(bodies.get(event) or sample(event, UUID(int=77)))
     await handlers.SUBSCRIPTIONS[event](rig.deps, message)
-    tables = ("inbox", "timeline", "partners", "credentials", "outbox", "record")
+    tables = ("inbox", "timeline", "partners", "deadlines", "credentials", "outbox", "record")
     before = [await rig.whole(table) for table in tables]
     rig.clock.advance(5)
     await handlers.SUBSCRIPTIONS[event](rig.deps, message)

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import MetaData, select
 
 from services.alerting import domain, reading, store, tables
+from services.alerting.content import Network
 from services.alerting.domain import Alert, AlertState, Caller
 from services.alerting.reading import Filters, Head
 from services.alerting.visibility import Access, Viewer, access
@@ -28,7 +29,7 @@ from shared.errors import Conflict
 from shared.ids import AlertId, CrisisId
 from tests.support.alerting_rig import KABUL, PARTNERS, Rig, person, proposal
 
-KNOWN = dict.fromkeys(PARTNERS, True)
+KNOWN = Network(dict.fromkeys(PARTNERS, True))
 
 
 def by(partner: str, what: str) -> Caller:
@@ -46,13 +47,13 @@ def made(rig: Rig, *, raiser: str = "CA", release: bool = True, **changes: Any) 
         crisis_id=CrisisId(ids.new()),
         reference=f"RP-{raiser}-2021-{next(_numbers):04d}",
         by=by(raiser, "officer"),
-        partners=KNOWN,
+        network=KNOWN,
         now=KABUL,
     )
     if not release:
         return draft
     return domain.release(
-        draft, precedence=draft.content.precedence, by=by(raiser, "second"), partners=KNOWN, now=KABUL
+        draft, precedence=draft.content.precedence, by=by(raiser, "second"), network=KNOWN, now=KABUL
     ).alert
 
 
@@ -62,7 +63,7 @@ _numbers = itertools.count(1)
 async def put(rig: Rig, *alerts: Alert) -> None:
     """Stores alerts as they are."""
     async with rig.deps.database.transaction() as tx:
-        await store.known_partners(tx)
+        await store.known_network(tx)
         await store.write(tx, new=[(alert, "f" * 64) for alert in alerts])
 
 
@@ -209,14 +210,14 @@ async def test_chain_is_found_oldest_first(rig: Rig) -> None:
             reference=f"RP-CA-2021-{next(_numbers):04d}",
             asks_anew=False,
             by=by("CA", "officer"),
-            partners=KNOWN,
+            network=KNOWN,
             now=KABUL,
         )
         release = domain.release(
             draft,
             precedence=Precedence.FLASH,
             by=by("CA", "second"),
-            partners=KNOWN,
+            network=KNOWN,
             now=KABUL,
             predecessor=chain[-1],
         )

@@ -373,6 +373,8 @@ async def test_deadlines_are_the_administrators(rig: Rig) -> None:
     assert (await rig.client.put("/v1/deadlines", json=body, headers=admin)).status_code == 200
     assert (await rig.client.put("/v1/deadlines", json=body, headers=admin)).status_code == 412
     assert (await get(rig, "/v1/deadlines", headers)).json()["deadlines"]["FLASH"]["position_within_seconds"] == 3600
+    told = (await rig.rows("SELECT body FROM outbox WHERE type LIKE '%deadlines_changed%' ORDER BY id"))[-1]
+    assert '"position_within_seconds":3600' in told.body
 
 
 # --- the file and the document ----------------------------------------------------------------------------------------

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from services.alerting import content as said
-from services.alerting.content import Content, Proposal
+from services.alerting.content import Content, Network, Proposal
 from shared.contracts import Area, Category, Certainty, Info, Precedence, Severity, Status, Tlp, Urgency
 from shared.errors import Invalid
 
 PARTNERS = {"US": True, "GB": True, "DE": True, "CA": True, "BR": False}
+NETWORK = Network(PARTNERS)
 AFGHANISTAN = Area(description="Afghanistan", geocodes=(("iso3166-1-alpha-3", "AFG"),))
 
 
@@ -31,7 +32,7 @@ def content(**changes: Any) -> Content:
 def codes_of(wrong: Content) -> set[str]:
     """The codes of every mistake in it; fails if there is none."""
     with pytest.raises(Invalid) as refused:
-        said.check(wrong, raiser="CA", partners=PARTNERS)
+        said.check(wrong, raiser="CA", network=NETWORK)
     return {error.code for error in refused.value.errors}
 
 
@@ -44,7 +45,7 @@ def test_least_proposal_gets_the_defaults() -> None:
     assert (info.severity, info.urgency, info.certainty) == (Severity.UNKNOWN, Urgency.UNKNOWN, Certainty.UNKNOWN)
     assert info.areas == (AFGHANISTAN,)
     assert made.countries == ("AFG",)
-    said.check(made, raiser="CA", partners=PARTNERS)
+    said.check(made, raiser="CA", network=NETWORK)
 
 
 @pytest.mark.parametrize("missing", ["headline", "to", "precedence"])
@@ -150,11 +151,11 @@ def test_word_limit_holds_at_flash_and_immediate(precedence: Precedence) -> None
     """200 words per language pass, 201 do not, and only the two urgent precedences count."""
     exactly = block(headline="one two", description="word " * 190, instruction="word " * 8)
     over = block(headline="one two", description="word " * 190, instruction="word " * 9)
-    said.check(content(precedence=precedence, info=(exactly,)), raiser="CA", partners=PARTNERS)
+    said.check(content(precedence=precedence, info=(exactly,)), raiser="CA", network=NETWORK)
     if precedence in (Precedence.FLASH, Precedence.IMMEDIATE):
         assert codes_of(content(precedence=precedence, info=(over,))) == {"too_many_words"}
     else:
-        said.check(content(precedence=precedence, info=(over,)), raiser="CA", partners=PARTNERS)
+        said.check(content(precedence=precedence, info=(over,)), raiser="CA", network=NETWORK)
 
 
 def test_text_without_spaces_does_not_slip_under_the_word_limit() -> None:
