@@ -151,7 +151,7 @@ class LocalServers:
         try:
             if not self._given.has_databases or self._given.nats_url is None:
                 await self._start_own()
-            await create_missing_databases(self._given.database_urls.values())
+            await create_missing_databases(self._given.owner_urls.values())
         except BaseException:
             await self.stop()
             raise

@@ -6,7 +6,7 @@ each with file, line and key, and then nothing has been applied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ import typer
 from rich.text import Text
 
 from redphone import files
-from redphone.client import Client
+from redphone.client import Client, segment
 from redphone.commands import Session, calls
 from redphone.exits import Exit, Failed
 from redphone.files import SavedCredential
@@ -117,6 +117,50 @@ async def apply_network(
     _show(session, applied, dry_run=dry_run, save=save, verbose=verbose)
 
 
+@app.command("secret")
+@calls
+async def new_secrets(
+    session: Session,
+    partner: Annotated[str, typer.Argument(help="The partner's code, for example CA.", show_default=False)],
+    client_ids: Annotated[
+        list[str] | None, typer.Argument(help="Whose secret is lost.", metavar="[CLIENT]...", show_default=False)
+    ] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="New secrets for all of the partner's credentials.")] = False,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Keep new secrets in this file, mode 0600.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Makes new secrets for credentials whose secrets are lost. The old secrets, and their tokens, end at once.
+
+    For example:
+
+        redphone network secret CA ca-duty-officer --save credentials.json
+    """
+    if bool(client_ids) == every:
+        raise Failed("Name the credentials whose secrets are lost, or say --all.", exit_code=Exit.USAGE)
+    if save is not None:
+        files.load_credentials(save)
+    session.client.be_administrator()
+    path = f"/v1/partners/{segment(partner.upper())}/credentials"
+    if every:
+        listed = (await session.client.get(path))["items"]
+        client_ids = [entry["client_id"] for entry in listed if entry.get("revoked_at") is None]
+    made = []
+    for client_id in client_ids or []:
+        answer = await session.client.post(f"{path}/{segment(client_id)}/secret", {})
+        made += Applied({"secrets": [answer]}).secrets
+        if save is not None:
+            # One by one: whatever interrupts this, no secret that was made is lost with it.
+            files.save_credentials(save, made[-1:])
+    if session.output.as_json:
+        kept = [{"client_id": secret.client_id} for secret in made]
+        shown = [{"client_id": secret.client_id, "secret": secret.client_secret} for secret in made]
+        session.output.json({"secrets": shown if save is None else kept})
+        return
+    _show_secrets(session, made, save)
+
+
 def _show(session: Session, applied: Applied, *, dry_run: bool, save: Path | None, verbose: bool) -> None:
     output = session.output
     if output.as_json:
@@ -136,11 +180,16 @@ def _show(session: Session, applied: Applied, *, dry_run: bool, save: Path | Non
     if grid.row_count:
         output.show(grid)
     output.show(Text(f"{'Would be: ' if dry_run else ''}{applied.sentence}.", style="bold"))
-    if save is not None and applied.secrets:
-        output.show(Text(f"{len(applied.secrets)} new secrets are in {save}, and nowhere else."))
-    elif applied.secrets:
+    _show_secrets(session, applied.secrets, save)
+
+
+def _show_secrets(session: Session, secrets: Sequence[SavedCredential], save: Path | None) -> None:
+    output = session.output
+    if save is not None and secrets:
+        output.show(Text(f"{len(secrets)} new secrets are in {save}, and nowhere else."))
+    elif secrets:
         output.show(Text("\nNew credentials. Their secrets are shown this once: keep them now.", style="bold yellow"))
-        for secret in applied.secrets:
+        for secret in secrets:
             roles = ", ".join(role.replace("_", " ") for role in secret.roles)
             output.show(Text.assemble((secret.client_id, "bold"), f"  {secret.name} · {roles}"))
             output.console.print(Text(f"  {secret.client_secret}"), soft_wrap=True)
@@ -153,7 +202,7 @@ def _lost(failed: Failed) -> Failed:
         details=[
             *failed.details,
             "Applying the file again is safe, but secrets that the lost answer held are lost with it:",
-            "have new ones made (POST /v1/partners/{code}/credentials/{client_id}/secret).",
+            "have new ones made (redphone network secret PARTNER CLIENT).",
         ],
         exit_code=failed.exit_code,
         code=failed.code,

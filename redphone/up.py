@@ -250,6 +250,10 @@ async def _report(
     if applied is not None and applied.secrets:
         shown.add_row("Credentials", f"{len(applied.secrets)} new, saved in {data_dir / files.CREDENTIALS_NAME}")
         shown.add_row("", "Their secrets are shown nowhere else.")
+    if network is not None and applied is None and not (data_dir / files.CREDENTIALS_NAME).exists():
+        # A first start that was killed has applied the file and taken the secrets with it.
+        shown.add_row("Credentials", "The partners are here, their secrets are not in the data directory. If they are")
+        shown.add_row("", "lost: redphone network secret PARTNER --all --save FILE makes new ones.")
     if running.settings.development:
         shown.add_row("Mode", "development: webhooks may go to this machine, over http. Never in production.")
     for number, step in enumerate(next_steps(partners, address, data_dir)):

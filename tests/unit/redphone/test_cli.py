@@ -147,7 +147,19 @@ def test_every_command_of_the_issue_exists() -> None:
     """The command line has the commands that people were promised."""
     names = {" ".join(words) for words in ALL}
     assert names >= {
-        *("up", "serve", "deploy", "demo", "network apply", "acknowledge", "position", "board", "on-call", "token"),
+        *(
+            "up",
+            "serve",
+            "deploy",
+            "demo",
+            "network apply",
+            "network secret",
+            "acknowledge",
+            "position",
+            "board",
+            "on-call",
+            "token",
+        ),
         *(f"alert {verb}" for verb in ("raise", "release", "update", "cancel", "close", "show", "list", "watch")),
         *("webhook listen", "doctor", "docs"),
     }
@@ -435,6 +447,26 @@ def test_saved_secrets_are_not_shown(
     saved = tmp_path / "secrets.json"
     assert files.load_credentials(saved)["ca-duty"].client_secret == "rps_shown-once"
     assert saved.stat().st_mode & 0o077 == 0
+
+
+def test_lost_secrets_are_replaced_one_by_one(server: Canned, run: Callable[..., Result], tmp_path: Path) -> None:
+    """All live credentials of a partner get new secrets, each kept as soon as it is made; revoked ones get none."""
+    path = "/v1/partners/CA/credentials"
+    listed = [{"client_id": "ca-duty"}, {"client_id": "ca-old", "revoked_at": "2026-01-01T00:00:00Z"}]
+    server.answers[f"GET {path}"] = (200, {"items": listed})
+    made = {"client_id": "ca-duty", "secret": "rps_new", "partner": "CA", "name": "Duty", "roles": ["duty_officer"]}
+    server.answers[f"POST {path}/ca-duty/secret"] = (200, made)
+    result = run("network", "secret", "CA", "--all", "--save", "secrets.json")
+    assert result.exit_code == 0, result.output
+    assert "rps_new" not in result.output
+    assert files.load_credentials(tmp_path / "secrets.json")["ca-duty"].client_secret == "rps_new"
+    assert "rps_new" in run("network", "secret", "CA", "ca-duty").stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("ca-duty", "--all")])
+def test_whose_secret_is_lost_must_be_said(run: Callable[..., Result], arguments: tuple[str, ...]) -> None:
+    """Nobody's secrets, or everybody's and somebody's, is a mistake of the command line."""
+    assert run("network", "secret", "CA", *arguments).exit_code == Exit.USAGE
 
 
 def test_mistakes_of_a_file_are_told_by_place(server: Canned, run: Callable[..., Result], network_file: str) -> None:
