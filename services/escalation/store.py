@@ -9,15 +9,18 @@
 Locks are taken in one order everywhere: alert head, escalations by id, pages. There are no foreign keys between these
 tables: a thousand pages that lock one alert row cost more than all the rest of the fan-out.
 
-Batches travel as one JSON array into `jsonb_populate_recordset`, so that 200 partners are one statement, not 200.
+Batches are one statement, not 200: as one JSON array into `jsonb_populate_recordset`, and new escalations and pages,
+of which most columns are the same for every partner, as one record of what they share with typed arrays of the rest.
+That takes PostgreSQL half the time (`docs/decisions/0003-raw-statements.md`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -30,6 +33,8 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
+    Numeric,
     SmallInteger,
     Table,
     Text,
@@ -37,6 +42,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import dialect as postgresql_dialect
 
 from services.escalation.model import AlertFacts, DueReason, Escalation, Position
 from shared.contracts import (
@@ -152,10 +158,17 @@ pages = Table(
     _at("delivered_at"),
     _at("give_up_at", nullable=False),
     _at("created_at", nullable=False),
+    Column("languages", ARRAY(Text)),
+    Column("time_zone", Text),
+    _at("answer_by_at"),
+    Column("reply_key", LargeBinary),
+    Column("sent_with", Uuid),
     Index("ix_pages_due", "due_at", postgresql_where=text("state = 'due'")),
     Index("ix_pages_leased", "leased_until", postgresql_where=text("state = 'leased'")),
     Index("ix_pages_escalation_id", "escalation_id"),
     Index("ix_pages_alert_id", "alert_id"),
+    Index("ix_pages_reply_key", "reply_key", "created_at", postgresql_where=text("reply_key IS NOT NULL")),
+    Index("ix_pages_sent_with", "sent_with", postgresql_where=text("sent_with IS NOT NULL")),
 )
 
 attempts = Table(
@@ -171,6 +184,24 @@ attempts = Table(
     Column("status_code", SmallInteger),
     Column("elapsed_seconds", Float),
     Column("provider_id", Text),
+    Column("provider", Text),
+    _at("delivered_at"),
+    Column("cost_amount", Numeric),
+    Column("cost_currency", Text),
+    Index("ix_attempts_provider_id", "provider", "provider_id", postgresql_where=text("provider_id IS NOT NULL")),
+)
+
+early_receipts = Table(
+    "early_receipts",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("provider_id", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text),
+    Column("cost_amount", Numeric),
+    Column("cost_currency", Text),
+    _at("received_at", nullable=False),
 )
 
 duty_plans = Table(
@@ -272,8 +303,8 @@ def _levels_of(stored: str) -> tuple[PlannedLevel, ...]:
 
 
 @lru_cache(maxsize=LEVELS_REMEMBERED_MAX)
-def _levels_json(levels: tuple[PlannedLevel, ...]) -> orjson.Fragment:
-    return orjson.Fragment(_levels.dump_json(levels))
+def _levels_text(levels: tuple[PlannedLevel, ...]) -> str:
+    return _levels.dump_json(levels).decode()
 
 
 _COLUMNS = tuple(column.name for column in escalations.columns)
@@ -292,7 +323,7 @@ def escalation_row(escalation: Escalation, now: datetime) -> dict[str, Any]:
         "subject_partner": escalation.subject_partner,
         "raiser": escalation.alert.raiser,
         "state": escalation.state,
-        "levels": _levels_json(escalation.levels),
+        "levels": orjson.Fragment(_levels_text(escalation.levels)),
         "level": escalation.level,
         "opened_at": escalation.opened_at,
         "clock_started_at": escalation.clock_started_at,
@@ -689,10 +720,63 @@ def _filled(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None}
 
 
+class _Alike:
+    """Inserts rows of one table that share all columns but some: what they share travels once.
+
+    `own` are the columns that each row has for itself, `shared` the keys of a row by which two are told to be alike.
+    """
+
+    def __init__(self, table: Table, own: Sequence[str], shared: Iterable[str]) -> None:
+        dialect = postgresql_dialect()  # type: ignore[no-untyped-call]
+        kinds = {column.name: column.type.compile(dialect=dialect) for column in table.columns}
+        arrays = ", ".join(f"${place}::{_sent_as(kinds[name])}[]" for place, name in enumerate(own, start=2))
+        values = ", ".join(f"o.{name}::{kinds[name]}" if name in own else f"s.{name}" for name in kinds)
+        self.shared: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*shared)
+        self.columns = ", ".join(kinds)
+        self.rows = (
+            f"SELECT {values} FROM jsonb_populate_record(NULL::{table.name}, $1) s,"  # noqa: S608 - our own names
+            f" unnest({arrays}) AS o({', '.join(own)})"
+        )
+
+    def groups(self, rows: Iterable[Mapping[str, Any]]) -> list[list[int]] | None:
+        """The places of rows that are alike; None if there are more than `ALIKE_MAX` kinds of them."""
+        found: list[tuple[tuple[Any, ...], list[int]]] = []
+        for place, row in enumerate(rows):
+            shared = self.shared(row)
+            for known, places in found:
+                if known == shared:  # mostly the very same objects, which costs next to nothing
+                    places.append(place)
+                    break
+            else:
+                if len(found) == ALIKE_MAX:
+                    return None
+                found.append((shared, [place]))
+        return [places for _, places in found]
+
+
+ALIKE_MAX = 4
+"""So many kinds of rows are a statement each; of more, every row travels with all its columns."""
+
+
+def _sent_as(kind: str) -> str:
+    """The type of an array's elements: there is no array of arrays, and JSON comes as text."""
+    return "text" if kind == "JSONB" or kind.endswith("[]") else kind
+
+
+_OPENED = _Alike(
+    escalations,
+    ("id", "partner", "levels", "level", "due_at"),
+    (field.name for field in fields(Escalation) if field.name not in {"id", "partner", "levels", "level", "due_at"}),
+)
+_INSERT_OPENED = f"INSERT INTO escalations ({_OPENED.columns}) {{rows}} ON CONFLICT DO NOTHING RETURNING id"
+_INSERT_OPENED_ALIKE = _INSERT_OPENED.format(rows=_OPENED.rows)
+_INSERT_OPENED_OTHERS = _INSERT_OPENED.format(rows="SELECT * FROM jsonb_populate_recordset(NULL::escalations, $1)")
+
+
 async def insert_opened(
     tx: Transaction, opened: Sequence[Escalation], page_rows: Sequence[Mapping[str, Any]], now: datetime
 ) -> set[UUID]:
-    """Inserts opened escalations with their pages, and the first attempt of pages under a lease, in one statement.
+    """Inserts opened escalations with their pages, and the first attempt of pages under a lease.
 
     Returns the ids of escalations that were new, which are those whose pages were inserted: one per alert, partner and
     subject ever exists.
@@ -700,18 +784,26 @@ async def insert_opened(
     if not opened:
         return set()
     connection = await raw(tx)
-    rows = await connection.fetch(
-        "WITH fresh AS (INSERT INTO escalations SELECT * FROM jsonb_populate_recordset(NULL::escalations, $1)"
-        " ON CONFLICT DO NOTHING RETURNING id),"
-        " fresh_pages AS (INSERT INTO pages SELECT p.* FROM jsonb_populate_recordset(NULL::pages, $2) p"
-        " JOIN fresh ON fresh.id = p.escalation_id RETURNING id, state, attempts, created_at),"
-        " begun AS (INSERT INTO attempts (page_id, number, started_at)"
-        " SELECT id, attempts, created_at FROM fresh_pages WHERE state = 'leased')"
-        " SELECT id FROM fresh",
-        dump([_filled(escalation_row(escalation, now)) for escalation in opened]),
-        dump([_filled(row) for row in page_rows]),
-    )
-    return {row["id"] for row in rows}
+    groups = _OPENED.groups(map(vars, opened))
+    if groups is None:
+        everything = dump([_filled(escalation_row(escalation, now)) for escalation in opened])
+        found = await connection.fetch(_INSERT_OPENED_OTHERS, everything)
+    else:
+        found = []
+        for places in groups:
+            alike = [opened[place] for place in places]
+            found += await connection.fetch(
+                _INSERT_OPENED_ALIKE,
+                dump(_filled(escalation_row(alike[0], now))),
+                [escalation.id for escalation in alike],
+                [escalation.partner for escalation in alike],
+                [_levels_text(escalation.levels) for escalation in alike],
+                [escalation.level for escalation in alike],
+                [escalation.due_at for escalation in alike],
+            )
+    fresh = {row["id"] for row in found}
+    await insert_pages(tx, [row for row in page_rows if row["escalation_id"] in fresh])
+    return fresh
 
 
 async def insert_events(
@@ -731,18 +823,37 @@ async def insert_events(
 # --- pages and attempts -----------------------------------------------------------------------------------------------
 
 
+_PAGE_OWN = (
+    *("id", "escalation_id", "partner", "contact_point_id", "contact_id", "channel", "sealed_address", "told", "level"),
+)
+_PAGES = _Alike(pages, _PAGE_OWN, (column.name for column in pages.columns if column.name not in _PAGE_OWN))
+_NO_PAGE: dict[str, Any] = {
+    str(column.name): [] if isinstance(column.type, ARRAY) else None for column in pages.columns
+}
+_INSERT_PAGES = f"""
+WITH fresh AS (INSERT INTO pages ({_PAGES.columns}) {{rows}} RETURNING id, state, attempts, created_at)
+INSERT INTO attempts (page_id, number, started_at) SELECT id, attempts, created_at FROM fresh WHERE state = 'leased'
+"""  # noqa: S608 - our own column names
+_INSERT_PAGES_ALIKE = _INSERT_PAGES.format(rows=_PAGES.rows)
+_INSERT_PAGES_OTHERS = _INSERT_PAGES.format(
+    rows=f"SELECT {_PAGES.columns} FROM jsonb_populate_recordset(NULL::pages, $1)"  # noqa: S608 - as above
+)
+
+
 async def insert_pages(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Inserts pages, and the first attempt of those that are inserted under a lease, in one statement."""
+    """Inserts pages, and the first attempt of those that are inserted under a lease."""
     if not rows:
         return
     connection = await raw(tx)
-    await connection.execute(
-        "WITH fresh AS (INSERT INTO pages SELECT * FROM jsonb_populate_recordset(NULL::pages, $1)"
-        " RETURNING id, state, attempts, created_at)"
-        " INSERT INTO attempts (page_id, number, started_at)"
-        " SELECT id, attempts, created_at FROM fresh WHERE state = 'leased'",
-        dump(list(rows)),
-    )
+    whole = [{**_NO_PAGE, **row} for row in rows]
+    groups = _PAGES.groups(whole)
+    if groups is None:
+        await connection.execute(_INSERT_PAGES_OTHERS, dump([_filled(row) for row in whole]))
+        return
+    for places in groups:
+        alike = [whole[place] for place in places]
+        shared = dump(_filled(alike[0]))
+        await connection.execute(_INSERT_PAGES_ALIKE, shared, *([row[name] for row in alike] for name in _PAGE_OWN))
 
 
 async def end_pages(tx: Transaction, escalation_ids: Sequence[UUID], *, only_asking: bool) -> None:
