@@ -1,7 +1,8 @@
 """The installation's keys: what signs tokens, webhooks and feed entries, and what seals contact points and secrets.
 
 The cast: a `KeyRing` holds them all and comes from the deployment's secrets: one JSON text, usually the file
-`keys.json` that only its owner may read. `seal` closes a text for the holder of a private key alone: roster seals
+`keys.json` that only its owner may read. Only the `push_keys`, which sign Web Push, may be missing: key files that are
+older than they are stay good, and push is off. `seal` closes a text for the holder of a private key alone: roster seals
 contact points, escalation opens them. `KeyRing.encrypt` is for what a service keeps for itself.
 
 The promise: of each kind the first key signs or seals and all of them verify or open, so that keys change in the middle
@@ -13,23 +14,33 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import fcntl
 import hashlib
+import hmac
 import os
 import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import orjson
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    derive_private_key,
+    generate_private_key,
+)
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared.errors import RedPhoneError
 from shared.webhooks import KeyMalformed, SigningKey
@@ -138,6 +149,35 @@ class StorageKey:
         return key_id(self.raw)
 
 
+@dataclass(frozen=True, slots=True)
+class PushKey:
+    """A P-256 key that proves to push services who sends (VAPID, RFC 8292). Browsers subscribe to its public half."""
+
+    private: EllipticCurvePrivateKey = field(repr=False)
+
+    @classmethod
+    def generate(cls) -> PushKey:
+        """A new key from the operating system's randomness."""
+        return cls(generate_private_key(SECP256R1()))
+
+    @classmethod
+    def parse(cls, text: str) -> PushKey:
+        """The key of `to_text`; raises `ValueError`."""
+        raw = _decode(text)
+        if len(raw) != _KEY_BYTES:
+            raise ValueError(f"a push key has {_KEY_BYTES} bytes")
+        return cls(derive_private_key(int.from_bytes(raw), SECP256R1()))
+
+    def to_text(self) -> str:
+        """The private value as base64url."""
+        return _encode(self.private.private_numbers().private_value.to_bytes(_KEY_BYTES))
+
+    @property
+    def public_text(self) -> str:
+        """The uncompressed point as base64url: `applicationServerKey` in a browser, `k` of a VAPID header."""
+        return _encode(self.private.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint))
+
+
 # --- the ring ---------------------------------------------------------------------------------------------------------
 
 
@@ -150,11 +190,15 @@ class KeyRing:
     feed_keys: tuple[SigningKey, ...]
     sealing_keys: tuple[SealingKey, ...]
     storage_keys: tuple[StorageKey, ...]
+    push_keys: tuple[PushKey, ...] = ()
+    """Empty in files that are older than push."""
 
     def __post_init__(self) -> None:
         for name in ("token_keys", "webhook_keys", "feed_keys", "sealing_keys", "storage_keys"):
             if not 1 <= len(getattr(self, name)) <= KEYS_PER_KIND_MAX:
                 raise KeysUnusable(f"the keys need between 1 and {KEYS_PER_KIND_MAX} {name}")
+        if len(self.push_keys) > KEYS_PER_KIND_MAX:
+            raise KeysUnusable(f"the keys may have at most {KEYS_PER_KIND_MAX} push_keys")
 
     @classmethod
     def generate(cls) -> KeyRing:
@@ -165,10 +209,11 @@ class KeyRing:
             feed_keys=(SigningKey.generate(),),
             sealing_keys=(SealingKey.generate(),),
             storage_keys=(StorageKey(secrets.token_bytes(_KEY_BYTES)),),
+            push_keys=(PushKey.generate(),),
         )
 
     def without_opening(self) -> KeyRing:
-        """The same ring for a service that seals contact points and may never open them."""
+        """The same ring for a service that seals contact points and may never open them, nor send to them."""
         return KeyRing(
             token_keys=self.token_keys,
             webhook_keys=self.webhook_keys,
@@ -194,6 +239,7 @@ class KeyRing:
                 feed_keys=tuple(SigningKey(_decode(key)) for key in document["feed_keys"]),
                 sealing_keys=tuple(_sealing_key(key) for key in document["sealing_keys"]),
                 storage_keys=tuple(_storage_key(key) for key in document["storage_keys"]),
+                push_keys=tuple(PushKey.parse(key) for key in document.get("push_keys", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError, KeyMalformed):
             raise KeysUnusable("the keys cannot be read: the text is damaged, or is not a key file") from None
@@ -212,6 +258,8 @@ class KeyRing:
             ],
             "storage_keys": [_encode(key.raw) for key in self.storage_keys],
         }
+        if self.push_keys:
+            document["push_keys"] = [key.to_text() for key in self.push_keys]
         return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
 
     @classmethod
@@ -236,12 +284,31 @@ class KeyRing:
 
     @classmethod
     def load_or_generate(cls, path: Path) -> KeyRing:
-        """The ring of a file, which is made if it is missing. Two processes that start at once get one ring."""
+        """The ring of a file, which is made if it is missing, and completed if it is older than a kind of keys.
+
+        Two processes that start at once get one ring.
+        """
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _written_beside(path, cls.generate().to_text()) as temporary, contextlib.suppress(FileExistsError):
                 path.hardlink_to(temporary)
-        return cls.load(path)
+        ring = cls.load(path)
+        if not ring.push_keys:
+            # A file that cannot be written stays as it is; push is off then, which its channel says.
+            with contextlib.suppress(OSError):
+                return cls._complete(path)
+        return ring
+
+    @classmethod
+    def _complete(cls, path: Path) -> KeyRing:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever had the lock before may have completed the file, which is then another one than was locked.
+            ring = cls.load(path)
+            if not ring.push_keys:
+                ring = replace(ring, push_keys=(PushKey.generate(),))
+                ring.save(path)
+        return ring
 
     # --- what others may know
 
@@ -256,7 +323,11 @@ class KeyRing:
             "feed_keys": [_web_key(key) for key in self.feed_keys],
         }
 
-    # --- sealing and encrypting
+    # --- sealing, encrypting, deriving
+
+    def derived(self, purpose: str) -> tuple[bytes, ...]:
+        """A key for one purpose from each storage key: the first makes, all verify. No purpose learns another's."""
+        return tuple(_derived(key.raw, purpose) for key in self.storage_keys)
 
     def seal(self, plaintext: str, *, context: bytes) -> str:
         """Closes a contact point's address for escalation."""
@@ -289,6 +360,11 @@ class KeyRing:
             return AESGCM(key.raw).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], context).decode()
         except (InvalidTag, ValueError):
             raise CannotOpen("the stored text is damaged or belongs elsewhere") from None
+
+
+@lru_cache(maxsize=64)
+def _derived(raw: bytes, purpose: str) -> bytes:
+    return HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=purpose.encode()).derive(raw)
 
 
 @contextlib.contextmanager
@@ -333,6 +409,16 @@ def _storage_key(text: str) -> StorageKey:
     if len(raw) != _KEY_BYTES:
         raise ValueError(f"a storage key has {_KEY_BYTES} bytes")
     return StorageKey(raw)
+
+
+FINGERPRINT_CHARACTERS = 32
+
+
+def fingerprints(keys: KeyRing, contact_point_id: UUID, address: str) -> tuple[str, ...]:
+    """Names of the address of one contact point that tell nothing of it, one by each of our keys; the first is said."""
+    told = point_context(contact_point_id) + b" " + address.encode()
+    made = (hmac.digest(key, told, "sha256").hex() for key in keys.derived("redphone address fingerprint 1"))
+    return tuple(text[:FINGERPRINT_CHARACTERS] for text in made)
 
 
 def point_context(contact_point_id: UUID) -> bytes:

@@ -34,10 +34,14 @@ Decided = tuple[Escalation, Outcome]
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """Who answers for a partner: a person for themselves, or a system that names a contact of its partner's plan."""
+    """Who answers for a partner, and how: a person for themselves, a system that names a contact of its partner's plan,
+    or whoever answers the page `page_id`.
+    """
 
     actor: Actor
     asserted_by_system: str | None = None
+    via: str = "api"
+    page_id: UUID | None = None
 
 
 async def acknowledge(
@@ -57,7 +61,7 @@ async def acknowledge(
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
         decided = await _acknowledged(deps, tx, principal, escalation_id, contact_id, via, now)
-        messages = await _save(deps, tx, decided, cause=cause, now=now)
+        messages = await save_decided(deps, tx, decided, cause=cause, now=now)
     await deps.relay.publish(messages)
     deps.wake("delivery", "timers")
     return decided[0][1].escalation
@@ -107,7 +111,7 @@ async def _acknowledge_batch(  # noqa: PLR0917 - one caller, right above
                 continue
             for before, outcome in await _acknowledged(deps, tx, principal, escalation_id, contact_id, via, now):
                 decided[before.id] = (before, outcome)
-        messages = await _save(deps, tx, list(decided.values()), cause=cause, now=now)
+        messages = await save_decided(deps, tx, list(decided.values()), cause=cause, now=now)
     await deps.relay.publish(messages)
     deps.wake("delivery", "timers")
     return [decided[escalation_id][1].escalation for escalation_id in escalation_ids]
@@ -135,20 +139,34 @@ async def _acknowledged(  # noqa: PLR0917 - its callers are right above
     """The decision for the escalation that was named, first, and for those that are answered with it."""
     named = await _find_own(tx, principal, escalation_id)
     answering = await _answering(deps, tx, principal, contact_id)
+    return await decide_acknowledged(tx, named, replace(answering, via=via), now)
+
+
+async def decide_acknowledged(tx: Transaction, named: Escalation, answering: Answering, now: datetime) -> list[Decided]:
+    """What it comes to that somebody acknowledges `named`, which need not be locked yet: its own decision first.
+
+    Who may answer for the partner is the caller's to check. Save it with `save_decided`.
+    """
     if named.kind is EscalationKind.TAKEOVER:
-        return await _taken_over(tx, named, TakeOver(by=answering.actor), now)
-    command = Acknowledge(by=answering.actor, via=via, asserted_by_system=answering.asserted_by_system)
-    escalation = await _load(tx, escalation_id)
+        taking = TakeOver(by=answering.actor, via=answering.via, page_id=answering.page_id)
+        return await _taken_over(tx, named, taking, now)
+    command = Acknowledge(
+        by=answering.actor,
+        via=answering.via,
+        asserted_by_system=answering.asserted_by_system,
+        page_id=answering.page_id,
+    )
+    escalation = await _load(tx, named.id)
     decided = [(escalation, decide(escalation, command, now))]
     if escalation.state is EscalationState.ENDED:
         # Superseded, or expired a moment before its renewal arrived: the Update is what is asked now.
-        newest = await _corrected_by(tx, escalation)
+        newest = await corrected_by(tx, escalation)
         if newest is not None and newest.kind is EscalationKind.ANSWER:
             decided.append((newest, decide(newest, command, now)))
     return decided
 
 
-async def _corrected_by(tx: Transaction, escalation: Escalation) -> Escalation | None:
+async def corrected_by(tx: Transaction, escalation: Escalation) -> Escalation | None:
     """The partner's escalation of the newest Update, locked; None if an Update on the way to it asks anew."""
     newest = await store.find_carried_to(tx, escalation.alert.alert_id)
     if newest is None:
@@ -157,7 +175,7 @@ async def _corrected_by(tx: Transaction, escalation: Escalation) -> Escalation |
     return None if escalation_id is None else await store.load_one(tx, escalation_id)
 
 
-async def _save(
+async def save_decided(
     deps: EscalationDeps, tx: Transaction, decided: Sequence[Decided], *, cause: Cause, now: datetime
 ) -> list[Message[Event]]:
     """Saves; an act that changed nothing, because it had been done before, writes nothing."""
@@ -198,23 +216,41 @@ async def take_position(
     async with deps.intake.transaction() as tx:
         await _find_own(tx, principal, escalation_id)
         answering = await _answering(deps, tx, principal, request.contact_id)
-        escalation = await _load(tx, escalation_id)
-        command = TakePosition(
-            stance=request.stance,
-            by=answering.actor,
-            directory=await deps.directories.find_one(tx, escalation.partner),
-            asserted_by_system=answering.asserted_by_system,
-            answer_by_at=request.answer_by_at,
-            note=request.note,
-            offer=request.offer,
-            estimated_arrival_at=request.estimated_arrival_at,
-        )
-        outcome = decide(escalation, command, now)
-        await alarm_gaps(deps, tx, [escalation], [outcome], now)
-        messages = await _save(deps, tx, [(escalation, outcome)], cause=cause, now=now)
+        decided = await decide_position(deps, tx, escalation_id, answering, request, now)
+        messages = await save_decided(deps, tx, [decided], cause=cause, now=now)
     await deps.relay.publish(messages)
     deps.wake("delivery", "timers")
-    return outcome.escalation
+    return decided[1].escalation
+
+
+async def decide_position(  # noqa: PLR0917 - all of it is the question
+    deps: EscalationDeps,
+    tx: Transaction,
+    escalation_id: UUID,
+    answering: Answering,
+    request: PositionRequest,
+    now: datetime,
+) -> Decided:
+    """What it comes to that somebody takes a position; raises `Rejected` if the state does not allow it.
+
+    Who may answer for the partner is the caller's to check. Save it with `save_decided`.
+    """
+    escalation = await _load(tx, escalation_id)
+    command = TakePosition(
+        stance=request.stance,
+        by=answering.actor,
+        directory=await deps.directories.find_one(tx, escalation.partner),
+        asserted_by_system=answering.asserted_by_system,
+        answer_by_at=request.answer_by_at,
+        note=request.note,
+        offer=request.offer,
+        estimated_arrival_at=request.estimated_arrival_at,
+        via=answering.via,
+        page_id=answering.page_id,
+    )
+    outcome = decide(escalation, command, now)
+    await alarm_gaps(deps, tx, [escalation], [outcome], now)
+    return escalation, outcome
 
 
 async def take_over(deps: EscalationDeps, principal: Principal, escalation_id: UUID, *, cause: Cause) -> Escalation:
@@ -229,7 +265,7 @@ async def take_over(deps: EscalationDeps, principal: Principal, escalation_id: U
         if not principal.is_person:
             raise Forbidden("only a person can take a partner over", code="person_required")
         decided = await _taken_over(tx, escalation, TakeOver(by=principal.actor()), now)
-        messages = await _save(deps, tx, decided, cause=cause, now=now)
+        messages = await save_decided(deps, tx, decided, cause=cause, now=now)
     await deps.relay.publish(messages)
     deps.wake("timers")
     return decided[0][1].escalation
@@ -247,7 +283,7 @@ async def raise_level(deps: EscalationDeps, principal: Principal, escalation_id:
         directory = await deps.directories.find_one(tx, escalation.partner)
         outcome = decide(escalation, RaiseLevel(by=principal.actor(), directory=directory), now)
         await alarm_gaps(deps, tx, [escalation], [outcome], now)
-        messages = await _save(deps, tx, [(escalation, outcome)], cause=cause, now=now)
+        messages = await save_decided(deps, tx, [(escalation, outcome)], cause=cause, now=now)
     await deps.relay.publish(messages)
     deps.wake("delivery", "timers")
     return outcome.escalation

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import singledispatch
+from uuid import UUID
 
 from services.escalation.directory import Directory
 from services.escalation.levels import (
@@ -42,7 +43,7 @@ from services.escalation.model import (
     about,
     asking_type,
     earlier,
-    planned,
+    planned_in_order,
     with_due,
     with_gaps,
 )
@@ -94,11 +95,14 @@ class PagesAttempted:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """A named human has it. `asserted_by_system` is the subject of the system that named them, if one did."""
+    """A named human has it. `asserted_by_system` is the subject of the system that named them, if one did; `page_id`
+    the page that they answered, if it was one.
+    """
 
     by: Actor
     via: str = "api"
     asserted_by_system: str | None = None
+    page_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,8 @@ class TakePosition:
     note: str | None = None
     offer: str | None = None
     estimated_arrival_at: datetime | None = None
+    via: str = "api"
+    page_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,8 @@ class TakeOver:
     """A human of raiser or secretariat takes an unreached partner over."""
 
     by: Actor
+    via: str = "api"
+    page_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +222,9 @@ def _position_due(escalation: Escalation, directory: Directory, now: datetime) -
     number, targets, skipped = next_level(escalation, directory, escalation.level, now)
     escalation = with_gaps(escalation, skipped)
     if number > escalation.level:
-        pages = planned(targets, "level.raised", level=number, asks=True)
+        pages = planned_in_order(
+            targets, "level.raised", level=number, asks=True, precedence=escalation.alert.precedence, now=now
+        )
         return _position_step(
             escalation, level=number, reason=reason, pages=pages, due_at=now + interval, now=now, gaps=skipped
         )
@@ -310,6 +320,7 @@ def _(command: Acknowledge, escalation: Escalation, now: datetime) -> Outcome:
         acknowledged_by=command.by,
         asserted_by_system=command.asserted_by_system,
         via=command.via,
+        page_id=command.page_id,
         late=acknowledged.late,
         seconds_from_release=(now - escalation.clock_started_at).total_seconds(),
     )
@@ -339,11 +350,16 @@ def _(command: TakePosition, escalation: Escalation, now: datetime) -> Outcome:
         note=command.note,
         offer=command.offer,
         estimated_arrival_at=command.estimated_arrival_at,
+        via=command.via,
+        page_id=command.page_id,
     )
     if command.stance is PositionStance.WRONG_PERSON:
         return _wrong_person(escalation, command, position, event, now)
     # Whoever answers the question has received it.
-    received = decide(escalation, Acknowledge(by=command.by, asserted_by_system=command.asserted_by_system), now)
+    acknowledge = Acknowledge(
+        by=command.by, via=command.via, asserted_by_system=command.asserted_by_system, page_id=command.page_id
+    )
+    received = decide(escalation, acknowledge, now)
     answered = replace(
         received.escalation,
         state=EscalationState(command.stance.value),
@@ -455,8 +471,7 @@ def _(command: TakeOver, escalation: Escalation, now: datetime) -> Outcome:
             taken_over_by=command.by,
             taken_over_at=now,
         )
-        event = PartnerTakenOver(**about(taken), taken_over_at=now, taken_over_by=command.by, ask_again_at=ask_again_at)
-        return Outcome(taken, events=(event,), stops_pages=True)
+        return Outcome(taken, events=(_taken_over(taken, command, now, ask_again_at),), stops_pages=True)
     if escalation.state is not EscalationState.UNREACHED:
         raise Conflict(
             f"only an unreached partner can be taken over; this one is {escalation.state}", code="not_unreached"
@@ -464,8 +479,18 @@ def _(command: TakeOver, escalation: Escalation, now: datetime) -> Outcome:
     if _has_taken_over(escalation, command.by, now):
         return Outcome(escalation)
     taken = replace(escalation, taken_over_by=command.by, taken_over_at=now)
-    event = PartnerTakenOver(**about(taken), taken_over_at=now, taken_over_by=command.by, ask_again_at=ask_again_at)
-    return Outcome(taken, events=(event,))
+    return Outcome(taken, events=(_taken_over(taken, command, now, ask_again_at),))
+
+
+def _taken_over(taken: Escalation, command: TakeOver, now: datetime, ask_again_at: datetime) -> PartnerTakenOver:
+    return PartnerTakenOver(
+        **about(taken),
+        taken_over_at=now,
+        taken_over_by=command.by,
+        ask_again_at=ask_again_at,
+        via=command.via,
+        page_id=command.page_id,
+    )
 
 
 def _has_taken_over(escalation: Escalation, by: Actor, now: datetime) -> bool:

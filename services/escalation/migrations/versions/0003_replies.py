@@ -20,6 +20,7 @@ CREATE TABLE provider_messages (
     provider text,
     message_id text,
     received_at timestamptz NOT NULL,
+    answer jsonb,
     CONSTRAINT pk_provider_messages PRIMARY KEY (provider, message_id)
 );
 """

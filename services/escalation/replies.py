@@ -1,0 +1,657 @@
+"""Answers that come back on the channel that asked: by link, SMS, mail, or a key on the telephone.
+
+The cast: `answer_code` (whoever holds a page's code acts for the contact that was paged), `take_position_by_code` (the
+substantive answer, likewise), `answer_key` (a key press in a call that we placed), and `answer_text` (an SMS or a mail
+from an address that we had written to).
+
+The promises: the code of a message answers every page that left in it. Five wrong tries lock a page's code, however
+many come at once; that is recorded and told, and the same contact point is sent another message with a code of its own.
+A reply that a provider hands over twice is one reply. Whatever is not understood changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from services.escalation import links, reply_store, store
+from services.escalation.answers import (
+    Answering,
+    Decided,
+    PositionRequest,
+    corrected_by,
+    decide_acknowledged,
+    decide_position,
+    save_decided,
+)
+from services.escalation.directory import Directory
+from services.escalation.handlers import EscalationDeps
+from services.escalation.model import UNANSWERED, Escalation, about
+from services.escalation.saving import announce
+from services.escalation.store import Row
+from services.escalation.texts import (
+    PEOPLE_IN_MENU_MAX,
+    Act,
+    Key,
+    OfficeKey,
+    ParsedReply,
+    ReplyText,
+    parse_reply,
+    reply_text,
+)
+from shared import record
+from shared.contracts import (
+    Actor,
+    AnswerCodeLocked,
+    ChannelName,
+    EscalationKind,
+    EscalationState,
+    PlannedContact,
+    PositionStance,
+)
+from shared.db import Transaction
+from shared.errors import Rejected
+from shared.events import Cause, Event, Message
+from shared.ids import derived
+from shared.log import get_logger
+
+log = get_logger(__name__)
+
+WRONG_TRIES_MAX = 5
+"""So many wrong codes lock a page: one in two thousand guesses of them all."""
+
+REPLACEMENTS_MAX = 3
+"""After so many locked messages to one contact point for one escalation no other follows: whoever guesses on could
+otherwise go on for ever, and ring a person each time."""
+
+CODE_VALID = timedelta(days=7)
+REPLIED_TO_WITHIN = timedelta(days=30)
+"""Whoever answers later than this is a stranger to us, and strangers are not answered."""
+
+CANDIDATES_MAX = 20
+"""So many messages to one address may be meant by one reply."""
+
+NAME_CHARACTERS_MAX = 100
+NAME_CHARACTERS_MIN = 2
+
+
+class Result(StrEnum):
+    """What an answer came to. Only the first group changed anything."""
+
+    ACKNOWLEDGED = "acknowledged"
+    TAKEN_OVER = "taken_over"
+    POSITION_TAKEN = "position_taken"
+    PASSED_ON = "passed_on"
+    STOPPED = "stopped"
+    ASKED = "asked"
+
+    ALREADY_ANSWERED = "already_answered"
+    NAME_NEEDED = "name_needed"
+    CODE_NEEDED = "code_needed"
+    WRONG_CODE = "wrong_code"
+    LOCKED = "locked"
+    ENDED = "ended"
+    SUPERSEDED = "superseded"
+    """The alert was corrected by an Update that asks anew: its own message is to be answered."""
+    EXPIRED = "expired"
+    NOT_LISTED = "not_listed"
+    """The contact is no longer in the partner's duty plan."""
+    WHICH_NEEDED = "which_needed"
+    """The message carried several alerts, and a position is about one of them."""
+    NOTHING_ASKED = "nothing_asked"
+    REFUSED = "refused"
+    NOT_UNDERSTOOD = "not_understood"
+    HELP = "help"
+    UNKNOWN = "unknown"
+
+
+CHANGING = frozenset(
+    {
+        Result.ACKNOWLEDGED,
+        Result.TAKEN_OVER,
+        Result.POSITION_TAKEN,
+        Result.PASSED_ON,
+        Result.STOPPED,
+        Result.ASKED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What an answer came to, and for which escalations, as they stand now."""
+
+    result: Result
+    escalations: tuple[Escalation, ...] = ()
+    by: Actor | None = None
+    tries_left: int | None = None
+    """After a wrong code."""
+    refusal: Rejected | None = None
+    choices: tuple[PlannedContact, ...] = ()
+    """By telephone, where a name is needed: whoever may be speaking."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One answer that is being given: to which page, by which way, for whom, and why it is written."""
+
+    page: Row
+    via: str
+    by_name: str | None
+    cause: Cause
+    now: datetime
+    contact_id: UUID | None = None
+
+
+Do = Callable[[Transaction, _Turn, Answering], Awaitable[tuple[Answered, list[Message[Event]]]]]
+
+
+# --- by code ----------------------------------------------------------------------------------------------------------
+
+
+async def answer_code(
+    deps: EscalationDeps,
+    page_id: UUID,
+    code: str,
+    act: Act,
+    *,
+    via: str,
+    by_name: str | None = None,
+    cause: Cause,
+) -> Answered:
+    """Acts for whoever was paged, if the code is the page's. `by_name` says who speaks where an office was paged.
+
+    `cause` needs no subject: it becomes the person's.
+    """
+    return await _by_code(deps, page_id, code, _doing(deps, act), via=via, by_name=by_name, cause=cause)
+
+
+async def take_position_by_code(
+    deps: EscalationDeps,
+    page_id: UUID,
+    code: str,
+    position: PositionRequest,
+    *,
+    escalation_id: UUID | None = None,
+    via: str,
+    by_name: str | None = None,
+    cause: Cause,
+) -> Answered:
+    """Takes a position for whoever was paged. `escalation_id` chooses among several that left in one message."""
+
+    async def do(tx: Transaction, turn: _Turn, answering: Answering) -> tuple[Answered, list[Message[Event]]]:
+        return await _position(deps, tx, turn, answering, position, escalation_id)
+
+    return await _by_code(deps, page_id, code, do, via=via, by_name=by_name, cause=cause)
+
+
+async def _by_code(
+    deps: EscalationDeps, page_id: UUID, code: str, do: Do, *, via: str, by_name: str | None, cause: Cause
+) -> Answered:
+    now = deps.clock.now()
+    messages: list[Message[Event]] = []
+    try:
+        async with deps.intake.transaction() as tx:
+            page = await reply_store.find_page(tx, page_id)
+            if page is None:
+                return Answered(Result.UNKNOWN)
+            turn = _Turn(page, via, by_name, cause, now)
+            answered = await _check_code(deps, tx, turn, code)
+            if answered is None:
+                answered, messages = await _act(deps, tx, turn, do)
+            elif answered.result is Result.LOCKED and answered.tries_left == 0:
+                messages = await _lock(deps, tx, turn)
+    except Rejected as refusal:
+        return Answered(Result.REFUSED, refusal=refusal)
+    await _publish(deps, messages)
+    return answered
+
+
+async def _publish(deps: EscalationDeps, messages: list[Message[Event]]) -> None:
+    await deps.relay.publish(messages)
+    deps.wake("delivery", "timers")
+
+
+async def _check_code(deps: EscalationDeps, tx: Transaction, turn: _Turn, code: str) -> Answered | None:
+    """None if the code is right. A wrong one is counted under the lock of the page's row; no code is no try.
+
+    The try that locks the page has `tries_left` 0, and later ones have None.
+    """
+    page_id, digits = turn.page["id"], digits_of(code)
+    tries = (await reply_store.load_tries(tx, [page_id]))[page_id]
+    if tries["locked_at"] is not None:
+        return Answered(Result.LOCKED)
+    if turn.now > turn.page["created_at"] + CODE_VALID:
+        return Answered(Result.EXPIRED)
+    if len(digits) != links.CODE_DIGITS:
+        return Answered(Result.CODE_NEEDED)
+    if links.is_code(deps.keys, page_id, digits):
+        return None
+    return await _count_wrong(deps, tx, turn, tries["wrong_tries"])
+
+
+async def _count_wrong(deps: EscalationDeps, tx: Transaction, turn: _Turn, before: int) -> Answered:
+    page, wrong_tries = turn.page, before + 1
+    locked = wrong_tries >= WRONG_TRIES_MAX
+    await reply_store.save_tries(tx, page["id"], wrong_tries, turn.now if locked else None)
+    tried = record.Entry(
+        kind="answer_code.refused",
+        partner=page["partner"],
+        alert_id=page["alert_id"],
+        object_id=page["id"],
+        data={"page_id": str(page["id"]), "wrong_tries": wrong_tries, "via": turn.via},
+    )
+    await record.append(tx, [tried], cause=turn.cause, ids=deps.ids, now=turn.now)
+    return Answered(Result.LOCKED if locked else Result.WRONG_CODE, tries_left=WRONG_TRIES_MAX - wrong_tries)
+
+
+async def _lock(deps: EscalationDeps, tx: Transaction, turn: _Turn) -> list[Message[Event]]:
+    """Tells of a locked code, and sends what its message carried under another, as far as it is still asked."""
+    page = turn.page
+    if page["escalation_id"] is None:
+        return []
+    carried = await reply_store.find_message(tx, page["id"])
+    asked = {e.id for e in await _find(tx, [row["escalation_id"] for row in carried]) if _is_open(e)}
+    locked = await reply_store.count_locked(tx, page["escalation_id"], page["contact_point_id"])
+    again = [row["id"] for row in carried if row["asks"] and row["escalation_id"] in asked]
+    replaced = bool(again) and locked <= REPLACEMENTS_MAX
+    if replaced:
+        await reply_store.replace_pages(tx, dict(zip(again, deps.ids.many(len(again)), strict=True)), turn.now)
+    log.warning("answer_code.locked", page_id=str(page["id"]), partner=page["partner"], replaced=replaced)
+    escalation = await store.find_escalation(tx, page["escalation_id"])
+    assert escalation is not None, "escalations are never deleted"
+    event = AnswerCodeLocked(
+        **about(escalation),
+        page_id=page["id"],
+        locked_at=turn.now,
+        wrong_tries=WRONG_TRIES_MAX,
+        via=turn.via,
+        told=page["told"],
+        replaced=replaced,
+    )
+    return await announce(tx, [event], ids=deps.ids, cause=turn.cause, now=turn.now)
+
+
+def digits_of(code: str) -> str:
+    """The digits of a code as people write it, in any script; whatever else is in it counts as a letter."""
+    return "".join(str(int(letter)) if letter.isdecimal() else letter for letter in code if not letter.isspace())
+
+
+# --- by telephone -----------------------------------------------------------------------------------------------------
+
+
+async def answer_key(
+    deps: EscalationDeps,
+    page_id: UUID,
+    key: str,
+    *,
+    contact_id: UUID | None = None,
+    via: str = ChannelName.VOICE,
+    cause: Cause,
+) -> Answered:
+    """A key pressed in a call that we placed for this page: the call itself stands for the code.
+
+    To an office the keys 1 to 8 are its people, as `people_on_duty` orders them, and whoever presses one acknowledges
+    by it; `contact_id` names that person where the caller knows from the menu that was read out.
+    """
+    now = deps.clock.now()
+    acts = {Key.ACKNOWLEDGE.value: Act.YES, Key.WRONG_PERSON.value: Act.WRONG}
+    messages: list[Message[Event]] = []
+    try:
+        async with deps.intake.transaction() as tx:
+            page = await reply_store.find_page(tx, page_id)
+            if page is None:
+                return Answered(Result.UNKNOWN)
+            if now > page["created_at"] + CODE_VALID:
+                return Answered(Result.EXPIRED)
+            act = acts.get(key)
+            if page["contact_id"] is None and contact_id is None:
+                people = people_on_duty(await deps.directories.find_one(tx, page["partner"]), now)
+                if key == OfficeKey.NOBODY:
+                    return Answered(Result.NAME_NEEDED, choices=people)
+                number = int(key) if key in "12345678" and len(key) == 1 else 0
+                act = Act.YES if 0 < number <= len(people) else None
+                contact_id = people[number - 1].id if act is not None else None
+            if act is None:
+                return Answered(Result.NOT_UNDERSTOOD)
+            turn = _Turn(page, via, None, cause, now, contact_id)
+            answered, messages = await _act(deps, tx, turn, _doing(deps, act))
+    except Rejected as refusal:
+        return Answered(Result.REFUSED, refusal=refusal)
+    await _publish(deps, messages)
+    return answered
+
+
+def people_on_duty(directory: Directory, now: datetime) -> tuple[PlannedContact, ...]:
+    """Whoever may be speaking at a partner's office: those on duty, then the rest of its plan; as many as have keys."""
+    if directory.plan is None:
+        return ()
+    contacts = sorted(
+        directory.plan.contacts, key=lambda contact: (not directory.is_on_duty(contact.id, now), contact.name)
+    )
+    return tuple(contacts[:PEOPLE_IN_MENU_MAX])
+
+
+# --- what is done -----------------------------------------------------------------------------------------------------
+
+
+def _doing(deps: EscalationDeps, act: Act, text: str = "") -> Do:
+    async def do(tx: Transaction, turn: _Turn, answering: Answering) -> tuple[Answered, list[Message[Event]]]:
+        if act in (Act.YES, Act.ALL):
+            return await _acknowledge(deps, tx, turn, answering, everything=act is Act.ALL)
+        if act is Act.WRONG:
+            wrong = PositionRequest(stance=PositionStance.WRONG_PERSON)
+            return await _pass_on(deps, tx, turn, answering, wrong)
+        if act is Act.STOP:
+            return await _stop(deps, tx, turn, answering)
+        return Answered(Result.HELP), []
+
+    return do
+
+
+async def _act(deps: EscalationDeps, tx: Transaction, turn: _Turn, do: Do) -> tuple[Answered, list[Message[Event]]]:
+    """Does it in the name of whoever was paged."""
+    page = turn.page
+    if page["escalation_id"] is None:
+        return Answered(Result.NOTHING_ASKED), []
+    directory = await deps.directories.find_one(tx, page["partner"])
+    actor = _actor(turn, directory)
+    if isinstance(actor, Answered):
+        return actor, []
+    cause = replace(turn.cause, subject=actor.subject, partner=actor.partner)
+    answering = Answering(actor, via=turn.via, page_id=page["id"])
+    answered, messages = await do(tx, replace(turn, cause=cause), answering)
+    return replace(answered, by=actor), messages
+
+
+def _actor(turn: _Turn, directory: Directory) -> Actor | Answered:
+    """Who answers: the contact that was paged, or for an office the person who gives their name."""
+    partner, contact_id = turn.page["partner"], turn.page["contact_id"] or turn.contact_id
+    if contact_id is None:
+        name = clean_name(turn.by_name)
+        if name is None:
+            return Answered(Result.NAME_NEEDED, choices=people_on_duty(directory, turn.now))
+        # The subject keeps apart who said different names, and names nobody where names do not belong.
+        return Actor(subject=f"office:{derived('person', partner, name.casefold())}", partner=partner, name=name)
+    contact = directory.contact(contact_id)
+    if contact is not None:
+        subject = contact.subjects[0] if contact.subjects else f"contact:{contact.id}"
+        return Actor(subject=subject, partner=partner, name=contact.name, contact_id=contact.id)
+    if directory.plan is not None and directory.readable:
+        return Answered(Result.NOT_LISTED)
+    # Nobody can be looked up: the person whom we paged has the code all the same.
+    return Actor(subject=f"contact:{contact_id}", partner=partner, contact_id=contact_id)
+
+
+def clean_name(name: str | None) -> str | None:
+    """A person's name as they gave it, if it can be one."""
+    cleaned = " ".join((name or "").split())
+    if not NAME_CHARACTERS_MIN <= len(cleaned) <= NAME_CHARACTERS_MAX or not cleaned.isprintable():
+        return None
+    return cleaned if any(letter.isalpha() for letter in cleaned) else None
+
+
+async def _acknowledge(
+    deps: EscalationDeps, tx: Transaction, turn: _Turn, answering: Answering, *, everything: bool
+) -> tuple[Answered, list[Message[Event]]]:
+    named = await _carried(tx, turn.page)
+    if everything:
+        named |= {e.id: e for e in await _find_open_of(tx, turn.page["partner"])}
+    asked = [e for e in named.values() if e.kind is not EscalationKind.INFORMATION]
+    if not asked:
+        return Answered(Result.NOTHING_ASKED), []
+    decided: dict[UUID, Decided] = {}
+    over: list[Escalation] = []
+    for escalation in sorted(asked, key=lambda e: e.id):  # locked in one order
+        if escalation.id in decided:
+            continue
+        if escalation.kind is EscalationKind.TAKEOVER and escalation.state is EscalationState.ENDED:
+            over.append(escalation)
+            continue
+        found = await decide_acknowledged(tx, escalation, answering, turn.now)
+        if found[0][0].state is EscalationState.ENDED and len(found) == 1:
+            over.append(escalation)
+        else:
+            decided |= {before.id: (before, outcome) for before, outcome in found}
+    messages = await save_decided(deps, tx, list(decided.values()), cause=turn.cause, now=turn.now)
+    escalations = tuple(outcome.escalation for _, outcome in decided.values())
+    if not decided:
+        return Answered(await _over(tx, over), escalations=tuple(over)), []
+    if not any(outcome.escalation is not before for before, outcome in decided.values()):
+        return Answered(Result.ALREADY_ANSWERED, escalations=escalations), []
+    only_takeovers = all(e.kind is not EscalationKind.ANSWER or e.taken_over_at is not None for e in escalations)
+    return Answered(Result.TAKEN_OVER if only_takeovers else Result.ACKNOWLEDGED, escalations=escalations), messages
+
+
+async def _over(tx: Transaction, over: Sequence[Escalation]) -> Result:
+    """Why nothing is left to acknowledge: the alerts have ended, or an Update has asked anew."""
+    heads = await store.find_heads(tx, [e.alert.alert_id for e in over])
+    return Result.SUPERSEDED if any(head.superseded_by is not None for head in heads.values()) else Result.ENDED
+
+
+async def _pass_on(
+    deps: EscalationDeps, tx: Transaction, turn: _Turn, answering: Answering, wrong: PositionRequest
+) -> tuple[Answered, list[Message[Event]]]:
+    """Whoever is the wrong person is so for everything that the message carried and that is still open."""
+    current = [await _current(tx, e) for e in (await _carried(tx, turn.page)).values()]
+    ids = sorted({e.id for e in current if e.kind is EscalationKind.ANSWER and e.state is not EscalationState.ENDED})
+    if not ids:
+        return Answered(Result.ENDED if current else Result.NOTHING_ASKED, escalations=tuple(current)), []
+    decided = [await decide_position(deps, tx, one, answering, wrong, turn.now) for one in ids]
+    messages = await save_decided(deps, tx, decided, cause=turn.cause, now=turn.now)
+    return Answered(Result.PASSED_ON, escalations=tuple(outcome.escalation for _, outcome in decided)), messages
+
+
+async def _position(  # noqa: PLR0917 - its caller is above
+    deps: EscalationDeps,
+    tx: Transaction,
+    turn: _Turn,
+    answering: Answering,
+    position: PositionRequest,
+    escalation_id: UUID | None,
+) -> tuple[Answered, list[Message[Event]]]:
+    if position.stance is PositionStance.WRONG_PERSON:
+        return await _pass_on(deps, tx, turn, answering, position)
+    carried = await _carried(tx, turn.page)
+    named = [e for e in carried.values() if e.kind is EscalationKind.ANSWER and escalation_id in (None, e.id)]
+    if len(named) != 1:
+        return Answered(Result.WHICH_NEEDED if named else Result.NOTHING_ASKED, escalations=tuple(carried.values())), []
+    current = await _current(tx, named[0])
+    if current.state is EscalationState.ENDED:
+        return Answered(await _over(tx, [current]), escalations=(current,)), []
+    decided = await decide_position(deps, tx, current.id, answering, position, turn.now)
+    messages = await save_decided(deps, tx, [decided], cause=turn.cause, now=turn.now)
+    return Answered(Result.POSITION_TAKEN, escalations=(decided[1].escalation,)), messages
+
+
+async def _stop(
+    deps: EscalationDeps, tx: Transaction, turn: _Turn, answering: Answering
+) -> tuple[Answered, list[Message[Event]]]:
+    """Ends what still asks this person; asking others goes on, and so do the deadlines."""
+    carried = await _carried(tx, turn.page)
+    ended = await reply_store.end_pages_of(tx, list(carried), turn.page["contact_id"], turn.page["contact_point_id"])
+    stopped = [
+        record.Entry(
+            kind="pages.stopped",
+            partner=e.partner,
+            alert_id=e.alert.alert_id,
+            object_id=e.id,
+            data={"page_id": str(turn.page["id"]), "via": answering.via, "pages": ended},
+        )
+        for e in carried.values()
+    ]
+    await record.append(tx, stopped, cause=turn.cause, ids=deps.ids, now=turn.now)
+    return Answered(Result.STOPPED, escalations=tuple(carried.values())), []
+
+
+async def _carried(tx: Transaction, page: Row) -> dict[UUID, Escalation]:
+    """The escalations of all pages that left in one message, not locked."""
+    rows = await reply_store.find_message(tx, page["id"])
+    return {e.id: e for e in await _find(tx, [row["escalation_id"] for row in rows])}
+
+
+async def _find(tx: Transaction, escalation_ids: Sequence[UUID | None]) -> list[Escalation]:
+    found = [await store.find_escalation(tx, one) for one in dict.fromkeys(escalation_ids) if one is not None]
+    return [escalation for escalation in found if escalation is not None]
+
+
+async def _find_open_of(tx: Transaction, partner: str) -> list[Escalation]:
+    alert_ids = await store.find_open_alerts_of(tx, partner)
+    return await _find(tx, [await store.find_escalation_id(tx, alert_id, partner) for alert_id in alert_ids])
+
+
+async def _current(tx: Transaction, escalation: Escalation) -> Escalation:
+    """The escalation that is asked now: that of the newest Update, if one has corrected this without asking anew."""
+    if escalation.state is not EscalationState.ENDED:
+        return escalation
+    return await corrected_by(tx, escalation) or escalation
+
+
+def _is_open(escalation: Escalation) -> bool:
+    return escalation.state in UNANSWERED or escalation.state is EscalationState.UNREACHED
+
+
+# --- by text ----------------------------------------------------------------------------------------------------------
+
+
+async def answer_text(
+    deps: EscalationDeps,
+    *,
+    channel: str,
+    address: str,
+    text: str,
+    provider: str,
+    provider_message_id: str,
+    cause: Cause,
+) -> str:
+    """An SMS or a mail reply, like "YES 4821", from an address that may be one of our contact points.
+
+    Returns what to say back, in the person's language; nothing for an address that we have not written to lately. The
+    same message handed over again changes nothing and gets the same words. Where several messages to the address have
+    the code, the newest is meant; a code that none of them has is a wrong try at each.
+    """
+    now, parsed = deps.clock.now(), parse_reply(text)
+    code = parsed.code if parsed is not None and parsed.code is not None else ""
+    messages: list[Message[Event]] = []
+    async with deps.intake.transaction() as tx:
+        if not await reply_store.accept_reply(tx, provider, provider_message_id, now):
+            kept = await reply_store.find_answer(tx, provider, provider_message_id)
+            return _render(_Said.of(kept), code) if kept is not None else ""
+        keys = links.reply_keys(deps.keys, channel, address)
+        pages = await reply_store.find_replied_to(tx, keys, now - REPLIED_TO_WITHIN, CANDIDATES_MAX)
+        if not pages:
+            return ""
+        answered, messages = await _answer_text(deps, tx, pages, parsed, via=channel, cause=cause, now=now)
+        languages = await languages_of(deps, tx, pages[0])
+        said = _said(answered, languages)
+        await reply_store.save_answer(tx, provider, provider_message_id, said.to_json())
+    await _publish(deps, messages)
+    return _render(said, code)
+
+
+async def _answer_text(
+    deps: EscalationDeps,
+    tx: Transaction,
+    pages: Sequence[Row],
+    parsed: ParsedReply | None,
+    *,
+    via: str,
+    cause: Cause,
+    now: datetime,
+) -> tuple[Answered, list[Message[Event]]]:
+    if parsed is None or parsed.act is Act.HELP:
+        return Answered(Result.NOT_UNDERSTOOD if parsed is None else Result.HELP), []
+    if parsed.code is None:
+        return Answered(Result.CODE_NEEDED), []
+    tries = await reply_store.load_tries(tx, [page["id"] for page in pages])
+    meant = next((page for page in pages if links.is_code(deps.keys, page["id"], parsed.code)), None)
+    if meant is not None:
+        if tries[meant["id"]]["locked_at"] is not None:
+            return Answered(Result.LOCKED), []
+        if now > meant["created_at"] + CODE_VALID:
+            return Answered(Result.EXPIRED), []
+        turn = _Turn(meant, via, parsed.rest, cause, now)
+        try:
+            async with tx.begin_nested():
+                return await _act(deps, tx, turn, _doing(deps, parsed.act, parsed.rest))
+        except Rejected as refusal:
+            return Answered(Result.REFUSED, refusal=refusal), []
+    messages: list[Message[Event]] = []
+    answered = Answered(Result.LOCKED)
+    for page in pages:
+        if tries[page["id"]]["locked_at"] is None and now <= page["created_at"] + CODE_VALID:
+            turn = _Turn(page, via, None, cause, now)
+            answered = await _count_wrong(deps, tx, turn, tries[page["id"]]["wrong_tries"])
+            if answered.result is Result.LOCKED:
+                messages += await _lock(deps, tx, turn)
+    return answered, messages
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What is said back, as it is kept beside the reply: which text with which values, never a code."""
+
+    kind: ReplyText
+    languages: tuple[str, ...]
+    values: dict[str, str | int]
+
+    @classmethod
+    def of(cls, kept: dict[str, Any]) -> _Said:
+        return cls(ReplyText(kept["kind"]), tuple(kept["languages"]), kept["values"])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind.value, "languages": list(self.languages), "values": self.values}
+
+
+_TEXT_OF = {
+    Result.ACKNOWLEDGED: ReplyText.ACKNOWLEDGED,
+    Result.TAKEN_OVER: ReplyText.ACKNOWLEDGED,
+    Result.PASSED_ON: ReplyText.WRONG_PERSON,
+    Result.STOPPED: ReplyText.STOPPED,
+    Result.ASKED: ReplyText.QUESTION_SENT,
+    Result.ALREADY_ANSWERED: ReplyText.ALREADY_ANSWERED,
+    Result.NAME_NEEDED: ReplyText.NAME_NEEDED,
+    Result.CODE_NEEDED: ReplyText.NOT_UNDERSTOOD,
+    Result.NOT_UNDERSTOOD: ReplyText.NOT_UNDERSTOOD,
+    Result.WRONG_CODE: ReplyText.UNKNOWN_CODE,
+    Result.LOCKED: ReplyText.LOCKED,
+    Result.ENDED: ReplyText.ENDED,
+    Result.SUPERSEDED: ReplyText.ENDED,
+    Result.EXPIRED: ReplyText.EXPIRED,
+    Result.HELP: ReplyText.HELP,
+}
+
+
+def _said(answered: Answered, languages: tuple[str, ...]) -> _Said:
+    kind = _TEXT_OF.get(answered.result, ReplyText.FAILED)
+    if answered.refusal is not None and answered.refusal.code == "already_answered":
+        kind = ReplyText.ALREADY_ANSWERED
+    count = len(answered.escalations)
+    if kind is ReplyText.ACKNOWLEDGED and count > 1:
+        kind = ReplyText.ALL_ACKNOWLEDGED
+    values: dict[str, str | int] = {}
+    if answered.escalations:
+        alert = answered.escalations[0].alert
+        values = {"count": count, "raiser": alert.raiser}
+        if count == 1 and not alert.tlp.link_only:
+            values["what"] = alert.reference
+    if answered.by is not None and answered.by.name is not None:
+        values["by"] = answered.by.name
+    return _Said(kind, languages, values)
+
+
+def _render(said: _Said, code: str) -> str:
+    return reply_text(said.kind, said.languages, **said.values, code=code)
+
+
+async def languages_of(deps: EscalationDeps, tx: Transaction, page: Row) -> tuple[str, ...]:
+    """In which languages to speak to whoever was paged, the best first."""
+    if page["languages"]:
+        return tuple(page["languages"])
+    directory = await deps.directories.find_one(tx, page["partner"])
+    contact = None if page["contact_id"] is None else directory.contact(page["contact_id"])
+    return () if contact is None else contact.languages
