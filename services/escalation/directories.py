@@ -7,7 +7,7 @@ fails anybody else's: its partner gets the last readable one, marked as unreadab
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -22,6 +22,7 @@ from shared.contracts import (
     Deadlines,
     DutyPlanPublished,
     PartnerChanged,
+    PlannedPoint,
     Precedence,
 )
 from shared.db import Transaction
@@ -42,9 +43,18 @@ class _Kept:
 class Directories:
     """Finds whom each partner can be reached by. One instance per process."""
 
-    def __init__(self, channels: frozenset[ChannelName]) -> None:
+    def __init__(
+        self,
+        channels: frozenset[ChannelName],
+        providers: Mapping[ChannelName, str] | None = None,
+        reply_key_of: Callable[[PlannedPoint], bytes | None] | None = None,
+    ) -> None:
         self._channels = channels
+        self._providers = providers or {}
+        self._reply_key_of = reply_key_of
         self._kept: dict[str, _Kept] = {}
+        self.names: dict[str, str] = {}
+        """What partners call themselves, as far as they have been read."""
         self._deadlines: dict[Precedence, Deadlines] = {}
         self._deadlines_as_of = datetime.min.replace(tzinfo=UTC)
 
@@ -63,6 +73,11 @@ class Directories:
     async def find_one(self, tx: Transaction, code: str) -> Directory:
         """The directory of one partner."""
         return (await self.find(tx, [code]))[code]
+
+    def kept(self, code: str) -> Directory:
+        """The directory of a partner as it was last read, without asking the database."""
+        known = self._kept.get(code)
+        return known.directory if known is not None else Directory(channels=self._channels)
 
     def deadlines(self, precedence: Precedence) -> Deadlines:
         """The network's waits, as the newest plan that was read carries them; the default table before any was."""
@@ -92,15 +107,27 @@ class Directories:
         own = self._read(PartnerChanged, row["own"], code) if row["own"] is not None else None
         office = own.office if own is not None else None
         endpoints = own.endpoints if own is not None else ()
+        languages, time_zone = (own.languages, own.time_zone) if own is not None else (("en",), None)
         if own is None and row["own"] is not None and before is not None:
             office, endpoints = before.directory.office, before.directory.endpoints
+            languages, time_zone = before.directory.languages, before.directory.time_zone
+        if own is not None:
+            self.names[code] = own.name
         if plan is not None and plan.deadlines and plan.computed_at >= self._deadlines_as_of:
             self._deadlines, self._deadlines_as_of = dict(plan.deadlines), plan.computed_at
         self._kept[code] = _Kept(
             plan_version=row["plan_version"],
             version=row["version"],
             directory=Directory(
-                plan=plan, readable=readable, office=office, endpoints=endpoints, channels=self._channels
+                plan=plan,
+                readable=readable,
+                office=office,
+                endpoints=endpoints,
+                channels=self._channels,
+                languages=languages,
+                time_zone=time_zone,
+                providers=self._providers,
+                reply_key_of=self._reply_key_of,
             ),
         )
 

@@ -7,11 +7,12 @@ moment a level is reached; only levels and waits are fixed when an escalation op
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+from services.escalation.paging import AT_ONCE, Delays, delays_of, has_two_ways, wait_seconds
 from shared.contracts import (
     ChannelName,
     DutyPlanPublished,
@@ -22,6 +23,7 @@ from shared.contracts import (
     PlannedLevel,
     PlannedOffice,
     PlannedPoint,
+    Precedence,
 )
 
 ALL_CHANNELS: frozenset[ChannelName] = frozenset(ChannelName)
@@ -36,6 +38,22 @@ class Target:
     sealed_address: str
     told: str
     contact_id: UUID | None = None
+    delays: Delays = AT_ONCE
+    languages: tuple[str, ...] | None = None
+    """What the reader understands, the best first; None where a system reads."""
+    time_zone: str | None = None
+    reply_key: bytes | None = None
+    """By which a reply from this address finds its pages."""
+    is_single_way: bool = False
+    """Its contact has no two channels that share no provider."""
+
+    def wait_seconds(self, precedence: Precedence, now: datetime) -> float | None:
+        """How long a page of such an alert waits for this point's turn; None: this point gets none."""
+        if self.delays is AT_ONCE and precedence is not Precedence.ROUTINE:
+            return 0
+        # Somebody is awake at an office at any hour: only a person has a night.
+        time_zone = self.time_zone if self.contact_id is not None else None
+        return wait_seconds(self.delays, self.channel, time_zone, precedence, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +62,7 @@ class Directory:
 
     `readable` is False when the newest plan could not be read, so that `plan` is an older one or None. `channels` are
     those that this installation can send through; a point on another channel cannot ring and is not counted as a way
-    to reach.
+    to reach. `providers` says who carries each; with one provider in all, no contact can be blamed for having one way.
     """
 
     plan: DutyPlanPublished | None = None
@@ -52,6 +70,11 @@ class Directory:
     office: PlannedOffice | None = None
     endpoints: tuple[PlannedEndpoint, ...] = ()
     channels: frozenset[ChannelName] = ALL_CHANNELS
+    languages: tuple[str, ...] = ("en",)
+    time_zone: str | None = None
+    providers: Mapping[ChannelName, str] = field(default_factory=dict)
+    reply_key_of: Callable[[PlannedPoint], bytes | None] | None = field(default=None, repr=False, compare=False)
+    """Opens a point's address and makes the key of it by which replies are found."""
     _targets_of: dict[UUID | None, dict[UUID, Target]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -114,6 +137,12 @@ class Directory:
             )
             for endpoint in endpoints
         )
+
+    def every_target(self) -> tuple[Target, ...]:
+        """Every contact point of this partner that this installation can send to."""
+        contacts = self.plan.contacts if self.plan is not None else ()
+        people = (target for contact in contacts for target in self._points_of(contact).values())
+        return (*self.endpoint_targets(), *self.office_targets(), *people)
 
     def contact(self, contact_id: UUID) -> PlannedContact | None:
         """A person of this partner's plan, or None."""
@@ -179,26 +208,64 @@ class Directory:
         return self._shifts_of[rota_id]
 
     def _points_of(self, contact: PlannedContact) -> dict[UUID, Target]:
-        return self._targets(contact.points, told=contact.title or "contact", contact_id=contact.id)
+        return self._targets(
+            contact.points,
+            told=contact.title or "contact",
+            contact_id=contact.id,
+            languages=contact.languages,
+            time_zone=contact.time_zone,
+        )
 
     def _office_points(self, office: PlannedOffice | None) -> dict[UUID, Target]:
         if office is None:
             return {}
-        return self._targets(office.points, told=office.name, contact_id=None)
+        return self._targets(office.points, told=office.name, contact_id=None, languages=self.languages, time_zone=None)
 
-    def _targets(self, points: tuple[PlannedPoint, ...], *, told: str, contact_id: UUID | None) -> dict[UUID, Target]:
+    def _targets(
+        self,
+        points: tuple[PlannedPoint, ...],
+        *,
+        told: str,
+        contact_id: UUID | None,
+        languages: tuple[str, ...],
+        time_zone: str | None,
+    ) -> dict[UUID, Target]:
         if contact_id in self._targets_of:
             return self._targets_of[contact_id]
         usable = [point for point in points if point.channel in self.channels]
-        usable.sort(key=lambda point: not point.verified)
+        usable.sort(key=lambda point: (not point.verified, point.delay_seconds))
+        delays = delays_of(usable)
+        single = self._many_providers and not has_two_ways((point.channel for point in usable), self.providers)
         self._targets_of[contact_id] = {
-            point.id: Target(
-                contact_point_id=point.id,
-                channel=point.channel,
-                sealed_address=point.sealed_address,
-                told=told,
-                contact_id=contact_id,
+            point.id: self._target(
+                Target(
+                    contact_point_id=point.id,
+                    channel=point.channel,
+                    sealed_address=point.sealed_address,
+                    told=told,
+                    contact_id=contact_id,
+                    delays=delays[point.id],
+                    is_single_way=single,
+                ),
+                point,
+                languages,
+                time_zone or self._zone,
             )
             for point in usable
         }
         return self._targets_of[contact_id]
+
+    def _target(self, target: Target, point: PlannedPoint, languages: tuple[str, ...], time_zone: str | None) -> Target:
+        """The target with what only a page to a person needs."""
+        if point.channel is ChannelName.WEBHOOK:
+            return target
+        key = None if self.reply_key_of is None else self.reply_key_of(point)
+        return replace(target, languages=languages or ("en",), time_zone=time_zone, reply_key=key)
+
+    @property
+    def _many_providers(self) -> bool:
+        return len(set(self.providers.values())) > 1
+
+    @property
+    def _zone(self) -> str | None:
+        return self.plan.time_zone if self.plan is not None else self.time_zone

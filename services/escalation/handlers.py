@@ -21,7 +21,7 @@ from services.escalation.domain import (
 )
 from services.escalation.handover import HandOver, Senders
 from services.escalation.messages import answer_data, content_of, instant, takeover_brief
-from services.escalation.model import AlertFacts, Escalation, Outcome, planned
+from services.escalation.model import AlertFacts, Escalation, Outcome, planned_in_order
 from services.escalation.opening import Opening, carry_takeover, merge_late_predecessor, open_escalation, open_takeover
 from services.escalation.saving import announce, notice_rows, open_outcomes, save_outcomes
 from shared import inbox
@@ -334,7 +334,7 @@ async def _notify(
     directories = await deps.directories.find(tx, served)
     for code in served:
         targets = [*directories[code].endpoint_targets(), *(directories[code].on_duty(now) if people else ())]
-        pages = planned(targets, message_type, level=0, asks=False)
+        pages = planned_in_order(targets, message_type, level=0, asks=False, precedence=alert.precedence, now=now)
         rows = notice_rows(pages, alert=alert, partner=code, data=data, ids=deps.ids, now=now)
         await store.insert_pages(tx, rows)
 

@@ -22,6 +22,7 @@ from services.escalation.model import (
     asking_type,
     changed,
     planned,
+    planned_in_order,
     with_due,
     with_gaps,
 )
@@ -70,12 +71,20 @@ class _Climb:
             self.told[level] = tuple(dict.fromkeys(target.told for target in targets))
             paged = {page.target.contact_point_id for page in self.pages}
             fresh = [target for target in targets if target.contact_point_id not in paged]
-            self.pages.extend(planned(fresh, self.message_type, level=level, asks=True))
+            if any(target.is_single_way for target in targets):
+                self.gaps[Gap.ONE_PROVIDER] = None
+            precedence = self.escalation.alert.precedence
+            self.pages.extend(
+                planned_in_order(fresh, self.message_type, level=level, asks=True, precedence=precedence, now=self.now)
+            )
 
     def outcome(self, raised: Escalation, *, by: Actor | None = None, notices: Sequence[PlannedPage] = ()) -> Outcome:
         """The decision: `raised` has level and due time already."""
         told_of = sorted(self.reached.items())[1 if self.first_is_announced else 0 :]
-        raised = changed(with_gaps(raised, self.gaps), paged=raised.paged or bool(self.pages))
+        if self.gaps:
+            raised = with_gaps(raised, self.gaps)
+        if self.pages and not raised.paged:
+            raised = changed(raised, paged=True)
         events = tuple(
             LevelRaised(
                 **about(raised),
@@ -251,13 +260,15 @@ def level_pages(
 ) -> tuple[PlannedPage, ...]:
     """Pages to whoever holds the levels that were reached so far; to the duty office where nobody does."""
     pages: dict[object, PlannedPage] = {}
-    reached = max(escalation.level, 1)
+    reached, precedence = max(escalation.level, 1), escalation.alert.precedence
     for number, level in enumerate(escalation.levels[:reached], start=1):
         targets, _gap = directory.at_level(level, now)
-        for page in planned(targets, message_type, level=number, asks=asks):
+        for page in planned_in_order(targets, message_type, level=number, asks=asks, precedence=precedence, now=now):
             pages.setdefault(page.target.contact_point_id, page)
     if not pages or directory.gap(now) is not None:
-        for page in planned(directory.office_targets(), message_type, level=reached, asks=asks):
+        for page in planned_in_order(
+            directory.office_targets(), message_type, level=reached, asks=asks, precedence=precedence, now=now
+        ):
             pages.setdefault(page.target.contact_point_id, page)
     return tuple(pages.values())
 

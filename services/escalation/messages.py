@@ -49,6 +49,9 @@ class AlertPart:
     body: bytes
     summary: bytes
     link_only: bool
+    facts: AlertFacts
+    content: Mapping[str, Any] | None
+    """What texts for people are made of, once for each page: they differ by reader."""
 
 
 def alert_part(facts: AlertFacts, content: Mapping[str, Any] | None, public_url: str) -> AlertPart:
@@ -63,7 +66,7 @@ def alert_part(facts: AlertFacts, content: Mapping[str, Any] | None, public_url:
     }
     shortest = orjson.dumps(summary)
     if facts.tlp.link_only or content is None:
-        return AlertPart(shortest, shortest, link_only=facts.tlp.link_only)
+        return AlertPart(shortest, shortest, facts.tlp.link_only, facts, content)
     infos = [
         {
             **info,
@@ -88,7 +91,7 @@ def alert_part(facts: AlertFacts, content: Mapping[str, Any] | None, public_url:
         "note": content["note"],
         "info": infos,
     }
-    return AlertPart(_within_limit(whole, summary), shortest, link_only=False)
+    return AlertPart(_within_limit(whole, summary), shortest, link_only=False, facts=facts, content=content)
 
 
 def headline_of(headline: str, *, is_drill: bool) -> str:

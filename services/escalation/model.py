@@ -147,6 +147,8 @@ class PlannedPage:
     message_type: str
     level: int
     asks: bool
+    delay_seconds: float = 0.0
+    """How long after the decision it is due: a contact's points are paged in the order that they chose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +193,19 @@ def about(escalation: Escalation) -> About:
 
 
 def planned(targets: Sequence[Target], message_type: str, *, level: int, asks: bool) -> tuple[PlannedPage, ...]:
-    """One page to each contact point."""
+    """One page to each contact point, at once."""
     return tuple(PlannedPage(target=target, message_type=message_type, level=level, asks=asks) for target in targets)
+
+
+def planned_in_order(
+    targets: Sequence[Target], message_type: str, *, level: int, asks: bool, precedence: Precedence, now: datetime
+) -> tuple[PlannedPage, ...]:
+    """One page to each contact point whose turn comes, when it comes; see `paging`."""
+    return tuple(
+        PlannedPage(target=target, message_type=message_type, level=level, asks=asks, delay_seconds=wait)
+        for target in targets
+        if (wait := target.wait_seconds(precedence, now)) is not None
+    )
 
 
 def asking_type(escalation: Escalation) -> str:

@@ -30,6 +30,7 @@ from services.escalation.model import (
     changed,
     earlier,
     planned,
+    planned_in_order,
     with_due,
 )
 from shared.contracts import (
@@ -133,7 +134,10 @@ def _first_pages(fresh: Escalation, directory: Directory, message_type: str, now
     endpoints = planned(directory.endpoint_targets(), message_type, level=0, asks=True)
     if fresh.kind is EscalationKind.INFORMATION:
         # A partner that is only informed owes no answer: one page to office and endpoints, final when one is accepted.
-        pages = (*endpoints, *planned(directory.office_targets(), message_type, level=0, asks=True))
+        office = planned_in_order(
+            directory.office_targets(), message_type, level=0, asks=True, precedence=fresh.alert.precedence, now=now
+        )
+        pages = (*endpoints, *office)
         informed = replace(fresh, levels=(), acknowledge_by_at=None, unreached_at=None, position_by_at=None)
         gaps = gap_tuple(directory.gap(now)) or (() if pages else (Gap.NO_REACHABLE_POINT,))
         return Outcome(
@@ -141,11 +145,9 @@ def _first_pages(fresh: Escalation, directory: Directory, message_type: str, now
         )
     # The opening itself is announced by EscalationsStarted, so level 1 needs no LevelRaised of its own.
     raised = raise_due_levels(fresh, directory, message_type, LevelReason.RELEASED, now, first_is_announced=True)
-    return Outcome(
-        changed(raised.escalation, paged=bool(endpoints) or raised.escalation.paged),
-        events=raised.events,
-        pages=(*endpoints, *raised.pages),
-    )
+    if not endpoints:
+        return raised
+    return Outcome(changed(raised.escalation, paged=True), events=raised.events, pages=(*endpoints, *raised.pages))
 
 
 def _carry_answer(

@@ -17,6 +17,7 @@ from services.escalation import store
 from services.escalation.handover import HandOver
 from services.escalation.messages import instant
 from services.escalation.model import AlertFacts, Escalation, Outcome, PlannedPage
+from services.escalation.paging import not_at_night
 from shared import outbox, record
 from shared.contracts import Actor, EndReason, EscalationState, PlannedOffice, Precedence, Status
 from shared.db import Transaction
@@ -39,9 +40,12 @@ def priority_of(status: Status, precedence: Precedence) -> int:
 
 
 def page_row(page: PlannedPage, escalation: Escalation, page_id: UUID, now: datetime) -> dict[str, Any]:
-    """The row of a new page of an escalation, due now."""
+    """The row of a new page of an escalation."""
     row = _row(page, escalation.alert, escalation.partner, page_id, now)
     row.update(escalation_id=escalation.id, data=escalation.brief)
+    if page.asks and page.target.languages is not None:
+        acknowledged = escalation.acknowledged_at is not None
+        row["answer_by_at"] = escalation.position_by_at if acknowledged else escalation.acknowledge_by_at
     if page.asks:
         row["give_up_at"] = max(row["give_up_at"], escalation.expires_at)
     return row
@@ -65,7 +69,7 @@ def notice_rows(
 
 def _row(page: PlannedPage, alert: AlertFacts, partner: str, page_id: UUID, now: datetime) -> dict[str, Any]:
     target = page.target
-    return {
+    row = {
         "id": page_id,
         "alert_id": alert.alert_id,
         "partner": partner,
@@ -84,6 +88,11 @@ def _row(page: PlannedPage, alert: AlertFacts, partner: str, page_id: UUID, now:
         "give_up_at": now + timedelta(seconds=INFORMING_GIVE_UP_SECONDS),
         "created_at": now,
     }
+    if page.delay_seconds:
+        row["due_at"] = now + timedelta(seconds=page.delay_seconds)
+    if target.languages is not None:
+        row.update(languages=list(target.languages), time_zone=target.time_zone, reply_key=target.reply_key)
+    return row
 
 
 async def save_outcomes(
@@ -190,13 +199,19 @@ async def _ending_rows(
             **_ending_of(by_id[point["escalation_id"]]),
             "asks": False,
             "state": "due",
-            "due_at": now,
+            "due_at": due_at_of(point, by_id[point["escalation_id"]].alert.precedence, now),
             "attempts": 0,
             "give_up_at": now + timedelta(seconds=INFORMING_GIVE_UP_SECONDS),
             "created_at": now,
         }
         for point, page_id in zip(points, ids.many(len(points)), strict=True)
     ]
+
+
+def due_at_of(page: Mapping[str, Any], precedence: Precedence, at: datetime) -> datetime:
+    """`at`, or the morning after where the page would ring a sleeping person for a ROUTINE alert."""
+    asleep = page["time_zone"] if page["contact_id"] is not None else None
+    return not_at_night(at, page["channel"], asleep, precedence)
 
 
 def _ending_of(ended: Escalation) -> dict[str, Any]:

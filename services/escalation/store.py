@@ -274,6 +274,8 @@ def _read(adapter: TypeAdapter[T], stored: object) -> T:
 def _plain(value: Any) -> Any:
     if isinstance(value, UUID):  # the driver's own UUID class, which orjson does not know
         return str(value)
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     raise TypeError(type(value).__name__)
@@ -895,7 +897,7 @@ async def find_paged_points(tx: Transaction, escalation_ids: Sequence[UUID]) -> 
             )
             SELECT DISTINCT ON (c.ending_id, p.contact_point_id) c.ending_id AS escalation_id,
                 c.ending_alert_id AS alert_id, p.partner, p.contact_point_id, p.contact_id, p.channel,
-                p.sealed_address, p.told, p.level, p.priority
+                p.sealed_address, p.told, p.level, p.priority, p.languages, p.time_zone
             FROM chain c JOIN pages p ON p.escalation_id = c.id
             WHERE p.message_type <> ALL($2) AND EXISTS (
                 SELECT FROM attempts a WHERE a.page_id = p.id AND a.reason IS DISTINCT FROM '{NOT_SENT}'
@@ -914,7 +916,7 @@ async def find_paged_points(tx: Transaction, escalation_ids: Sequence[UUID]) -> 
 
 PAGE_COLUMNS = (
     "id, escalation_id, alert_id, partner, contact_point_id, contact_id, channel, sealed_address, told, message_type,"
-    " level, data, attempts, due_at, give_up_at, created_at"
+    " level, data, attempts, due_at, give_up_at, created_at, asks, priority, languages, time_zone, answer_by_at"
 )
 
 
