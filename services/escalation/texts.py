@@ -1,0 +1,1233 @@
+"""What a page tells a person: approved texts by language, filled in with what handling lets channels say.
+
+The cast
+    Catalogue     the texts of all languages: `texts/*.toml`, one file for each
+    PageFacts     what is known of one page: its alert, whom it reaches, until when, and what it is about
+    say           facts, link and code in; a `PersonMessage` in every form that a channel takes out
+    parse_reply   what a person wrote back, in any of the languages
+
+The promises: a word in capitals leads every form of a drill. Of an alert at `TLP:RED` or `TLP:AMBER+STRICT` nothing
+leaves but precedence, sender, link and code, whatever the message is about. Whatever is missing, there is a message: a
+text that one language lacks is said in English, and the message says that it does so. The short form fits three SMS
+segments; it gives up the headline first, and never the link, the code or the time. Nothing in here waits or reads.
+"""
+
+from __future__ import annotations
+
+import gettext
+import html
+import re
+import tomllib
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import pycountry
+
+from services.escalation.channels import PersonMessage, VoiceScript
+from services.escalation.model import AlertFacts
+from shared.contracts import EscalationKind, Precedence, Status, Tlp
+
+FALLBACK: Final = "en"
+LANGUAGES: Final = ("en", "fr", "es", "it", "pt", "de", "ar")
+RIGHT_TO_LEFT: Final = frozenset({"ar"})
+
+DRILL_WORDS: Final = {Status.EXERCISE: "EXERCISE", Status.TEST: "TEST"}
+"""Leads every form of a message, in every language. The local word may follow."""
+
+SMS_SEGMENTS_MAX: Final = 3
+GSM_UNITS_MAX: Final = 153 * SMS_SEGMENTS_MAX
+UCS2_UNITS_MAX: Final = 67 * SMS_SEGMENTS_MAX
+"""A long SMS loses some room of each segment to the header that joins them: 160 septets to 153, 70 characters to 67
+(3GPP TS 23.040, 9.2.3.24.1)."""
+
+SPOKEN_CHARACTERS_MAX: Final = 900
+"""About a minute of speech; whoever needs more has the link."""
+
+PEOPLE_IN_MENU_MAX: Final = 8
+"""Keys 1 to 8 are people; 9 repeats, 0 is none of them."""
+
+REPLY_CHARACTERS_MAX: Final = 4000
+REPLY_LINES_MAX: Final = 3
+"""The answer stands in one of the first lines that say anything; what comes after them is a signature or a quotation."""
+
+REST_CHARACTERS_MAX: Final = 1000
+
+
+class Key(StrEnum):
+    """What the keys of a telephone do during a call to a person."""
+
+    ACKNOWLEDGE = "1"
+    REPEAT = "2"
+    WRONG_PERSON = "3"
+
+
+class OfficeKey(StrEnum):
+    """The keys of a call to an office, beside 1 to 8, which are people in the order of `PageFacts.people`."""
+
+    REPEAT = "9"
+    NOBODY = "0"
+
+
+class Act(StrEnum):
+    """What a person can say in a reply."""
+
+    YES = "yes"
+    ALL = "all"
+    WRONG = "wrong"
+    STOP = "stop"
+    HELP = "help"
+    ASK = "ask"
+
+
+class ReplyText(StrEnum):
+    """What Red Phone says back to a reply: keys of `[reply]`, with the placeholders in brackets."""
+
+    ACKNOWLEDGED = "acknowledged"  # {what} {by}
+    ALL_ACKNOWLEDGED = "all_acknowledged"  # {count} {by}
+    ALREADY_ANSWERED = "already_answered"  # {what}
+    ENDED = "ended"  # {what}
+    EXPIRED = "expired"
+    UNKNOWN_CODE = "unknown_code"
+    LOCKED = "locked"
+    NAME_NEEDED = "name_needed"  # {word} {code}
+    WRONG_PERSON = "wrong_person"
+    STOPPED = "stopped"
+    QUESTION_SENT = "question_sent"  # {raiser}
+    VERIFIED = "verified"
+    NOT_UNDERSTOOD = "not_understood"  # {word}
+    HELP = "help"  # {word} {all} {wrong} {stop} {ask}
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedReply:
+    """`code` is ASCII digits, None if there was none; `rest` a name or a question as it was written, perhaps empty."""
+
+    act: Act
+    code: str | None
+    rest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertText:
+    """The alert's own words in one language."""
+
+    language: str
+    headline: str
+    description: str = ""
+    instruction: str = ""
+    is_translation: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PageFacts:
+    """What is known of one page when it is sent.
+
+    `data` is what the page says beside its alert, in the shapes of `messages` (answer, brief, ending) and:
+    question.asked {partner, by, question}; question.answered {question, answer}; read_back.given {partner, by,
+    read_back}; coverage.missed {wanted, addressed, answered, within_seconds}; contact_point.verification {code,
+    valid_until}; contact_point.failing {channel, partner}.
+    """
+
+    message_type: str
+    as_of_at: datetime
+    languages: tuple[str, ...] = (FALLBACK,)
+    """The reader's, the best first."""
+    time_zone: str = "UTC"
+    asks: bool = False
+    level: int = 0
+    is_office: bool = False
+    """Nobody in particular is reached: who acknowledges must say their name."""
+    people: tuple[str, ...] = ()
+    """Who is on duty at that office, for the menu of a call."""
+    thread: str = ""
+    precedence: Precedence | None = None
+    """None for a message about no alert at all."""
+    status: Status = Status.ACTUAL
+    tlp: Tlp | None = None
+    raiser: str = ""
+    raiser_name: str = ""
+    reference: str = ""
+    infos: tuple[AlertText, ...] = ()
+    countries: tuple[str, ...] = ()
+    """ISO 3166-1 alpha-3 codes of the alert's areas."""
+    released_at: datetime | None = None
+    answer_by_at: datetime | None = None
+    """Until when this page's answer is owed: the acknowledgement, or with `position_due` the position."""
+    position_due: bool = False
+    partner_names: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    others: tuple[PageFacts, ...] = ()
+    """Further pages that this message carries; the code answers all of them."""
+
+    @property
+    def is_about_alert(self) -> bool:
+        """Whether there is an alert whose handling label binds the message."""
+        return self.precedence is not None
+
+    @property
+    def link_only(self) -> bool:
+        """Whether only precedence, sender, link and code may be said: by label, or because no more is known."""
+        if not self.is_about_alert:
+            return False
+        return self.tlp is None or self.tlp.link_only or not self.infos
+
+    @property
+    def drill_word(self) -> str | None:
+        """What leads every form of this message, if it is a drill."""
+        return DRILL_WORDS.get(self.status)
+
+
+class MissingText(LookupError):
+    """One language lacks a text, or a text asks for a value that its message does not have."""
+
+
+class Catalogue:
+    """The texts of all languages, by dotted key. `tables` are the parsed files by language."""
+
+    def __init__(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
+        self._texts = {language: dict(_flat(table)) for language, table in tables.items()}
+
+    def keys(self, language: str) -> frozenset[str]:
+        """Every key that this language has."""
+        return frozenset(self._texts.get(language, {}))
+
+    def has(self, key: str) -> bool:
+        """Whether the fallback language has this text."""
+        return key in self._texts[FALLBACK]
+
+    def find(self, language: str, key: str) -> str:
+        """One text as it is written; raises `MissingText`."""
+        found = self._texts.get(language, {}).get(key)
+        if not isinstance(found, str):
+            raise MissingText(f"{language} has no {key}")
+        return found
+
+    def items(self, language: str, key: str) -> tuple[str, ...]:
+        """A list of words; raises `MissingText`."""
+        found = self._texts.get(language, {}).get(key)
+        if not isinstance(found, list):
+            raise MissingText(f"{language} has no {key}")
+        return tuple(found)
+
+    def find_or_fallback(self, language: str, key: str) -> str:
+        """One text, in the fallback language if need be. For short texts that are understood beside another language."""
+        try:
+            return self.find(language, key)
+        except MissingText:
+            return self.find(FALLBACK, key)
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            pairs += _flat(value, f"{prefix}{key}.")
+        else:
+            pairs.append((f"{prefix}{key}", value))
+    return pairs
+
+
+@cache
+def catalogue() -> Catalogue:
+    """The approved texts, read once."""
+    folder = Path(__file__).parent / "texts"
+    return Catalogue(
+        {language: tomllib.loads((folder / f"{language}.toml").read_text("utf-8")) for language in LANGUAGES}
+    )
+
+
+# --- languages --------------------------------------------------------------------------------------------------------
+
+
+def primary(tag: str) -> str:
+    """`fr` of `fr-CA`."""
+    return tag.strip().replace("_", "-").split("-")[0].lower()
+
+
+def choose_language(languages: Sequence[str]) -> str:
+    """The first of the reader's languages that there are texts in; English if there is none."""
+    return next((code for tag in languages if (code := primary(tag)) in LANGUAGES), FALLBACK)
+
+
+def is_right_to_left(language: str) -> bool:
+    """Whether pages and mails in this language carry `dir="rtl"`."""
+    return primary(language) in RIGHT_TO_LEFT
+
+
+def _own_name(texts: Catalogue, tag: str) -> str:
+    """What speakers of a language call it; for one that there are no texts in, its English name or its tag."""
+    code = primary(tag)
+    try:
+        return texts.find(code, "about.name")
+    except MissingText:
+        known = pycountry.languages.get(alpha_2=code) if len(code) == 2 else None
+        return tag if known is None else str(known.name)
+
+
+def page_texts(languages: Sequence[str], *, texts: Catalogue | None = None) -> dict[str, str]:
+    """Everything that the page behind a link says: keys of `[page]`, besides `language` and `direction`.
+
+    Placeholders in braces are the caller's to fill with `str.format`. A text that the language lacks is in English.
+    """
+    texts = texts or catalogue()
+    language = choose_language(languages)
+    keys = [key for key in texts.keys(FALLBACK) if key.startswith("page.")]
+    said = {key.removeprefix("page."): texts.find_or_fallback(language, key) for key in keys}
+    return {**said, "language": language, "direction": "rtl" if is_right_to_left(language) else "ltr"}
+
+
+def reply_text(kind: ReplyText, languages: Sequence[str], *, texts: Catalogue | None = None, **values: object) -> str:
+    """What is sent back to a reply: one short line. `what` may be left out where the label withholds the reference.
+
+    The reply words that a text shows ({word}, {all}, {wrong}, {stop}, {ask}) need not be given.
+    """
+    texts = texts or catalogue()
+    language = choose_language(languages)
+    try:
+        template = texts.find(language, f"reply.{kind}")
+    except MissingText:
+        language, template = FALLBACK, texts.find(FALLBACK, f"reply.{kind}")
+    words = {
+        "word": reply_word(Act.YES, language, texts=texts),
+        **{act.value: reply_word(act, language, texts=texts) for act in Act},
+    }
+    given = {key: _line(str(value)) for key, value in values.items() if value not in (None, "")}
+    defaults = {
+        "what": texts.find_or_fallback(language, "word.the_alert"),
+        "by": "",
+        "raiser": "",
+        "count": "",
+        "code": "",
+    }
+    return _tidy(template.format_map({**defaults, **words, **given}))
+
+
+def reply_word(act: Act, language: str, *, texts: Catalogue | None = None) -> str:
+    """The word that messages in this language name for an act."""
+    texts = texts or catalogue()
+    for code in (primary(language), FALLBACK):
+        try:
+            return texts.items(code, f"words.{act.value}")[0].upper()
+        except MissingText:
+            continue
+    return act.value.upper()
+
+
+def voice_people(names: Sequence[str], languages: Sequence[str], *, texts: Catalogue | None = None) -> str:
+    """The menu of a call to an office: "press 1 if you are …". More than eight are not read out."""
+    texts = texts or catalogue()
+    language = choose_language(languages)
+    each = texts.find_or_fallback(language, "voice.office_person")
+    parts = [texts.find_or_fallback(language, "voice.office_menu")]
+    parts += [each.format(key=key, name=_speakable(name)) for key, name in enumerate(names[:PEOPLE_IN_MENU_MAX], 1)]
+    parts.append(texts.find_or_fallback(language, "voice.office_rest"))
+    return " ".join(parts)
+
+
+# --- what is said -----------------------------------------------------------------------------------------------------
+
+
+def facts_of(
+    row: Mapping[str, Any],
+    facts: AlertFacts | None,
+    content: Mapping[str, Any] | None,
+    *,
+    languages: Sequence[str],
+    time_zone: str | None,
+    now: datetime,
+    partner_names: Mapping[str, str] | None = None,
+    answer_by_at: datetime | None = None,
+    position_due: bool = False,
+    people: Sequence[str] = (),
+    others: Sequence[PageFacts] = (),
+) -> PageFacts:
+    """What a page row, its alert and its reader come to. `row` has message_type, asks, level, contact_id and data.
+
+    `answer_by_at` is until when the escalation waits for what this page asks. The address in the row is not looked at.
+    """
+    names = partner_names or {}
+    common: dict[str, Any] = {
+        "message_type": row["message_type"],
+        "as_of_at": now,
+        "languages": tuple(languages) or (FALLBACK,),
+        "time_zone": time_zone or "UTC",
+        "asks": bool(row["asks"]),
+        "level": row["level"] or 0,
+        "is_office": row["contact_id"] is None,
+        "people": tuple(people),
+        "partner_names": names,
+        "answer_by_at": answer_by_at,
+        "position_due": position_due,
+        "data": row["data"] or {},
+        "others": tuple(others),
+    }
+    if facts is None:
+        if row["alert_id"] is not None:
+            # What may be said of an alert is known by its label alone, and that is not known yet.
+            common |= {"message_type": "unknown", "data": {}}
+        return PageFacts(**common, thread=str(row["alert_id"] or row["message_type"]))
+    infos = () if content is None else tuple(_alert_text(info) for info in content["info"])
+    return PageFacts(
+        **common,
+        thread=str(facts.root_alert_id),
+        precedence=facts.precedence,
+        status=facts.status,
+        tlp=facts.tlp,
+        raiser=facts.raiser,
+        raiser_name=names.get(facts.raiser, ""),
+        reference=facts.reference,
+        infos=infos,
+        countries=() if content is None else _countries_of(content["info"]),
+        released_at=facts.released_at,
+    )
+
+
+def _alert_text(info: Mapping[str, Any]) -> AlertText:
+    return AlertText(
+        language=info.get("language", FALLBACK),
+        headline=info["headline"],
+        description=info.get("description", ""),
+        instruction=info.get("instruction", ""),
+        is_translation=bool(info.get("is_translation", False)),
+    )
+
+
+def _countries_of(infos: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    codes = [
+        value
+        for info in infos
+        for area in info.get("areas", ())
+        for name, value in area.get("geocodes", ())
+        if name == "iso3166-1-alpha-3"
+    ]
+    return tuple(dict.fromkeys(codes))
+
+
+def say(page: PageFacts, *, link: str | None, code: str | None, texts: Catalogue | None = None) -> PersonMessage:
+    """The page in every form that a channel takes. `link` and `code` are None where nothing is asked.
+
+    Never fails over what an alert or a page holds: a time zone that nobody knows is UTC, a message type that nobody
+    knows is said in general words, a text that the reader's language lacks is said in English.
+    """
+    texts = texts or catalogue()
+    language = choose_language(page.languages)
+    if page.languages and FALLBACK not in map(primary, page.languages) and language == FALLBACK:
+        return _Writer(texts, FALLBACK, page, link, code, instead_of=page.languages[0]).message()
+    try:
+        return _Writer(texts, language, page, link, code).message()
+    except MissingText:
+        return _Writer(texts, FALLBACK, page, link, code, instead_of=language).message()
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """One paragraph of a message; `kind` says how a mail sets it."""
+
+    kind: str
+    text: str
+
+
+class _Writer:
+    """Writes one message in one language."""
+
+    def __init__(
+        self,
+        texts: Catalogue,
+        language: str,
+        page: PageFacts,
+        link: str | None,
+        code: str | None,
+        *,
+        instead_of: str | None = None,
+    ) -> None:
+        self._texts, self._language, self._page = texts, language, page
+        self._link, self._code = link, code
+        self._instead_of = instead_of
+        self._items = (page, *page.others)
+        self._is_drill = all(item.drill_word for item in self._items)
+        self._zone = _zone(page.time_zone)
+        self._info = _info_for(page, language)
+
+    def message(self) -> PersonMessage:
+        """All forms at once."""
+        page = self._page
+        blocks = self._blocks()
+        precedences = [item.precedence for item in self._items if item.precedence is not None]
+        return PersonMessage(
+            language=self._language,
+            subject=self._led(self._subject()),
+            text="\n\n".join(_tidy(block.text) for block in blocks if block.kind != "banner_local") + "\n",
+            html=self._html(blocks),
+            short=self._short(),
+            voice=self._voice(),
+            link=self._link,
+            code=self._code,
+            thread=page.thread,
+            is_urgent=any(one in (Precedence.FLASH, Precedence.IMMEDIATE) for one in precedences),
+        )
+
+    # --- the parts ----------------------------------------------------------------------------------------------------
+
+    def _subject(self) -> str:
+        if len(self._items) > 1:
+            return self._text("several.subject", self._page, count=len(self._items))
+        return self._text(f"{_message_key(self._texts, self._page)}.subject", self._page)
+
+    def _what(self, *, spoken: bool = False) -> str:
+        if len(self._items) > 1:
+            return self._text("several.what", self._page, spoken=spoken, count=len(self._items))
+        return self._text(f"{_message_key(self._texts, self._page)}.what", self._page, spoken=spoken)
+
+    def _todo(self, *, spoken: bool = False) -> str | None:
+        key = _todo_key(self._page)
+        return None if key is None else self._text(f"todo.{key}", self._page, spoken=spoken)
+
+    def _blocks(self) -> list[_Block]:
+        page, blocks = self._page, []
+        if self._is_drill:
+            blocks.append(_Block("banner", f"{page.drill_word} – {self._plain('line.drill')}"))
+        if self._instead_of is not None:
+            missing = _own_name(self._texts, self._instead_of)
+            blocks.append(_Block("notice", self._plain("line.language_missing", language=missing)))
+        blocks.append(_Block("lead", self._what()))
+        if (todo := self._todo()) is not None:
+            blocks.append(_Block("todo", todo))
+        if len(self._items) > 1:
+            blocks.append(_Block("facts", "\n".join(self._item(item) for item in self._items)))
+        elif not page.link_only:
+            blocks += self._own_blocks()
+        blocks += self._how_blocks()
+        blocks.append(_Block("foot", self._plain("line.foot")))
+        return blocks
+
+    def _own_blocks(self) -> list[_Block]:
+        """What one message says beside its first sentences: never called for one that may say nothing."""
+        page, blocks = self._page, []
+        if page.asks and page.level > 1 and page.message_type in _ALERT_TYPES:
+            blocks.append(_Block("body", self._text("line.level", page)))
+        blocks += [_Block("body", text) for text in self._data_lines()]
+        if self._info is not None and page.message_type in _ALERT_TYPES:
+            blocks += self._alert_blocks(self._info)
+        if page.is_about_alert:
+            blocks.append(_Block("facts", "\n".join(self._fact_lines())))
+        return blocks
+
+    def _alert_blocks(self, info: AlertText) -> list[_Block]:
+        blocks = [_Block("headline", self._isolated_line(_headline(self._page, info)))]
+        blocks += [_Block("body", _paragraphs(text)) for text in (info.description, info.instruction) if text.strip()]
+        if primary(info.language) != self._language:
+            name = self._language_name(info.language)
+            blocks.append(_Block("notice", self._plain("line.alert_language", language=name)))
+        if info.is_translation:
+            blocks.append(_Block("notice", self._plain("line.translation")))
+        return blocks
+
+    def _fact_lines(self) -> list[str]:
+        page = self._page
+        lines = [self._text("line.reference", page), self._text("line.raiser", page)]
+        if page.countries and page.message_type in _ALERT_TYPES:
+            named = ", ".join(country_name(code, self._language) for code in page.countries)
+            lines.append(self._plain("line.countries", countries=named))
+        if page.released_at is not None:
+            lines.append(self._plain("line.released", time=self._time(page.released_at)))
+        if page.tlp is not None:
+            lines.append(self._plain("line.handling", tlp=page.tlp.value))
+        return lines
+
+    def _data_lines(self) -> list[str]:
+        """What the page's own data adds: the numbers of an office to call, what an answer says, a question's words."""
+        page = self._page
+        if page.message_type == "partner.unreached":
+            return self._takeover_lines()
+        said = _data_of(page)
+        lines = []
+        for key in ("by", "answer_by", "estimated_arrival"):
+            if value := said.get(key):
+                lines.append(self._plain(f"line.{key}", value=self._said(key, value)))
+        for key in ("offer", "note", "question", "answer", "read_back"):
+            value = said.get(key)
+            if isinstance(value, str) and value.strip():
+                lines.append(self._plain(f"line.{key}", value=_line(value)))
+        return lines
+
+    def _said(self, key: str, value: object) -> str:
+        at = _instant(value) if key in _INSTANTS else None
+        return _line(str(value)) if at is None else self._time(at)
+
+    def _takeover_lines(self) -> list[str]:
+        page, lines = self._page, []
+        office = page.data.get("office") or {}
+        numbers = []
+        if office.get("switchboard"):
+            numbers.append(
+                self._plain("line.switchboard", office=office.get("name") or "", number=office["switchboard"])
+            )
+        for embassy in office.get("embassies") or ():
+            where = self._partner(embassy.get("partner") or "")
+            numbers.append(self._plain("line.embassy", partner=where, number=embassy.get("number") or ""))
+        lines.append("\n".join(numbers) if numbers else self._plain("line.no_numbers"))
+        lines.append(self._plain("line.script") + "\n" + self._text("script.text", page))
+        if self._language != FALLBACK:
+            english = _Writer(self._texts, FALLBACK, page, None, None)
+            lines.append(self._plain("line.script_english") + "\n" + english._text("script.text", page))  # noqa: SLF001
+        return lines
+
+    def _how_blocks(self) -> list[_Block]:
+        if self._link is None and self._code is None:
+            return []
+        blocks = []
+        if self._code is not None:
+            word = reply_word(Act.YES, self._language, texts=self._texts)
+            key = "line.how_office" if self._page.is_office else "line.how"
+            if len(self._items) > 1:
+                blocks.append(_Block("how", self._plain("line.how_all")))
+            if self._link is not None:
+                blocks.append(_Block("how", self._plain("line.how_link", code=self._code)))
+                blocks.append(_Block("link", self._link))
+            blocks.append(_Block("how", self._plain(key, word=word, code=self._code)))
+        elif self._link is not None:
+            blocks += [_Block("how", self._plain("line.open")), _Block("link", self._link)]
+        return blocks
+
+    def _item(self, item: PageFacts) -> str:
+        """One alert of several on one line, as far as its own label allows."""
+        lead = f"{item.drill_word} " if item.drill_word else ""
+        if item.link_only:
+            return lead + self._text("message.link_only.subject", item)
+        key = "line.item" if item.answer_by_at is None else "line.item_by"
+        return lead + self._text(key, item)
+
+    # --- short --------------------------------------------------------------------------------------------------------
+
+    def _short(self) -> str:
+        tail = []
+        todo = self._todo()
+        if todo is not None:
+            tail.append(todo)
+        if self._page.message_type == "partner.unreached" and not self._page.link_only and len(self._items) == 1:
+            office = self._page.data.get("office") or {}
+            if office.get("switchboard"):
+                tail.append(_line(str(office["switchboard"]))[:40])
+        if self._code is not None:
+            word = reply_word(Act.YES, self._language, texts=self._texts)
+            key = "line.short_office" if self._page.is_office else "line.short"
+            tail.append(self._plain(key, word=word, code=self._code))
+        if self._link is not None:
+            tail.append(self._link)
+        if len(self._items) > 1:
+            return self._short_list(tail)
+        return _fitted(self._led(self._short_head()), tail)
+
+    def _short_head(self) -> str:
+        """The subject, which ends with what may be cut."""
+        return self._subject()
+
+    def _short_list(self, tail: Sequence[str]) -> str:
+        """All alerts with their headlines; where that is too long with their references; at last only how many."""
+        head = self._led(self._subject())
+        whole = [self._item(item) for item in self._items]
+        names = [item.reference for item in self._items if not item.link_only]
+        withheld = [self._item(item) for item in self._items if item.link_only]
+        for listed in (whole, [*withheld, ", ".join(names)]):
+            for fold in (str, to_gsm):
+                text = fold("\n".join(filter(None, (head, *listed, *tail))))
+                if fits_sms(text):
+                    return text
+        return _fitted(head, tail)
+
+    # --- spoken -------------------------------------------------------------------------------------------------------
+
+    def _voice(self) -> VoiceScript:
+        page = self._page
+        parts = [self._plain("voice.greeting")]
+        if self._is_drill:
+            parts.insert(0, f"{page.drill_word}. {self._plain('line.drill')}")
+        if self._instead_of is not None:
+            parts.append(self._plain("line.language_missing", language=_own_name(self._texts, self._instead_of)))
+        parts.append(self._what(spoken=True))
+        parts += self._spoken_items() if len(self._items) > 1 else self._spoken_own()
+        if (todo := self._todo(spoken=True)) is not None:
+            parts.append(todo)
+        can_acknowledge = self._code is not None and not any(item.link_only for item in self._items)
+        return VoiceScript(
+            language=self._texts.find(self._language, "about.voice"),
+            alert=" ".join(_sentence(part) for part in parts if part.strip()),
+            menu=self._menu(can_acknowledge=can_acknowledge),
+            acknowledged=self._plain("voice.acknowledged"),
+            wrong_person=self._plain("voice.wrong_person"),
+            not_understood=self._plain("voice.not_understood"),
+            goodbye=self._plain("voice.goodbye"),
+        )
+
+    def _menu(self, *, can_acknowledge: bool) -> str:
+        if not can_acknowledge:
+            return self._plain("voice.menu_listen" if self._code is None else "voice.menu_log_in")
+        if self._page.is_office and self._page.people:
+            return voice_people(self._page.people, (self._language,), texts=self._texts)
+        return self._plain("voice.menu")
+
+    def _spoken_items(self) -> list[str]:
+        said: list[str] = []
+        room = SPOKEN_CHARACTERS_MAX
+        for item in self._items:
+            lead = f"{item.drill_word}. " if item.drill_word else ""
+            key = "message.link_only.what" if item.link_only else "voice.item"
+            text = lead + self._text(key, item, spoken=True)
+            room -= len(text)
+            if room < 0:
+                break
+            said.append(text)
+        return said
+
+    def _spoken_own(self) -> list[str]:
+        page = self._page
+        if page.link_only:
+            return []
+        parts = []
+        if self._info is not None and page.message_type in _ALERT_TYPES:
+            parts += [_speakable(_headline(page, self._info)), _speakable(self._info.instruction)]
+            room = SPOKEN_CHARACTERS_MAX - sum(map(len, parts))
+            parts.insert(1, _cut(_speakable(self._info.description), room))
+            parts[2] = _cut(parts[2], SPOKEN_CHARACTERS_MAX)
+        if page.message_type == "partner.unreached":
+            office = page.data.get("office") or {}
+            if office.get("switchboard"):
+                parts.append(self._plain("voice.switchboard", number=self._spoken_number(office["switchboard"])))
+            for embassy in (office.get("embassies") or ())[:3]:
+                where, number = self._partner(embassy.get("partner") or ""), str(embassy.get("number") or "")
+                parts.append(self._plain("voice.embassy", partner=where, number=self._spoken_number(number)))
+            parts += [self._plain("voice.script"), self._text("script.text", page, spoken=True)]
+        said = _data_of(page)
+        parts += [_cut(_speakable(str(said[key])), 400) for key in ("question", "answer", "read_back") if said.get(key)]
+        return parts
+
+    # --- filling in ---------------------------------------------------------------------------------------------------
+
+    def _text(self, key: str, item: PageFacts, *, spoken: bool = False, **more: object) -> str:
+        """A text with what is known of one alert. What a label withholds is never looked up, because the texts that
+        stand for it ask for precedence and sender alone.
+        """
+        return self._fill(self._texts.find(self._language, key), {**self._values(item, spoken=spoken), **more}, spoken)
+
+    def _plain(self, key: str, **values: object) -> str:
+        return self._fill(self._texts.find(self._language, key), values, key.startswith("voice."))
+
+    def _fill(self, template: str, values: Mapping[str, object], spoken: bool) -> str:  # noqa: FBT001
+        shown = {key: str(value) if spoken else self._isolated(key, str(value)) for key, value in values.items()}
+        try:
+            return _tidy(template.format_map(shown))
+        except (KeyError, IndexError, ValueError) as error:
+            raise MissingText(f"{template!r} asks for {error}") from error
+
+    def _isolated(self, key: str, value: str) -> str:
+        # In a right-to-left line a reference or a time would be shown back to front. Code and link stay bare: people
+        # copy them, and programs that find links take the invisible marks for a part of them.
+        if self._language not in RIGHT_TO_LEFT or key in ("code", "word") or not value or value.isdecimal():
+            return value
+        mark = FIRST_STRONG if any(unicodedata.bidirectional(one) in ("R", "AL") for one in value) else LEFT_TO_RIGHT
+        return f"{mark}{value}{POP}"
+
+    def _isolated_line(self, value: str) -> str:
+        return self._isolated("headline", value)
+
+    def _values(self, item: PageFacts, *, spoken: bool) -> dict[str, object]:
+        """What texts may ask for. With a label that withholds the alert there is nothing but precedence and sender."""
+        values: dict[str, object] = {
+            "precedence": "" if item.precedence is None else item.precedence.value,
+            "raiser": self._partner(item.raiser, item.raiser_name),
+        }
+        if item.link_only:
+            return values
+        info = _info_for(item, self._language)
+        data = _data_of(item)
+        headline = "" if info is None else _headline(item, info)
+        partner = data.get("partner") or data.get("unreached_partner") or data.get("partner_without_duty") or ""
+        values |= {
+            "reference": _spelled(item.reference) if spoken else item.reference,
+            "headline": _speakable(headline) if spoken else headline,
+            "level": item.level,
+            "partner": self._partner(str(partner)),
+            "by": _line(str(data.get("by") or "")),
+            "deadline": "" if item.answer_by_at is None else self._time(item.answer_by_at, spoken=spoken),
+        }
+        for key in _INSTANTS:
+            at = _instant(data.get(key))
+            values[key] = "" if at is None else self._time(at, spoken=spoken)
+        for key in ("levels_tried", "attempts", "wanted", "addressed", "answered", "channel"):
+            values[key] = _line(str(data.get(key, "")))
+        values["minutes"] = int(data.get("within_seconds") or 0) // 60
+        values["partners"] = ", ".join(self._partner(str(code)) for code in data.get("never_paged") or ())
+        code = _line(str(data.get("code") or ""))
+        values["verification_code"] = " ".join(code) if spoken else code
+        return values
+
+    def _partner(self, code: str, given: str = "") -> str:
+        given = _line(given or self._page.partner_names.get(code, ""))
+        return partner_name(code, given, self._language, texts=self._texts)
+
+    def _language_name(self, tag: str) -> str:
+        try:
+            return self._texts.find(self._language, f"languages.{primary(tag)}")
+        except MissingText:
+            return _own_name(self._texts, tag)
+
+    def _led(self, text: str) -> str:
+        return f"{self._page.drill_word} {text}" if self._is_drill else text
+
+    def _time(self, at: datetime, *, spoken: bool = False) -> str:
+        """An instant in the reader's own zone, with UTC beside it where text has room for it; with the day where it is
+        not the day of the message.
+        """
+        local, universal = at.astimezone(self._zone), at.astimezone(UTC)
+        if spoken:
+            return self._spoken_time(local)
+        today = self._page.as_of_at.astimezone(self._zone).date()
+        day = "" if local.date() == today else self._day(local) + " "
+        if local.utcoffset() == universal.utcoffset():
+            return f"{day}{local:%H:%M} UTC"
+        universal_day = "" if universal.date() == local.date() else self._day(universal) + " "
+        return f"{day}{local:%H:%M} ({universal_day}{universal:%H:%M} UTC)"
+
+    def _day(self, at: datetime) -> str:
+        months = self._texts.items(self._language, "about.months")
+        return self._texts.find(self._language, "about.day").format(day=at.day, month=months[at.month - 1])
+
+    def _spoken_time(self, local: datetime) -> str:
+        said = self._texts.find(self._language, "voice.time").format(hour=local.hour, minute=f"{local:%M}")
+        if local.date() == self._page.as_of_at.astimezone(self._zone).date():
+            return said
+        return f"{self._day(local)}, {said}"
+
+    def _spoken_number(self, number: str) -> str:
+        plus = self._texts.find(self._language, "voice.plus")
+        said = [plus if sign == "+" else sign for sign in number if sign == "+" or sign.isalnum()]
+        return " ".join(said)
+
+    # --- html ---------------------------------------------------------------------------------------------------------
+
+    def _html(self, blocks: Sequence[_Block]) -> str:
+        button = self._plain("line.button" if self._code is not None else "line.button_open")
+        rows = "".join(_row_of(block, button) for block in blocks)
+        direction = "rtl" if self._language in RIGHT_TO_LEFT else "ltr"
+        return _HTML.format(
+            language=self._language,
+            direction=direction,
+            align="right" if direction == "rtl" else "left",
+            subject=html.escape(self._led(self._subject())),
+            rows=rows,
+        )
+
+
+FIRST_STRONG: Final = "\u2068"
+LEFT_TO_RIGHT: Final = "\u2066"
+POP: Final = "\u2069"
+"""Unicode's isolates: what stands between does not change the order of what surrounds it."""
+
+_INSTANTS: Final = ("ended_at", "unreached_at", "at", "answer_by", "estimated_arrival", "valid_until")
+_ALERT_TYPES: Final = frozenset({"alert.released", "alert.updated", "code.replaced"})
+
+_STYLES: Final = {
+    "banner": "padding:12px 16px;background-color:#7a4b00;color:#ffffff;font-weight:bold;font-size:18px;",
+    "lead": "padding:16px 16px 4px;font-size:18px;font-weight:bold;",
+    "todo": "padding:4px 16px 8px;font-size:18px;font-weight:bold;",
+    "headline": "padding:12px 16px 4px;font-size:17px;font-weight:bold;border-top:1px solid #888888;",
+    "body": "padding:6px 16px;",
+    "notice": "padding:6px 16px;font-style:italic;",
+    "facts": "padding:12px 16px;border-top:1px solid #888888;font-size:14px;",
+    "how": "padding:6px 16px;",
+    "link": "padding:8px 16px 12px;",
+    "foot": "padding:12px 16px 16px;border-top:1px solid #888888;font-size:12px;",
+}
+"""Colours are set where both of a pair are: elsewhere the reader's own, light or dark, are kept."""
+
+_HTML: Final = """<!DOCTYPE html>
+<html lang="{language}" dir="{direction}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="supported-color-schemes" content="light dark">
+<title>{subject}</title>
+</head>
+<body style="margin:0;padding:8px;">
+<table role="presentation" dir="{direction}" align="center" cellpadding="0" cellspacing="0" \
+style="width:100%;max-width:600px;margin:0 auto;border:1px solid #888888;border-collapse:collapse;\
+font-family:Arial,Helvetica,sans-serif;font-size:16px;line-height:1.45;text-align:{align};">
+{rows}</table>
+</body>
+</html>
+"""
+
+_BUTTON: Final = (
+    '<a href="{link}" style="display:inline-block;padding:12px 20px;background-color:#b00020;color:#ffffff;'
+    'font-weight:bold;text-decoration:none;border-radius:4px;">{label}</a>'
+)
+
+
+def _row_of(block: _Block, button: str) -> str:
+    if block.kind == "link":
+        inner = _BUTTON.format(link=html.escape(block.text), label=html.escape(button))
+    else:
+        inner = html.escape(block.text).replace("\n", "<br>\n")
+    return f'<tr><td style="{_STYLES[block.kind]}">{inner}</td></tr>\n'
+
+
+def _message_key(texts: Catalogue, page: PageFacts) -> str:
+    """Which texts a page is told in."""
+    if page.link_only:
+        return "message.link_only"
+    key = page.message_type.replace(".", "_").replace("-", "_")
+    data = page.data
+    if page.position_due:
+        key = "position_due"
+    elif key == "alert_ended":
+        key = "alert_never_paged" if data.get("never_paged") else f"alert_ended_{data.get('reason')}"
+    elif key == "answer_received":
+        key = f"answer_{_data_of(page).get('state')}"
+    elif key == "level_raised" and data.get("partner_without_duty"):
+        key = "partner_without_duty"
+    elif not page.is_about_alert and key not in _ABOUT_NO_ALERT:
+        key = "other"
+    found = f"message.{key}"
+    return found if texts.has(f"{found}.subject") else "message.other"
+
+
+_ABOUT_NO_ALERT: Final = frozenset({"contact_point_verification", "contact_point_failing", "test_ping", "other"})
+
+
+def _todo_key(page: PageFacts) -> str | None:
+    """What the reader is asked to do."""
+    if page.link_only:
+        return None
+    simple = {
+        "question.asked": "answer_question",
+        "read_back.requested": "read_back",
+        "read_back.given": "confirm_read_back",
+        "contact_point.verification": "verify",
+        "partner.unreached": "take_over",
+    }
+    if page.message_type in simple:
+        return simple[page.message_type]
+    if not page.asks:
+        return "nothing" if page.message_type in ("alert.released", "alert.updated", "test.ping") else None
+    if page.position_due:
+        return "position_at_once" if page.answer_by_at is None else "position"
+    if page.answer_by_at is None:
+        return "acknowledge_at_once"
+    return "acknowledge" if page.as_of_at < page.answer_by_at else "acknowledge_late"
+
+
+def _data_of(page: PageFacts) -> Mapping[str, Any]:
+    answer = page.data.get("answer")
+    return answer if isinstance(answer, Mapping) else page.data
+
+
+def _info_for(page: PageFacts, language: str) -> AlertText | None:
+    """The alert's words: in the message's own language, else one that the reader also reads, else English, else the
+    first.
+    """
+    for wanted in (language, *map(primary, page.languages), FALLBACK):
+        for info in page.infos:
+            if primary(info.language) == wanted:
+                return info
+    return page.infos[0] if page.infos else None
+
+
+def _headline(page: PageFacts, info: AlertText) -> str:
+    """The headline on one line. The word of a drill leads the whole message, so it is not said again here."""
+    headline = _line(info.headline)
+    word = page.drill_word
+    if word and headline.upper().startswith(word):
+        headline = headline[len(word) :].lstrip(" :.,-–—") or headline
+    return headline
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return ZoneInfo("UTC")
+
+
+def _instant(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return value if isinstance(value, datetime) else None
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _countries_in(language: str) -> gettext.NullTranslations:
+    return gettext.translation("iso3166-1", pycountry.LOCALES_DIR, languages=[language], fallback=True)
+
+
+@cache
+def country_name(code: str, language: str) -> str:
+    """A country's usual name in a language, by its ISO 3166-1 code of two or three letters; the code if unknown."""
+    known = pycountry.countries.get(**{"alpha_2" if len(code) == 2 else "alpha_3": code})
+    if known is None:
+        return code
+    name = str(getattr(known, "common_name", known.name))
+    return name if language == FALLBACK else _countries_in(language).gettext(name)
+
+
+def partner_name(code: str, given: str, language: str, *, texts: Catalogue | None = None) -> str:
+    """A partner's name in a language. In English it is the one that the partner gave."""
+    texts = texts or catalogue()
+    if language == FALLBACK and given:
+        return given
+    try:
+        return texts.find(language, f"partners.{code}")
+    except MissingText:
+        name = country_name(code, language) if len(code) == 2 else code
+        return given or name if name == code else name
+
+
+# --- cleaning ---------------------------------------------------------------------------------------------------------
+
+_UNSEEN: Final = re.compile(
+    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
+)
+"""Control characters, and those that reorder what surrounds them: in an alert's own words they could only mislead."""
+
+
+def _paragraphs(text: str) -> str:
+    lines = (" ".join(_UNSEEN.sub(" ", line).split()) for line in text.replace("\r\n", "\n").split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+def _line(text: str) -> str:
+    """Text of others on one line: nothing in it starts a new line or turns the order of signs round."""
+    return " ".join(_UNSEEN.sub(" ", text).split())
+
+
+def _tidy(text: str) -> str:
+    """A filled-in text without the marks that an empty value leaves behind."""
+    lines = (re.sub(r" +([,.;:)])(?=\s|$)", r"\1", " ".join(line.split(" "))) for line in text.split("\n"))
+    return "\n".join(line.strip() for line in lines).strip()
+
+
+def _cut(text: str, length: int, *, mark: str = "...") -> str:
+    """The text, cut between words to at most so many characters."""
+    if len(text) <= length:
+        return text
+    room = length - len(mark)
+    if room <= 0:
+        return ""
+    cut = text[:room]
+    if not text[room].isspace() and " " in cut:
+        cut = cut[: cut.rindex(" ")]
+    return cut.rstrip(" ,;:-–") + mark
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?", "؟")) else f"{text}."
+
+
+def _speakable(text: str) -> str:
+    """Text as a voice reads it: letters, digits and the signs that make pauses."""
+    kept = (
+        sign if sign.isalnum() or sign in ".,;:?!'’-؟،" or unicodedata.combining(sign) else " " for sign in _line(text)
+    )
+    return " ".join("".join(kept).split())
+
+
+def _spelled(reference: str) -> str:
+    """`R P, C A, 2 0 2 6, 0 0 4 2`: sign by sign, with a pause where the reference has a dash."""
+    return ", ".join(" ".join(part) for part in reference.split("-") if part)
+
+
+# --- SMS --------------------------------------------------------------------------------------------------------------
+
+_GSM_BASIC: Final = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
+    "abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+_GSM_EXTENDED: Final = frozenset("^{}\\[~]|€\f")
+"""The default alphabet of 3GPP TS 23.038, 6.2.1, and its extension, whose characters take two units."""
+
+_TYPOGRAPHY: Final = str.maketrans(
+    {
+        "’": "'",
+        "‘": "'",
+        "“": '"',
+        "”": '"',
+        "„": '"',
+        "«": '"',
+        "»": '"',
+        "–": "-",
+        "—": "-",
+        "…": "...",
+        "\u00a0": " ",
+    }
+)
+
+
+def to_gsm(text: str) -> str:
+    """The text in the SMS alphabet as far as letters without their accents and plain quotation marks make that."""
+    text = text.translate(_TYPOGRAPHY)
+    kept = []
+    for sign in text:
+        if sign in _GSM_BASIC or sign in _GSM_EXTENDED:
+            kept.append(sign)
+        else:
+            plain = "".join(one for one in unicodedata.normalize("NFKD", sign) if not unicodedata.combining(one))
+            kept.append(plain if plain and all(one in _GSM_BASIC for one in plain) else sign)
+    return "".join(kept)
+
+
+def sms_units(text: str) -> tuple[int, int]:
+    """How many units an SMS takes, and how many three segments hold: septets, or UTF-16 units if one sign needs it."""
+    if all(sign in _GSM_BASIC or sign in _GSM_EXTENDED for sign in text):
+        return len(text) + sum(sign in _GSM_EXTENDED for sign in text), GSM_UNITS_MAX
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2, UCS2_UNITS_MAX
+
+
+def fits_sms(text: str) -> bool:
+    """Whether three segments hold the text."""
+    units, units_max = sms_units(text)
+    return units <= units_max
+
+
+def _fitted(head: str, tail: Sequence[str]) -> str:
+    """Head and tail as one SMS: with all accents if they fit, else without, else with the end of the head cut off."""
+    whole = "\n".join((head, *tail))
+    for text in (whole, to_gsm(whole)):
+        if fits_sms(text):
+            return text
+    head, tail = to_gsm(head), [to_gsm(line) for line in tail]
+    for length in range(len(head), 0, -1):
+        text = "\n".join(filter(None, (_cut(head, length), *tail)))
+        if fits_sms(text):
+            return text
+    return "\n".join(tail)
+
+
+# --- replies ----------------------------------------------------------------------------------------------------------
+
+CODE_DIGITS: Final = 4
+_DIGITS_MAX: Final = 8
+_QUOTED: Final = re.compile(r"^\s*(>|\||-{2,}|_{5,}|\*{3,})")
+_TOKEN: Final = re.compile(r"[^\W\d_]+|\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    word: str
+    start: int
+    end: int
+
+
+def parse_reply(text: str, *, texts: Catalogue | None = None) -> ParsedReply | None:
+    """What a person wrote back, whatever language it is in: an act, a code before or after it, and the rest.
+
+    A line that is nothing but a code says yes. None for everything that is no reply at all. Quoted mail below the
+    answer is not read. Never fails, whatever it is given.
+    """
+    lines = _own_lines(text)
+    for number, line in enumerate(lines[:REPLY_LINES_MAX]):
+        parsed = _parse_line(line, _phrases(texts or catalogue()))
+        if parsed is not None:
+            rest = parsed.rest
+            if parsed.act is Act.ASK:
+                rest = " ".join(filter(None, (rest, *lines[number + 1 :])))
+            return ParsedReply(parsed.act, parsed.code, rest[:REST_CHARACTERS_MAX].strip())
+    return None
+
+
+def _own_lines(text: str) -> list[str]:
+    """The lines that the sender wrote: up to the first quoted line or signature mark."""
+    clean = unicodedata.normalize("NFKC", text[:REPLY_CHARACTERS_MAX])
+    kept = "".join(
+        _ascii_digit(sign) for sign in clean if sign == "\n" or unicodedata.category(sign) not in ("Cf", "Cc", "Cs")
+    )
+    lines = []
+    for line in kept.split("\n"):
+        if _QUOTED.match(line):
+            break
+        if line.strip():
+            lines.append(" ".join(line.split()))
+    return lines
+
+
+def _ascii_digit(sign: str) -> str:
+    value = unicodedata.decimal(sign, None)
+    return sign if value is None else str(value)
+
+
+def _plain_word(word: str) -> str:
+    """A word without case, accents and vowel marks; Arabic letters that people write in two ways as one."""
+    parts = unicodedata.normalize("NFD", word.casefold())
+    bare = "".join(sign for sign in parts if not unicodedata.combining(sign))
+    return bare.replace("ى", "ي").replace("ة", "ه").replace("ـ", "")
+
+
+@cache
+def _phrases(texts: Catalogue) -> dict[tuple[str, ...], Act]:
+    """Every phrase of every language, as plain words."""
+    found: dict[tuple[str, ...], Act] = {}
+    for language in LANGUAGES:
+        for act in Act:
+            try:
+                phrases = texts.items(language, f"words.{act.value}")
+            except MissingText:
+                continue
+            for phrase in phrases:
+                if words := tuple(
+                    _plain_word(token) for token in _TOKEN.findall(unicodedata.normalize("NFKC", phrase))
+                ):
+                    found.setdefault(words, act)
+    return found
+
+
+def _parse_line(line: str, phrases: Mapping[tuple[str, ...], Act]) -> ParsedReply | None:
+    tokens = [_Token(_plain_word(match[0]), match.start(), match.end()) for match in _TOKEN.finditer(line)]
+    if not tokens:
+        return ParsedReply(Act.HELP, None) if line.strip("؟? ") == "" and line.strip() else None
+    code, used = _leading_code(tokens, 0)
+    act, words = _act_at(tokens, used, phrases)
+    if act is None:
+        # A code alone is an answer; a code with words that mean nothing to us is not.
+        return ParsedReply(Act.YES, code) if code is not None and used == len(tokens) else None
+    used += words
+    if code is None:
+        code, digits = _leading_code(tokens, used)
+        used += digits
+    rest_from = tokens[used - 1].end
+    return ParsedReply(act, code, line[rest_from:].strip(" .,;:!-–—\"'()[]،؛"))
+
+
+def _leading_code(tokens: Sequence[_Token], at: int) -> tuple[str | None, int]:
+    """The code that begins at a token, and how many tokens it takes: "48 21" is one code, "4821" too."""
+    digits = ""
+    for count, token in enumerate(tokens[at:], 1):
+        if not token.word.isascii() or not token.word.isdecimal() or len(digits + token.word) > _DIGITS_MAX:
+            break
+        digits += token.word
+        if len(digits) >= CODE_DIGITS:
+            return digits, count
+    return None, 0
+
+
+def _act_at(tokens: Sequence[_Token], at: int, phrases: Mapping[tuple[str, ...], Act]) -> tuple[Act | None, int]:
+    """The longest phrase that begins at a token."""
+    for length in range(min(4, len(tokens) - at), 0, -1):
+        act = phrases.get(tuple(token.word for token in tokens[at : at + length]))
+        if act is not None:
+            return act, length
+    return None, 0
