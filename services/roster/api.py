@@ -13,7 +13,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from services.roster import api_owned, bodies, handlers, store, views
+from services.roster import api_me, api_owned, bodies, handlers, store, views
 from services.roster.api_owned import Code, answer_of
 from services.roster.bodies import CredentialBody, DeadlinesBody, PartnerEdit
 from services.roster.handlers import Call, RosterDeps, missing
@@ -402,7 +402,7 @@ def _deadlines(routes: APIRouter, deps: RosterDeps) -> None:
 
 _PARTS: dict[str, tuple[Callable[[APIRouter, RosterDeps], None], ...]] = {
     "Partners": (_partners, _answering),
-    "Roster": (api_owned.add_routes,),
+    "Roster": (api_owned.add_routes, api_me.add_routes),
     "Credentials": (_credentials,),
     "Network": (_network, _deadlines),
 }

@@ -77,8 +77,9 @@ class _Face:
 
     @property
     def url_fault(self) -> UrlRule:
-        """What this installation says of a webhook's address."""
-        return partial(url_fault, policy_of(self.deps.settings))
+        """What this installation says of an address that holds a URL."""
+        settings = self.deps.settings
+        return partial(url_fault, policy_of(settings), chat_schemas=settings.chat_schemas)
 
     def adding(self) -> Callable[..., Awaitable[Call]]:
         """The dependency for adding something, with or without an Idempotency-Key."""
@@ -267,19 +268,22 @@ def _contacts(routes: APIRouter, face: _Face) -> None:
 
     @routes.get("/v1/partners/{code}/contacts", summary="List contacts", response_model=Contacts, responses=_READ)
     async def list_contacts(code: Code, principal: Principal = Depends(caller)) -> Response:
-        """Your people with their contact points, and which of those fail. No other government ever sees them."""
+        """Your people with their contact points, and which of those fail. No other government ever sees them.
+
+        Addresses are masked, except your own: your people keep their own contact points (`/v1/me/contact-points`).
+        """
         stored, failing = await face.seen(principal, code)
-        items = [views.contact_view(contact, failing) for contact in stored.state.contacts]
+        items = [views.contact_view(contact, failing, principal.contact_id) for contact in stored.state.contacts]
         return answer_of(Contacts(items=items), stored.version)
 
     @routes.get(
         "/v1/partners/{code}/contacts/{thing_id}", summary="One contact", response_model=ContactView, responses=_READ
     )
     async def get_contact(code: Code, thing_id: ThingId, principal: Principal = Depends(caller)) -> Response:
-        """One of your people with their contact points."""
+        """One of your people with their contact points. Addresses are masked, except your own."""
         stored, failing = await face.seen(principal, code)
         contact = _found(stored.state.contacts, thing_id, "contact")
-        return answer_of(views.contact_view(contact, failing), stored.version)
+        return answer_of(views.contact_view(contact, failing, principal.contact_id), stored.version)
 
     @routes.post(
         "/v1/partners/{code}/contacts",
@@ -310,7 +314,10 @@ def _contacts(routes: APIRouter, face: _Face) -> None:
         body: ContactBody,
         call: Call = Depends(editing),
     ) -> Response:
-        """Replaces a person whole. A point that is named by its id keeps when it was verified and confirmed."""
+        """Replaces a person whole. A point that is named by its id keeps when it was verified and confirmed.
+
+        Leave its `address` out, or send it as it was shown, to keep where it leads.
+        """
         return await face.replace(call, code, "contact", thing_id, make(body, thing_id))
 
     @routes.delete(

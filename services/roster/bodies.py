@@ -87,8 +87,19 @@ class PointBody(_Body):
 
     id: UUID | None = Field(default=None, description="The id of a point that is there; leave it out for a new one.")
     channel: ChannelName
-    address: Text = Field(description="Telephone numbers as +, country code, number.", examples=["+16135550123"])
+    address: Annotated[str, Field(max_length=domain.PUSH_ADDRESS_CHARACTERS_MAX)] = Field(
+        default="",
+        description="Telephone numbers as +, country code, number. A point that is there keeps its address if this is"
+        " left out, or as it is shown when masked; another address has to be verified again.",
+        examples=["+16135550123"],
+    )
     label: Text | None = None
+    delay_seconds: Annotated[int, Field(ge=0, le=domain.DELAY_SECONDS_MAX)] | None = Field(
+        default=None,
+        description="How long after its level this point is paged: push and SMS at once, voice after 120 s, say. Left"
+        " out: as it was, and at once for a new point.",
+        examples=[120],
+    )
 
 
 class OfficeBody(_Body):
@@ -130,6 +141,7 @@ class ContactBody(_Body):
                     "languages": ["en", "fr"],
                     "points": [
                         {"channel": "sms", "address": "+16135550123"},
+                        {"channel": "voice", "address": "+16135550123", "delay_seconds": 120},
                         {"channel": "email", "address": "ann@canada.example"},
                     ],
                 }
@@ -141,7 +153,31 @@ class ContactBody(_Body):
     name: Text
     title: Text = ""
     languages: Annotated[list[Text], Field(max_length=domain.LANGUAGES_MAX)] = Field(default=["en"])
+    time_zone: Text | None = Field(
+        default=None,
+        description="An IANA name, for quiet hours; null: your government's zone. Left out, it stays as it is.",
+    )
     points: Annotated[list[PointBody], Field(max_length=domain.POINTS_MAX)] = Field(default_factory=list)
+
+
+class OwnPointsBody(_Body):
+    """All your contact points, in the order of their importance. What is left out is removed."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "points": [
+                        {"id": "0191a8c0-0000-7000-8000-000000000004", "channel": "sms"},
+                        {"channel": "voice", "address": "+16135550123", "delay_seconds": 120},
+                    ]
+                }
+            ]
+        },
+    )
+
+    points: Annotated[list[PointBody], Field(max_length=domain.POINTS_MAX)]
 
 
 class LayerBody(_Body):
@@ -367,10 +403,16 @@ def contact_of(body: ContactBody, contact_id: UUID, state: PartnerState, *, ids:
         name=body.name,
         title=body.title,
         languages=tuple(body.languages),
+        time_zone=old.time_zone if old is not None and "time_zone" not in body.model_fields_set else body.time_zone,
         points=_points(body.points, old.points if old is not None else (), ids, url_fault=url_fault),
     )
     domain.require(domain.contact_faults(contact), _REFUSED)
     return contact
+
+
+def with_own_points(body: OwnPointsBody, contact: Contact, *, ids: Ids, url_fault: UrlRule) -> Contact:
+    """The contact with these points; those that are named by id keep what is known of them."""
+    return replace(contact, points=_points(body.points, contact.points, ids, url_fault=url_fault))
 
 
 def rota_of(body: RotaBody, rota_id: UUID, state: PartnerState, *, ids: Ids) -> Rota:
@@ -456,7 +498,16 @@ def _points(
     for index, body in enumerate(bodies):
         before = known.get(body.id) if body.id is not None else None
         point_id = before.id if before is not None else ContactPointId(new_id(body.id, ids))
-        point = ContactPoint(point_id, body.channel, body.address, body.label)
+        keeps = before is not None and before.channel is body.channel and body.address in ("", before.masked_address)
+        address = before.address if before is not None and keeps else body.address
+        if not address or domain.MASK in address:
+            detail = "must be given whole for a new point, and for another channel"
+            faults.append(FieldError(f"points[{index}].address", detail))
+            continue
+        delay_seconds = before.delay_seconds if before is not None else 0
+        if body.delay_seconds is not None:
+            delay_seconds = body.delay_seconds
+        point = ContactPoint(point_id, body.channel, address, body.label, delay_seconds=delay_seconds)
         points.append(changed_point(before, point) if before is not None else point)
         found = domain.point_faults(point, url_fault=url_fault)
         faults.extend(FieldError(f"points[{index}].{fault.field}", fault.detail, fault.code) for fault in found)

@@ -48,7 +48,7 @@ _RECORDED: Mapping[type, frozenset[str]] = {
     Partner: frozenset({"code", "name", "standing", "time_zone", "languages", "iso3", "m49", "active"}),
     DutyOffice: frozenset({"name"}),
     Contact: frozenset({"title", "languages"}),
-    ContactPoint: frozenset({"channel", "verified_at", "confirmed_at"}),
+    ContactPoint: frozenset({"channel", "delay_seconds", "verified_at", "confirmed_at"}),
     Rota: frozenset({"name", "time_zone", "layers"}),
     Override: frozenset({"contact_id", "start_at", "end_at"}),
     EscalationPolicy: frozenset({"levels"}),

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from typing import Protocol
 from uuid import UUID
 
 import pycountry
@@ -41,6 +42,11 @@ from shared.ids import ContactId, ContactPointId, EndpointId, OfficeId, PartnerC
 NAME_CHARACTERS_MAX = 120
 DESCRIPTION_CHARACTERS_MAX = 300
 ADDRESS_CHARACTERS_MAX = 254
+PUSH_ADDRESS_CHARACTERS_MAX = 2_000
+"""A browser's subscription: a URL and two keys."""
+CHAT_ADDRESS_CHARACTERS_MAX = 1_000
+DELAY_SECONDS_MAX = 30 * 60
+"""How long a contact point may wait behind its level: one FLASH, from release to unreached."""
 URL_CHARACTERS_MAX = 500
 CLIENT_ID_CHARACTERS_MAX = 80
 OFFICES_MAX = 10
@@ -61,6 +67,11 @@ PERSONS_ONLY = frozenset({Role.DRAFTER, Role.RELEASER, Role.DUTY_OFFICER})
 """Only persons draft and release, and a duty officer is a drafter, too."""
 SECRETARIAT_ONLY = frozenset({Role.SECRETARIAT, Role.ADMINISTRATOR})
 """Roles whose reach goes beyond one partner: a partner cannot give them to its own people."""
+
+_CHARACTERS_MAX = {
+    ChannelName.PUSH: PUSH_ADDRESS_CHARACTERS_MAX,
+    ChannelName.CHAT: CHAT_ADDRESS_CHARACTERS_MAX,
+}
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _EMAIL = re.compile(
@@ -89,7 +100,10 @@ class Partner:
 
 @dataclass(frozen=True, slots=True)
 class ContactPoint:
-    """One way to reach a contact or office: seen to work at `verified_at`, last said to be right at `confirmed_at`."""
+    """One way to reach a contact or office: seen to work at `verified_at`, last said to be right at `confirmed_at`.
+
+    It is paged `delay_seconds` after its level.
+    """
 
     id: ContactPointId
     channel: ChannelName
@@ -97,6 +111,12 @@ class ContactPoint:
     label: str | None = None
     verified_at: datetime | None = None
     confirmed_at: datetime | None = None
+    delay_seconds: int = 0
+
+    @property
+    def masked_address(self) -> str:
+        """As much of the address as tells one's own ways apart: `+1613•••0101`, `a•••@ca.example`."""
+        return masked(self.channel, self.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +132,14 @@ class DutyOffice:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A named person of a partner."""
+    """A named person of a partner; without a `time_zone` of their own they live in the partner's."""
 
     id: ContactId
     name: str
     title: str = ""
     languages: tuple[str, ...] = ("en",)
     points: tuple[ContactPoint, ...] = ()
+    time_zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +222,12 @@ class PartnerState:
 
 # --- what is allowed --------------------------------------------------------------------------------------------------
 
-UrlRule = Callable[[str], str | None]
-"""Says why an address of a webhook is refused here, or `None`: `addresses.url_fault` of this deployment."""
+
+class UrlRule(Protocol):
+    """`addresses.url_fault` of this deployment."""
+
+    def __call__(self, address: str, channel: ChannelName = ChannelName.WEBHOOK) -> str | None:
+        """Why an address of this channel is refused here, or `None`."""
 
 
 def require(faults: Iterable[FieldError], detail: str) -> None:
@@ -254,6 +279,8 @@ def contact_faults(contact: Contact) -> Iterator[FieldError]:
     yield from _text_faults("name", contact.name, NAME_CHARACTERS_MAX)
     yield from _text_faults("title", contact.title, NAME_CHARACTERS_MAX, required=False)
     yield from _language_faults(contact.languages)
+    if contact.time_zone is not None and not schedule.is_zone(contact.time_zone):
+        yield FieldError("time_zone", "is not a known time zone; use an IANA name such as Europe/Madrid")
     yield from _point_count_faults(contact.points)
 
 
@@ -261,8 +288,10 @@ def point_faults(point: ContactPoint, *, url_fault: UrlRule) -> Iterator[FieldEr
     """What is wrong with a contact point."""
     if point.label is not None:
         yield from _text_faults("label", point.label, NAME_CHARACTERS_MAX)
+    if not 0 <= point.delay_seconds <= DELAY_SECONDS_MAX:
+        yield FieldError("delay_seconds", f"must be 0 to {DELAY_SECONDS_MAX}")
     address = point.address
-    text = list(_text_faults("address", address, ADDRESS_CHARACTERS_MAX))
+    text = list(_text_faults("address", address, _CHARACTERS_MAX.get(point.channel, ADDRESS_CHARACTERS_MAX)))
     if text:
         yield from text
     elif point.channel in (ChannelName.SMS, ChannelName.VOICE):
@@ -271,7 +300,7 @@ def point_faults(point: ContactPoint, *, url_fault: UrlRule) -> Iterator[FieldEr
     elif point.channel is ChannelName.EMAIL:
         if not _EMAIL.fullmatch(address):
             yield FieldError("address", "is no e-mail address; use one such as duty@ministry.example")
-    elif point.channel in (ChannelName.WEBHOOK, ChannelName.PUSH) and (wrong := url_fault(address)):
+    elif wrong := url_fault(address, point.channel):
         yield FieldError("address", wrong)
 
 
@@ -399,6 +428,36 @@ def reference_faults(state: PartnerState) -> Iterator[FieldError]:
         if credential.contact_id is not None and credential.contact_id not in contacts:
             detail = f"names contact {credential.contact_id}; there is none of that id at this partner"
             yield FieldError(f"credentials[{number}].contact", detail)
+
+
+MASK = "•••"
+_PUSH_HOST = re.compile(r'"endpoint"\s*:\s*"https://([a-z0-9.-]{1,253})[:/]')
+_NUMBER_SHOWN_WHOLE = 12
+"""From so many characters on, a number shows more of itself: more stays hidden than anybody would try out."""
+
+
+def masked(channel: ChannelName, address: str) -> str:
+    """An address for those who need to know that it is there, and not where it leads.
+
+    Of a number country and last digits stay, of an e-mail address its domain, of a URL its host; of a chat address,
+    where everything after the scheme may be a token, the scheme alone.
+    """
+    if channel in (ChannelName.SMS, ChannelName.VOICE):
+        front, back = (5, 4) if len(address) >= _NUMBER_SHOWN_WHOLE else (3, 2)
+        return f"{address[:front]}{MASK}{address[-back:]}"
+    if channel is ChannelName.EMAIL:
+        name, _, domain = address.rpartition("@")
+        return f"{name[:1]}{MASK}@{domain}"
+    if channel is ChannelName.PUSH:
+        # A subscription: its keys are secret, and so is all of its URL behind the push service's name.
+        found = _PUSH_HOST.search(address)
+        return f"https://{found.group(1)}/{MASK}" if found else MASK
+    scheme, mark, rest = address.partition("://")
+    if not mark:
+        return MASK
+    if channel is ChannelName.CHAT:
+        return f"{scheme}://{MASK}"
+    return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2]}/{MASK}"
 
 
 def is_partner_code(code: str) -> bool:

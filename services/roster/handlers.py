@@ -113,7 +113,10 @@ async def apply_network(
     if not principal.has(Role.ADMINISTRATOR) and principal.partner == INSTALLATION:
         raise Forbidden("this needs the role administrator", code="role_missing")
     principal.require(Role.ADMINISTRATOR, Role.ROSTER_MANAGER)
-    network_file = await read(deps.files, text, filename, policy=policy_of(deps.settings))
+    settings = deps.settings
+    network_file = await read(
+        deps.files, text, filename, policy=policy_of(settings), chat_schemas=settings.chat_schemas
+    )
     now = deps.clock.now()
     codes = {item.partner for item in network_file.items if item.partner is not None}
     async with deps.intake.transaction() as tx:
@@ -328,7 +331,7 @@ def with_point(state: PartnerState, point_id: UUID, change: Callable[[ContactPoi
     return replace(state, offices=tuple(map(changed, state.offices)), contacts=tuple(map(changed, state.contacts)))
 
 
-# --- what administrators and roster managers edit together -------------------------------------------------------------
+# --- a partner's own row ----------------------------------------------------------------------------------------------
 
 
 async def edit_partner(
@@ -598,7 +601,7 @@ async def _write_deadlines(
 
 
 async def on_contact_point_failing(deps: RosterDeps, message: Message[ContactPointFailing]) -> None:
-    """Marks the contact point or endpoint, for its owner to see. One where nobody can be reached is unverified again."""
+    """Marks the contact point or endpoint, for its owner to see; if nobody can be reached there, it is unverified."""
     body = message.body
     health = Health(body.failures, body.reason, body.since_at, body.hard)
     await _on_health(deps, message, ContactPointFailing, health, failing=True)
@@ -619,7 +622,8 @@ async def _on_health(
     *,
     failing: bool,
 ) -> None:
-    now, messages = deps.clock.now(), []
+    now = deps.clock.now()
+    messages: list[Message[Event]] = []
     async with deps.database.transaction() as tx:
         if not await inbox.accept(tx, consumer=deps.consumer(event), message_id=message.id, now=now):
             return

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -38,6 +38,7 @@ from services.roster.domain import (
 )
 from services.roster.schedule import Frequency, Layer, LayerId, Rota, Rotation
 from services.roster.toml_file import MISTAKES_MAX, Lines, Mistakes, Table, TooManyMistakes, dotted, unknown
+from shared.chat_urls import SCHEMAS_DEFAULT
 from shared.contracts import ChannelName, CredentialKind, Deadlines, Precedence, Role, Standing
 from shared.egress import EgressPolicy
 from shared.errors import FieldError, Invalid
@@ -188,10 +189,12 @@ def credential_id(client_id: str) -> UUID:
 # --- reading the file -------------------------------------------------------------------------------------------------
 
 
-def parse(text: str, filename: str, *, policy: EgressPolicy = PUBLIC) -> NetworkFile:
+def parse(
+    text: str, filename: str, *, policy: EgressPolicy = PUBLIC, chat_schemas: Set[str] = SCHEMAS_DEFAULT
+) -> NetworkFile:
     """The checked content of a network file; raises `NetworkFileError` with every mistake if there is any.
 
-    `policy` is what the deployment allows webhooks to reach.
+    `policy` is what the deployment allows to be reached, `chat_schemas` which services chat addresses may name.
     """
     if len(text) > FILE_CHARACTERS_MAX:
         message = f"holds {len(text)} characters; at most {FILE_CHARACTERS_MAX} are possible, split it by partner"
@@ -202,7 +205,7 @@ def parse(text: str, filename: str, *, policy: EgressPolicy = PUBLIC) -> Network
         raise NetworkFileError([Problem(filename, 1, "", "is nested too deeply; see network/rdn.toml")]) from None
     except ValueError as error:
         raise NetworkFileError([_syntax_problem(text, filename, str(error))]) from None
-    reader = _Reader(partial(url_fault, policy))
+    reader = _Reader(partial(url_fault, policy, chat_schemas=chat_schemas))
     items: list[Item] = []
     with suppress(TooManyMistakes):
         items = reader.network(Table(data, (), reader.mistakes))
@@ -316,6 +319,7 @@ class _Reader:
             name=table.text("name"),
             title=table.text("title", ""),
             languages=table.texts("languages", domain.LANGUAGES_MAX, ("en",)),
+            time_zone=table.optional_text("time_zone"),
         )
         points = list(self._points(code, table, contact_id))
         table.close()
@@ -331,9 +335,12 @@ class _Reader:
                 channel=table.choice("channel", ChannelName, instead=ChannelName.CHAT),
                 address=table.text("address"),
                 label=table.optional_text("label"),
+                delay_seconds=table.integer("delay_seconds", 0),
             )
             table.close()
-            table.note_all(domain.point_faults(point, url_fault=self._url_rule))
+            # Which addresses are right is another matter for each channel.
+            if not self.mistakes.is_noted((*table.path, "channel")):
+                table.note_all(domain.point_faults(point, url_fault=self._url_rule))
             references = ((owner_id, dotted(owner.path)),)
             yield Item(Kind.CONTACT_POINT, code, dotted(table.path), point_id, point, owner_id, references)
 

@@ -131,6 +131,7 @@ def _planned_contact(contact: Contact, credentials: Sequence[Credential], seal: 
         name=contact.name,
         title=contact.title,
         languages=contact.languages,
+        time_zone=contact.time_zone,
         points=_planned_points(contact.points, seal),
         subjects=tuple(
             sorted(
@@ -167,6 +168,7 @@ def _planned_points(points: Sequence[ContactPoint], seal: Seal) -> tuple[Planned
             sealed_address=seal(point.id, point.address),
             verified=point.verified_at is not None,
             label=point.label,
+            delay_seconds=point.delay_seconds,
         )
         for point in points
     )

@@ -52,7 +52,7 @@ _UNORDERED = frozenset({"embassies", "roles"})
 def content_hash(value: Value) -> str:
     """The hash of what a network file can say of an object; of a stored object and of an item alike.
 
-    What is empty or `None` is left out, so that a new optional field does not make every stored object look edited.
+    What is empty, 0 or `None` is left out, so that a new optional field does not make every stored object look edited.
     """
     canonical = json.dumps(_content(value), sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()
@@ -67,7 +67,7 @@ def _content(value: Any) -> Any:
         value.update({name: sorted(value[name]) for name in _UNORDERED & value.keys()})
     if isinstance(value, dict):
         content = {name: _content(part) for name, part in value.items()}
-        return {name: part for name, part in content.items() if part not in (None, "", [], {})}
+        return {name: part for name, part in content.items() if part not in (None, "", [], {}, 0)}
     if isinstance(value, (tuple, list)):
         return [_content(part) for part in value]
     return value

@@ -123,6 +123,7 @@ contacts = _owned(
     Column("name", Text, nullable=False),
     Column("title", Text, nullable=False),
     Column("languages", ARRAY(Text), nullable=False),
+    Column("time_zone", Text),
 )
 
 contact_points = _owned(
@@ -133,6 +134,7 @@ contact_points = _owned(
     Column("label", Text),
     _at("verified_at"),
     _at("confirmed_at"),
+    Column("delay_seconds", Integer, nullable=False),
 )
 
 rotas = _owned(
@@ -204,6 +206,7 @@ point_health = Table(
     Column("reason", Text),
     _at("since_at", nullable=False),
     _at("said_at", nullable=False),
+    Column("hard", Boolean, nullable=False),
     Index("ix_point_health_partner", "partner"),
 )
 
@@ -335,18 +338,20 @@ async def find_taken_ids(tx: Transaction, ids: Collection[UUID]) -> set[UUID]:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A contact point or endpoint that fails."""
+    """A contact point or endpoint that fails; `hard` if a provider says that nobody can be reached there."""
 
     failures: int
     reason: str | None
     since_at: datetime
+    hard: bool = False
 
 
 async def find_failing(tx: Transaction, code: str) -> dict[UUID, Health]:
     """The contact points and endpoints of a partner that fail now."""
     table = point_health.c
     wanted = select(point_health).where(table.partner == code, table.failing)
-    return {row.contact_point_id: Health(row.failures, row.reason, row.since_at) for row in await tx.execute(wanted)}
+    found = await tx.execute(wanted)
+    return {row.contact_point_id: Health(row.failures, row.reason, row.since_at, row.hard) for row in found}
 
 
 async def _whole(tx: Transaction, keys: KeyRing, rows: Sequence[Any]) -> dict[PartnerCode, StoredPartner]:
@@ -412,6 +417,7 @@ def _point(keys: KeyRing, row: Any) -> ContactPoint:
         label=row.label,
         verified_at=row.verified_at,
         confirmed_at=row.confirmed_at,
+        delay_seconds=row.delay_seconds,
     )
 
 
@@ -426,7 +432,7 @@ def _office(row: Any, points: Iterable[ContactPoint]) -> DutyOffice:
 
 
 def _contact(row: Any, points: Iterable[ContactPoint]) -> Contact:
-    return Contact(ContactId(row.id), row.name, row.title, tuple(row.languages), tuple(points))
+    return Contact(ContactId(row.id), row.name, row.title, tuple(row.languages), tuple(points), row.time_zone)
 
 
 def _rota(row: Any, laid_over: Iterable[Override]) -> Rota:
@@ -570,7 +576,13 @@ def _office_row(_keys: KeyRing, placed: Placed) -> dict[str, Any]:
 def _contact_row(_keys: KeyRing, placed: Placed) -> dict[str, Any]:
     contact = placed.value
     assert isinstance(contact, Contact)
-    return {"id": contact.id, "name": contact.name, "title": contact.title, "languages": list(contact.languages)}
+    return {
+        "id": contact.id,
+        "name": contact.name,
+        "title": contact.title,
+        "languages": list(contact.languages),
+        "time_zone": contact.time_zone,
+    }
 
 
 def _point_row(keys: KeyRing, placed: Placed) -> dict[str, Any]:
@@ -584,6 +596,7 @@ def _point_row(keys: KeyRing, placed: Placed) -> dict[str, Any]:
         "label": point.label,
         "verified_at": point.verified_at,
         "confirmed_at": point.confirmed_at,
+        "delay_seconds": point.delay_seconds,
     }
 
 
@@ -684,6 +697,7 @@ async def save_health(
         "reason": health.reason,
         "since_at": health.since_at,
         "said_at": said_at,
+        "hard": health.hard,
     }
     said = insert(point_health).values(contact_point_id=point_id, partner=partner, **values)
     written = await tx.execute(
@@ -692,6 +706,14 @@ async def save_health(
         ).returning(point_health.c.contact_point_id)
     )
     return written.first() is not None
+
+
+async def forget_hard_failure(tx: Transaction, point_id: UUID) -> None:
+    """A code has come back from a point of which a provider had said that nobody can be reached there."""
+    table = point_health.c
+    await tx.execute(
+        update(point_health).where(table.contact_point_id == point_id, table.hard).values(failing=False, hard=False)
+    )
 
 
 # --- duty plans -------------------------------------------------------------------------------------------------------

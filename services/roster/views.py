@@ -1,7 +1,8 @@
 """What roster answers: each object as its owner sees it, and the little that everybody sees.
 
 The promise: pure. Names, numbers and addresses stand only in the views of what a partner owns, and those are made for
-the owner alone; `partner_view` and `on_call_view` for others hold an office's name, a role and a time.
+the owner alone; a person's addresses are whole for that person and masked for their colleagues. `partner_view` and
+`on_call_view` for others hold an office's name, a role and a time.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ class FailingView(BaseModel):
     since_at: UtcDateTime
     failures: int = Field(description="Failures in a row.")
     reason: str | None = None
+    hard: bool = Field(
+        default=False, description="True if a provider says for good that nobody can be reached at this address."
+    )
 
 
 class PointView(BaseModel):
@@ -62,8 +66,12 @@ class PointView(BaseModel):
 
     id: UUID
     channel: ChannelName
-    address: str = Field(examples=["+16135550123"])
+    address: str = Field(
+        description="A person's is whole for that person alone, and masked for their colleagues.",
+        examples=["+16135550123", "+1613•••0123", "a•••@canada.example"],
+    )
     label: str | None = None
+    delay_seconds: int = Field(default=0, description="How long after its level it is paged.", examples=[120])
     verified_at: UtcDateTime | None = Field(default=None, description="When it was last seen to work.")
     confirmed_at: UtcDateTime | None = Field(default=None, description="When it was last said to be right.")
     failing: FailingView | None = Field(default=None, description="Absent while it works.")
@@ -86,6 +94,7 @@ class ContactView(BaseModel):
     name: str = Field(examples=["Ann Example"])
     title: str = Field(examples=["Duty officer"])
     languages: list[str]
+    time_zone: str | None = Field(default=None, description="Absent: your government's.", examples=["Asia/Kabul"])
     points: list[PointView]
 
 
@@ -275,6 +284,13 @@ class Offices(Listed):
     items: list[OfficeView]
 
 
+class OwnPoints(Listed):
+    """Your own contact points, in the order of their importance."""
+
+    contact_id: UUID
+    items: list[PointView]
+
+
 class Contacts(Listed):
     """All contacts."""
 
@@ -341,15 +357,21 @@ def office_view(office: DutyOffice, failing: Failing) -> OfficeView:
     )
 
 
-def contact_view(contact: Contact, failing: Failing) -> ContactView:
-    """A contact for its owner."""
+def contact_view(contact: Contact, failing: Failing, reader: UUID | None) -> ContactView:
+    """A contact for its government; addresses are whole if the `reader` is this contact."""
     return ContactView(
         id=contact.id,
         name=contact.name,
         title=contact.title,
         languages=list(contact.languages),
-        points=_points(contact.points, failing),
+        time_zone=contact.time_zone,
+        points=_points(contact.points, failing, masked=reader != contact.id),
     )
+
+
+def own_points_view(contact: Contact, failing: Failing) -> OwnPoints:
+    """A contact's points for the contact."""
+    return OwnPoints(contact_id=contact.id, items=_points(contact.points, failing))
 
 
 def rota_view(rota: Rota) -> RotaView:
@@ -499,13 +521,14 @@ def _item(item: Item) -> ItemView:
     return ItemView(kind=item.kind, partner=item.partner, key=item.key)
 
 
-def _points(points: Sequence[ContactPoint], failing: Failing) -> list[PointView]:
+def _points(points: Sequence[ContactPoint], failing: Failing, *, masked: bool = False) -> list[PointView]:
     return [
         PointView(
             id=point.id,
             channel=point.channel,
-            address=point.address,
+            address=point.masked_address if masked else point.address,
             label=point.label,
+            delay_seconds=point.delay_seconds,
             verified_at=point.verified_at,
             confirmed_at=point.confirmed_at,
             failing=_failing(failing.get(point.id)),
@@ -517,7 +540,7 @@ def _points(points: Sequence[ContactPoint], failing: Failing) -> list[PointView]
 def _failing(health: Health | None) -> FailingView | None:
     if health is None:
         return None
-    return FailingView(since_at=health.since_at, failures=health.failures, reason=health.reason)
+    return FailingView(since_at=health.since_at, failures=health.failures, reason=health.reason, hard=health.hard)
 
 
 def _layer(layer: Layer) -> LayerView:

@@ -107,7 +107,7 @@ async def test_without_a_token_nothing_is_shown(rig: Rig) -> None:
             if operation["tags"] not in (["Installation"], ["Access"]):
                 asked = path.format(
                     code="CA", thing_id=rig.deps.ids.new(), rota_id=rig.deps.ids.new(),
-                    override_id=rig.deps.ids.new(), client_id="ca",
+                    override_id=rig.deps.ids.new(), client_id="ca", point_id=rig.deps.ids.new(),
                 )  # fmt: skip
                 answer = await rig.client.request(method, asked, json={})
                 assert answer.status_code == 401, path

@@ -150,6 +150,36 @@ def test_addresses_fit_their_channel(channel: ChannelName, address: str, is_allo
 
 
 @pytest.mark.parametrize(
+    ("delay_seconds", "wrong"), [(0, []), (1800, []), (-1, ["delay_seconds"]), (1801, ["delay_seconds"])]
+)
+def test_a_point_waits_half_an_hour_at_most(delay_seconds: int, wrong: list[str]) -> None:
+    """A delay lies between nothing and the limit, which is half an hour."""
+    assert fields(point_faults(replace(POINT, delay_seconds=delay_seconds))) == wrong
+
+
+@pytest.mark.parametrize(("time_zone", "wrong"), [(None, []), ("Asia/Kabul", []), ("Kabul", ["time_zone"])])
+def test_a_contact_may_live_elsewhere(time_zone: str | None, wrong: list[str]) -> None:
+    """A contact's own zone is an IANA name, or absent."""
+    assert fields(domain.contact_faults(replace(ANN, time_zone=time_zone))) == wrong
+
+
+@pytest.mark.parametrize(
+    ("channel", "address", "shown"),
+    [
+        (ChannelName.SMS, "+16135550101", "+1613•••0101"),
+        (ChannelName.VOICE, "+4670174", "+46•••74"),
+        (ChannelName.EMAIL, "amelie@ca.example", "a•••@ca.example"),
+        (ChannelName.WEBHOOK, "https://redphone.ca.example/page/duty-1?key=s", "https://redphone.ca.example/•••"),
+        (ChannelName.CHAT, "slack://token-a/token-b/room", "slack://•••"),
+        (ChannelName.CHAT, "nothing", "•••"),
+    ],
+)
+def test_a_masked_address_tells_that_it_is_there(channel: ChannelName, address: str, shown: str) -> None:
+    """Country and last digits, a mail's domain, a URL's host, of a chat the service alone: never the whole."""
+    assert replace(POINT, channel=channel, address=address).masked_address == shown
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "http://redphone.ca.example/",

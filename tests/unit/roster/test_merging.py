@@ -3,13 +3,16 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from services.roster.domain import Contact, Credential, DutyOffice, PartnerState
-from services.roster.merging import merged
+import pytest
+
+from services.roster.domain import Contact, ContactPoint, Credential, DutyOffice, PartnerState
+from services.roster.merging import changed_point, merged
 from services.roster.network import Item, Kind, NetworkFile, parse
 from services.roster.schedule import Override, OverrideId, Rota
-from shared.contracts import Role
-from shared.ids import derived
+from shared.contracts import ChannelName, Role
+from shared.ids import ContactPointId, derived
 
 NOW = datetime(2026, 10, 20, 9, 30, tzinfo=UTC)
 FILE: NetworkFile = parse((Path(__file__).parents[3] / "network" / "rdn.toml").read_text(encoding="utf-8"), "rdn.toml")
@@ -54,6 +57,22 @@ def test_what_is_there_keeps_its_place_and_its_parts() -> None:
     assert [one.id for one in after.contacts] == [*(one.id for one in CANADA.contacts), new.id]
     assert (after.contacts[0].title, after.contacts[0].points) == ("Chief", CANADA.contacts[0].points)
     assert (after.rotas[0].name, after.rotas[0].overrides) == ("Nights", (override,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_known"),
+    [
+        ({"label": "New label"}, True),
+        ({"delay_seconds": 30}, True),
+        ({"address": "+16135550999"}, False),
+        ({"channel": ChannelName.SMS}, False),
+    ],
+)
+def test_what_leads_elsewhere_is_not_verified_any_more(changes: dict[str, Any], is_known: bool) -> None:
+    """Another address or channel forgets when the point was verified and confirmed; a label or a delay does not."""
+    point = ContactPoint(ContactPointId(derived("p")), ChannelName.VOICE, "+16135550101", None, NOW, NOW)
+    after = changed_point(point, replace(point, verified_at=None, confirmed_at=None, **changes))
+    assert (after.verified_at, after.confirmed_at) == ((NOW, NOW) if is_known else (None, None))
 
 
 def test_a_credential_keeps_its_secret_and_counts_the_change() -> None:

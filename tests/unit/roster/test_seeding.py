@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
@@ -11,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from services.roster import seeding
-from services.roster.domain import Contact, Credential, PartnerState
+from services.roster.domain import Contact, ContactPoint, Credential, PartnerState
 from services.roster.network import (
     Kind,
     NetworkFile,
@@ -265,6 +267,16 @@ def test_daily_work_is_no_edit(shipped: NetworkFile) -> None:
     assert not result.creates
     assert not result.updates
     assert result.left_alone == ()
+
+
+def test_a_delay_of_nothing_is_no_edit(shipped: NetworkFile) -> None:
+    """A point that was stored before points had delays has the hash that it had; one with a delay has another."""
+    point = next(item.value for item in shipped.items if isinstance(item.value, ContactPoint))
+    at_once = replace(point, delay_seconds=0, label=None)
+    said = {"id": str(point.id), "channel": str(point.channel), "address": point.address}
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
+    assert content_hash(at_once) == hashlib.sha256(canonical.encode()).hexdigest()
+    assert content_hash(replace(at_once, delay_seconds=1)) != content_hash(at_once)
 
 
 def test_hashes_outlive_new_optional_fields() -> None:
