@@ -7,9 +7,13 @@ misspelt one is otherwise silent. No sentence repeats a value: some of them are 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import difflib
 import os
+import re
 from collections.abc import Mapping
+from email.utils import parseaddr
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +22,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from shared.chat_urls import SCHEMAS, SCHEMAS_DEFAULT
 from shared.contracts import ChannelName
 from shared.errors import RedPhoneError
 from shared.keys import KEY_FILE_NAME, KeyRing
@@ -25,6 +30,7 @@ from shared.keys import KEY_FILE_NAME, KeyRing
 PREFIX = "REDPHONE_"
 SERVICES = ("alerting", "roster", "escalation")
 PORT_DEFAULT = 8000
+PUSH_SUBJECT_CHARACTERS_MAX = 254
 DATA_DIR_DEFAULT = Path(".redphone")
 
 CLIENT_VARIABLES = ("REDPHONE_URL", "REDPHONE_CLIENT_ID", "REDPHONE_CLIENT_SECRET", "REDPHONE_TOKEN")
@@ -77,9 +83,95 @@ def _networks(value: object) -> object:
         raise ValueError("must be networks like 10.1.0.0/16 or fd00::/8, separated by commas") from None
 
 
+def _push_subject(value: str) -> str:
+    address = value.partition(":")[2].lstrip("/")
+    if not value.startswith(("mailto:", "https://")) or not address.isascii() or not address.isprintable():
+        raise ValueError("must be mailto:somebody@redphone.example or an https:// address (RFC 8292)")
+    if value.startswith("mailto:") and not 0 < address.find("@") < len(address) - 1:
+        raise ValueError("must be mailto:somebody@redphone.example or an https:// address (RFC 8292)")
+    if not address or " " in address or len(value) > PUSH_SUBJECT_CHARACTERS_MAX:
+        raise ValueError(f"must be one address of at most {PUSH_SUBJECT_CHARACTERS_MAX} characters")
+    return value
+
+
+def _chat_schemas(value: frozenset[str]) -> frozenset[str]:
+    if not value <= SCHEMAS.keys():
+        raise ValueError(f"must be some of {', '.join(SCHEMAS)}")
+    return value
+
+
+def _mail_server(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    try:
+        has_address = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        has_address = False
+    if not has_address or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("must be smtp://name:password@host:port, or smtps:// for TLS from the first byte")
+    return value
+
+
+def _mail_address(value: str) -> str:
+    if not _MAIL_ADDRESS.fullmatch(parseaddr(value)[1]) or not value.isprintable():
+        raise ValueError("must be one address, for example redphone@alerts.example")
+    return value
+
+
+def _bare_mail_address(value: str) -> str:
+    if not _MAIL_ADDRESS.fullmatch(value) or "+" in value:
+        raise ValueError("must be one bare address without +, for example reply@alerts.example")
+    return value
+
+
+def _telephone_number(value: str) -> str:
+    if not _TELEPHONE_NUMBER.fullmatch(value):
+        raise ValueError("must be a telephone number with + and country code, for example +12025550100")
+    return value
+
+
+def _twilio_sender(value: str) -> str:
+    if not (_TELEPHONE_NUMBER.fullmatch(value) or _MESSAGING_SERVICE.fullmatch(value) or _SENDER_NAME.fullmatch(value)):
+        raise ValueError(
+            "must be a number like +12025550100, a messaging service (MG…), or a name of at most 11 letters"
+        )
+    return value
+
+
+def _provider_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme != "https" and parts.hostname not in LOOPBACK_HOSTS:
+        raise ValueError("must begin with https://; http:// is only for a counterpart on this machine")
+    return value.rstrip("/")
+
+
+def _ed25519_public_key(value: str) -> str:
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != 32:
+        raise ValueError("must be a public key of 32 bytes in base64, as the provider's portal shows it")
+    return value
+
+
+def _each_once(value: tuple[ProviderName, ...]) -> tuple[ProviderName, ...]:
+    if len(set(value)) != len(value):
+        raise ValueError("must name each provider once")
+    return value
+
+
 DatabaseUrl = Annotated[SecretStr, _url("postgresql", "postgres", "postgresql+asyncpg")]
 NatsUrl = Annotated[SecretStr, _url("nats", "tls")]
 ServiceUrl = Annotated[str, _url("http", "https", path_allowed=False)]
+ProviderName = Literal["twilio", "telnyx"]
+ProviderNames = Annotated[tuple[ProviderName, ...], NoDecode, BeforeValidator(_parts), AfterValidator(_each_once)]
+
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+_TELEPHONE_NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
+_MESSAGING_SERVICE = re.compile(r"MG[0-9a-f]{32}")
+_SENDER_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}")
+_MAIL_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]+)*")
 
 
 class Settings(BaseSettings):
@@ -119,6 +211,55 @@ class Settings(BaseSettings):
     )
     channels: Annotated[frozenset[ChannelName], NoDecode, BeforeValidator(_parts)] = Field(
         default=frozenset(ChannelName), description="The channels that may send; those without a sender stay unused."
+    )
+    push_subject: Annotated[str, AfterValidator(_push_subject)] | None = Field(
+        default=None, description="Whom a push service writes to about this installation; without it push is off."
+    )
+    chat_schemas: Annotated[frozenset[str], NoDecode, BeforeValidator(_parts), AfterValidator(_chat_schemas)] = Field(
+        default=SCHEMAS_DEFAULT, description="The services that chat addresses may name."
+    )
+    email_smtp_url: Annotated[SecretStr, _url("smtp", "smtps"), AfterValidator(_mail_server)] | None = Field(
+        default=None, description="The mail server that takes our mails; smtp:// requires STARTTLS, smtps:// is TLS."
+    )
+    email_from: Annotated[str, AfterValidator(_mail_address)] | None = Field(
+        default=None, description="Whom mails come from: redphone@alerts.example, with or without a name."
+    )
+    email_reply_to: Annotated[str, AfterValidator(_bare_mail_address)] | None = Field(
+        default=None, description="Where answers to mails go; each page adds +token to the part before the @."
+    )
+    email_inbound_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        default=None, description="The key with which the mail provider signs what it hands in."
+    )
+    sms_providers: ProviderNames = Field(
+        default=(), description="Who carries SMS, the first choice first; the next is tried when one does not take it."
+    )
+    voice_providers: ProviderNames = Field(default=(), description="Who carries calls, likewise.")
+    twilio_account_sid: Annotated[str, Field(pattern=r"^AC[0-9a-f]{32}$")] | None = Field(
+        default=None, description="The account at Twilio."
+    )
+    twilio_auth_token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        default=None, description="Its auth token, which requests carry and callbacks are signed with."
+    )
+    twilio_from: Annotated[str, AfterValidator(_twilio_sender)] | None = Field(
+        default=None, description="Our number there; for SMS alone also a sender's name or a messaging service (MG…)."
+    )
+    twilio_url: Annotated[ServiceUrl, AfterValidator(_provider_url)] = Field(
+        default="https://api.twilio.com", description="Where Twilio's API is."
+    )
+    telnyx_api_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        default=None, description="The key of the account at Telnyx."
+    )
+    telnyx_public_key: Annotated[str, AfterValidator(_ed25519_public_key)] | None = Field(
+        default=None, description="What Telnyx signs webhooks with, as its portal shows it."
+    )
+    telnyx_from: Annotated[str, AfterValidator(_telephone_number)] | None = Field(
+        default=None, description="Our number there."
+    )
+    telnyx_connection_id: Annotated[str, Field(pattern=r"^[0-9]{1,30}$")] | None = Field(
+        default=None, description="The Voice API application that calls go through."
+    )
+    telnyx_url: Annotated[ServiceUrl, AfterValidator(_provider_url)] = Field(
+        default="https://api.telnyx.com", description="Where Telnyx's API is."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_json: bool | None = Field(default=None, description="JSON lines; by default wherever there is no terminal.")
@@ -192,9 +333,40 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
         raise SettingsWrong(list(dict.fromkeys(mistakes))) from None
     if settings.keys is not None and settings.keys_file is not None:
         mistakes.append(f"{PREFIX}KEYS and {PREFIX}KEYS_FILE are both set; keep one of them")
+    if settings.email_smtp_url is not None and settings.email_from is None:
+        mistakes.append(f"{PREFIX}EMAIL_FROM is needed beside {PREFIX}EMAIL_SMTP_URL: mails must come from somebody")
+    mistakes += _telephone_mistakes(settings)
     if mistakes:
         raise SettingsWrong(mistakes)
     return settings
+
+
+_PROVIDER_NEEDS: Mapping[ProviderName, tuple[str, ...]] = {
+    "twilio": ("twilio_account_sid", "twilio_auth_token", "twilio_from"),
+    "telnyx": ("telnyx_api_key", "telnyx_public_key", "telnyx_from"),
+}
+
+
+def _telephone_mistakes(settings: Settings) -> list[str]:
+    """What the providers that are named need beside their names."""
+    named = tuple(dict.fromkeys((*settings.sms_providers, *settings.voice_providers)))
+    needed = [(provider, name) for provider in named for name in _PROVIDER_NEEDS[provider]]
+    if "telnyx" in settings.voice_providers:
+        needed.append(("telnyx", "telnyx_connection_id"))
+    mistakes = [
+        f"{PREFIX}{name.upper()} is needed for {provider}, which carries messages"
+        for provider, name in needed
+        if getattr(settings, name) is None
+    ]
+    if named and settings.public_url is None:
+        mistakes.append(f"{PREFIX}PUBLIC_URL is needed: providers tell there what became of messages and calls")
+    sender = settings.twilio_from
+    if "twilio" in settings.voice_providers and sender is not None and not _TELEPHONE_NUMBER.fullmatch(sender):
+        mistakes.append(f"{PREFIX}TWILIO_FROM must be a number where twilio carries calls")
+    for name in ("twilio_url", "telnyx_url"):
+        if not settings.development and str(getattr(settings, name)).startswith("http://"):
+            mistakes.append(f"{PREFIX}{name.upper()} must begin with https:// unless {PREFIX}DEVELOPMENT is set")
+    return mistakes
 
 
 def _unknown(name: str) -> str:

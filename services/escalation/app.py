@@ -14,6 +14,7 @@ from services.escalation.channels import Channel, build_channels
 from services.escalation.delivery import Delivery
 from services.escalation.directories import Directories
 from services.escalation.handlers import EscalationDeps
+from services.escalation.persons import Persons, reply_key_of
 from services.escalation.timers import Timers
 from services.escalation.warming import Warming
 from shared.bus import Bus
@@ -43,12 +44,17 @@ def build(
 ) -> Service:
     """The service, ready to start. `channels` replaces the outside world in tests; `jitter` is chance."""
     outlets = channels if channels is not None else _channels(settings, clock, keys)
-    directories = Directories(frozenset(ChannelName(name) for name in outlets))
+    directories = Directories(
+        frozenset(ChannelName(name) for name in outlets),
+        {ChannelName(name): outlet.provider for name, outlet in outlets.items()},
+        lambda point: reply_key_of(keys, point.channel, point.id, point.sealed_address),
+    )
+    persons = Persons(directories, keys, settings.public_url or "")
     parts: dict[str, Any] = {}
 
     def extend(deps: Deps) -> Deps:
         shared = {field.name: getattr(deps, field.name) for field in fields(deps)}
-        parts["delivery"] = Delivery(deps, outlets, jitter)
+        parts["delivery"] = Delivery(deps, outlets, persons, jitter)
         extended = EscalationDeps(**shared, directories=directories, senders=parts["delivery"])
         parts["timers"] = Timers(extended)
         parts["news"] = BoardNews(extended)
@@ -78,7 +84,7 @@ def build(
         router=lambda deps: api.router(cast("EscalationDeps", deps), parts["news"]),
         subscriptions=cast("Mapping[Any, Handler]", handlers.SUBSCRIPTIONS),
         loops=loops,
-        reconcile=(overdue,),
+        reconcile=(overdue, _without_links if settings.public_url is None and set(outlets) - {"webhook"} else _fine),
         on_stop=(stop,),
         concurrency={AlertReleased: RELEASES_AT_ONCE},
         extend=extend,
@@ -87,9 +93,22 @@ def build(
 
 def _channels(settings: Settings, clock: Clock, keys: KeyRing) -> dict[str, Channel]:
     built = build_channels(
-        clock=clock, egress_policy=policy_of(settings), signing_keys=keys.webhook_keys, version=version("redphone")
+        clock=clock,
+        egress_policy=policy_of(settings),
+        signing_keys=keys.webhook_keys,
+        version=version("redphone"),
+        settings=settings,
     )
     return {name: channel for name, channel in built.items() if ChannelName(name) in settings.channels}
+
+
+async def _fine(_deps: Deps) -> list[str]:
+    return []
+
+
+async def _without_links(_deps: Deps) -> list[str]:
+    """People are written to, and nothing says where the page is that they could open."""
+    return ["messages to people carry no link to answer by: set REDPHONE_PUBLIC_URL"]
 
 
 async def overdue(deps: Deps) -> list[str]:

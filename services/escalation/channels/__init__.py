@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from shared.clock import Clock
 from shared.egress import EgressPolicy, Resolver
 from shared.webhooks import SigningKey
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,10 @@ class VoiceScript:
     wrong_person: str
     not_understood: str
     goodbye: str
+    can_acknowledge: bool = True
+    """Whether a key answers; otherwise the call only tells, and a key repeats it."""
+    repeat_key: str = "2"
+    """Where keys are people, another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +196,15 @@ def build_channels(
     signing_keys: Sequence[SigningKey],
     version: str,
     extra_roots_pem: bytes | None = None,
+    settings: Settings | None = None,
 ) -> dict[str, Channel]:
     """All channels of this installation by the name that contact points use for them.
 
-    `extra_roots_pem` holds certificate authorities that partners' endpoints use and the system does not know.
+    `extra_roots_pem` holds certificate authorities that partners' endpoints use and the system does not know. Beside
+    webhooks there are the channels that the settings configure; without settings none.
     """
     # Here and not above, because every channel imports the protocol from this file.
+    from services.escalation.channels.email import email_channel  # noqa: PLC0415
     from services.escalation.channels.webhook import WebhookChannel  # noqa: PLC0415
 
     channels: list[Channel] = [
@@ -206,4 +216,6 @@ def build_channels(
             extra_roots_pem=extra_roots_pem,
         )
     ]
+    if settings is not None and (email := email_channel(settings, clock=clock)) is not None:
+        channels.append(email)
     return {channel.name: channel for channel in channels}

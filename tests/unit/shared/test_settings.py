@@ -82,6 +82,11 @@ def test_client_variables_may_stand_beside() -> None:
         ("REDPHONE_CHANNELS", "webhook,fax-secret", "must be 'webhook'"),
         ("REDPHONE_DEVELOPMENT", "secret", "must be a valid boolean"),
         ("REDPHONE_LOG_LEVEL", "secret", "must be 'DEBUG'"),
+        ("REDPHONE_EMAIL_FROM", "secret", "must be one address"),
+        ("REDPHONE_EMAIL_FROM", "secret@a.example\r\nBcc: b@c.example", "must be one address"),
+        ("REDPHONE_EMAIL_REPLY_TO", "secret+tag@a.example", "must be one bare address without +"),
+        ("REDPHONE_EMAIL_REPLY_TO", "Secret <secret@a.example>", "must be one bare address"),
+        ("REDPHONE_EMAIL_INBOUND_KEY", "secret", "at least 16"),
     ],
 )
 def test_each_mistake_is_one_sentence(name: str, value: str, sentence: str) -> None:
@@ -90,6 +95,39 @@ def test_each_mistake_is_one_sentence(name: str, value: str, sentence: str) -> N
     assert found.startswith(f"{name} ")
     assert sentence in found
     assert "secret" not in found
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("http://secret", "must begin with smtp:// or smtps://"),
+        ("smtp://", "must be smtp://name:password@host:port"),
+        ("smtp://secret:99999", "must be smtp://name:password@host:port"),
+        ("smtps://mail.example/secret", "must be smtp://name:password@host:port"),
+    ],
+)
+def test_mail_server_mistakes(url: str, sentence: str) -> None:
+    """A mail server is a scheme, a host and perhaps a name and port; the sentence repeats none of it."""
+    (found,) = mistakes({"REDPHONE_EMAIL_SMTP_URL": url, "REDPHONE_EMAIL_FROM": "a@b.example"})
+    assert found.startswith("REDPHONE_EMAIL_SMTP_URL ")
+    assert sentence in found
+    assert "secret" not in found
+
+
+def test_mails_need_a_sender() -> None:
+    """A mail server without an address that mails come from is half a configuration."""
+    (found,) = mistakes({"REDPHONE_EMAIL_SMTP_URL": "smtps://name:hidden@mail.example"})
+    assert found.startswith("REDPHONE_EMAIL_FROM is needed")
+    settings = load(
+        {
+            "REDPHONE_EMAIL_SMTP_URL": "smtps://name:hidden@mail.example:4650",
+            "REDPHONE_EMAIL_FROM": "Red Phone <redphone@alerts.example>",
+            "REDPHONE_EMAIL_REPLY_TO": "reply@alerts.example",
+            "REDPHONE_EMAIL_INBOUND_KEY": "hidden-hidden-hidden",
+        }
+    )
+    assert settings.email_from == "Red Phone <redphone@alerts.example>"
+    assert "hidden" not in repr(settings)
 
 
 def test_misspelt_variables_are_reported() -> None:
