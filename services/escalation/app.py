@@ -28,6 +28,9 @@ from shared.process import Deps, Handler, Service, assemble
 from shared.settings import Settings
 
 RELEASES_AT_ONCE = 8
+SYSTEMS = frozenset({ChannelName.WEBHOOK.value})
+"""Channels that no person reads."""
+
 OVERDUE_SECONDS_MAX = 10
 """An escalation that is due for longer than this is an alarm: whatever should act on it does not."""
 
@@ -84,7 +87,7 @@ def build(
         router=lambda deps: api.router(cast("EscalationDeps", deps), parts["news"]),
         subscriptions=cast("Mapping[Any, Handler]", handlers.SUBSCRIPTIONS),
         loops=loops,
-        reconcile=(overdue, _without_links if settings.public_url is None and set(outlets) - {"webhook"} else _fine),
+        reconcile=(overdue, *((without_links,) if settings.public_url is None and outlets.keys() - SYSTEMS else ())),
         on_stop=(stop,),
         concurrency={AlertReleased: RELEASES_AT_ONCE},
         extend=extend,
@@ -98,15 +101,12 @@ def _channels(settings: Settings, clock: Clock, keys: KeyRing) -> dict[str, Chan
         signing_keys=keys.webhook_keys,
         version=version("redphone"),
         settings=settings,
+        push_keys=keys.push_keys,
     )
     return {name: channel for name, channel in built.items() if ChannelName(name) in settings.channels}
 
 
-async def _fine(_deps: Deps) -> list[str]:
-    return []
-
-
-async def _without_links(_deps: Deps) -> list[str]:
+async def without_links(_deps: Deps) -> list[str]:
     """People are written to, and nothing says where the page is that they could open."""
     return ["messages to people carry no link to answer by: set REDPHONE_PUBLIC_URL"]
 

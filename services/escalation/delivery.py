@@ -18,20 +18,22 @@ import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from services.escalation import store
-from services.escalation.channels import AttemptState, Channel, Outgoing, Reason, SendResult
+from services.escalation.channels import AttemptState, Channel, Outgoing, PersonMessage, Reason, SendResult
 from services.escalation.domain import PageAccepted, PagesAttempted, decide
+from services.escalation.health import Tried, note_health
 from services.escalation.messages import AlertPart, alert_part, page_body
 from services.escalation.model import AlertFacts, Escalation, Outcome
+from services.escalation.persons import Persons
 from services.escalation.retry import next_attempt_seconds
 from services.escalation.saving import save_outcomes
 from shared import record
-from shared.contracts import ChannelName, ContactPointFailing, ContactPointRecovered
+from shared.contracts import ChannelName, Precedence
 from shared.db import Transaction
 from shared.errors import Unavailable
 from shared.events import Cause, Event, Message
@@ -46,6 +48,9 @@ SENDERS_MAX = 1024
 
 PER_POINT_MAX = 4
 """Pages on their way to one contact point at once."""
+
+GATHER_SECONDS = 60.0
+"""After a message to a person, further ones to the same contact point gather for so long. FLASH is never held back."""
 
 LEASE_SECONDS = 15.0
 """Three times a channel's own total time limit; a crash delays a leased page by at most this."""
@@ -65,19 +70,39 @@ READY_AT_ONCE = 4
 """So many pages are started, or rendered and signed, in one step of the event loop: what else waits, the database's
 answers for example, gets its turn in between."""
 
-FAILING_AFTER = 3
-"""After so many failures in a row people on both sides are told."""
-
 ADDRESSES_KEPT_MAX = 20_000
 ALERTS_KEPT_MAX = 500
 
 
 class _Leased(NamedTuple):
-    """A page that this process has leased: its row, what it says of its alert, and what is ready of it."""
+    """A page that this process has leased: its row, what it says of its alert, and what is ready of it.
+
+    `others` are further pages to the same person that leave in its message.
+    """
 
     row: store.Row
     part: AlertPart | None
     ready: Outgoing | None = None
+    others: tuple[_Leased, ...] = ()
+
+    @property
+    def pages(self) -> tuple[_Leased, ...]:
+        """All pages of the message, the one that gives link and code first."""
+        return (self, *self.others)
+
+    def only(self, wanted: Set[UUID]) -> _Leased | None:
+        """The message without the pages that are no longer wanted; None if none is left."""
+        if self.row["id"] in wanted and not self.others:
+            return self
+        return together([page for page in self.pages if page.row["id"] in wanted])
+
+
+def together(pages: Sequence[_Leased]) -> _Leased | None:
+    """One message of several pages, most urgent first."""
+    if not pages:
+        return None
+    first, *others = (page._replace(others=()) for page in pages)
+    return first._replace(others=tuple(others), ready=None if others else first.ready)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +122,12 @@ class _Finished:
 class Delivery:
     """Sends pages. `run_once` leases what is due and starts to send it."""
 
-    def __init__(self, deps: Deps, channels: Mapping[str, Channel], jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, deps: Deps, channels: Mapping[str, Channel], persons: Persons, jitter: Callable[[], float]
+    ) -> None:
         self._deps = deps
+        self._persons = persons
+        self._spoken: dict[UUID, datetime] = {}
         self._public_url = deps.settings.public_url or ""
         self._channels = channels
         self._sending: set[asyncio.Task[None]] = set()
@@ -144,11 +173,21 @@ class Delivery:
         taken: list[dict[str, Any]] = []
         for row in rows:
             point = row["contact_point_id"]
-            if len(taken) < min(limit, self.free) and self._busy[point] + points[point] < PER_POINT_MAX:
+            if len(taken) < min(limit, self.free) and self._busy[point] + points[point] < self._at_once(row):
                 points[point] += 1
                 taken.append(row)
         self._reserved += len(taken)
         return taken
+
+    def _at_once(self, row: Mapping[str, Any]) -> int:
+        """How many messages may be on their way to a contact point. Several pages to a person leave as one message,
+        which the loop puts together, perhaps after some time of gathering.
+        """
+        if row["channel"] == ChannelName.WEBHOOK:
+            return PER_POINT_MAX
+        spoken_at = self._spoken.get(row["contact_point_id"])
+        is_held = spoken_at is not None and row["priority"] % 10 != Precedence.FLASH.rank
+        return 0 if is_held else 1
 
     async def make_ready(self, handed: HandedOver) -> None:
         """Renders and signs pages, some at a time. What cannot be opened is left to its attempt, which says so."""
@@ -159,7 +198,8 @@ class Delivery:
             handed.ready.append(None)
             if row["channel"] in self._channels:
                 with suppress(CannotOpen):
-                    outgoing = self._outgoing(row, handed.parts[row["alert_id"]], self._deps.clock.now())
+                    page = _Leased(row, handed.parts[row["alert_id"]])
+                    outgoing = self._outgoing(page, self._deps.clock.now())
                     handed.ready[number] = self._channels[row["channel"]].make_ready(outgoing)
 
     def start_all(self, leased: Sequence[_Leased], leased_at: float) -> asyncio.Task[None]:
@@ -176,12 +216,12 @@ class Delivery:
         while leased:
             if self._deps.clock.monotonic() - checked_at > RECHECK_AHEAD_SECONDS:
                 checked_at = self._deps.clock.monotonic()
-                wanted = await self._find_wanted([page.row["id"] for page in leased])
-                waited, leased = len(leased), [page for page in leased if page.row["id"] in wanted]
+                wanted = await self._find_wanted([one.row["id"] for page in leased for one in page.pages])
+                waited, leased = len(leased), [left for page in leased if (left := page.only(wanted)) is not None]
                 self._reserved -= waited - len(leased)
             some, leased = leased[:STARTED_AT_ONCE], leased[STARTED_AT_ONCE:]
             self._reserved -= len(some)
-            started += [self._start(page.row, page.part, checked_at, page.ready) for page in some]
+            started += [self._start(page, checked_at) for page in some]
             await self._deps.clock.sleep(0)
         await asyncio.gather(*started, return_exceptions=True)
 
@@ -192,6 +232,8 @@ class Delivery:
             return 0
         now, leased_at = self._deps.clock.now(), self._deps.clock.monotonic()
         async with self._deps.database.transaction() as tx:
+            if held := self._gathering(now):
+                await store.hold_pages(tx, held, unheld_precedence=Precedence.FLASH.rank, now=now)
             rows = await store.lease_pages(
                 tx,
                 now=now,
@@ -201,12 +243,21 @@ class Delivery:
                 per_point=PER_POINT_MAX,
             )
             parts = await self.parts_of(tx, {row["alert_id"] for row in rows} - {None})
-        if len(rows) > STARTED_AT_ONCE:
-            self.start_all([_Leased(row, parts.get(row["alert_id"])) for row in rows], leased_at)
+            if people := {row["partner"] for row in rows if row["channel"] != ChannelName.WEBHOOK}:
+                await self._persons.learn(tx, [*people, *{part.facts.raiser for part in parts.values()}])
+        leased = _messages([_Leased(row, parts.get(row["alert_id"])) for row in rows])
+        if len(leased) > STARTED_AT_ONCE:
+            self.start_all(leased, leased_at)
         else:
-            for row in rows:
-                self._start(row, parts.get(row["alert_id"]), leased_at)
+            for page in leased:
+                self._start(page, leased_at)
         return len(rows)
+
+    def _gathering(self, now: datetime) -> dict[UUID, datetime]:
+        """The contact points of people that a message has just gone to, and until when the next one gathers."""
+        gather = timedelta(seconds=GATHER_SECONDS)
+        self._spoken = {point: at for point, at in self._spoken.items() if at + gather > now}
+        return {point: at + gather for point, at in self._spoken.items()}
 
     async def parts_of(self, tx: Transaction, alert_ids: Set[UUID]) -> dict[UUID, AlertPart]:
         """What these alerts say. What is kept between passes has a limit; what one pass needs has none."""
@@ -251,11 +302,9 @@ class Delivery:
         for channel in self._channels.values():
             await channel.close()
 
-    def _start(
-        self, row: store.Row, alert: AlertPart | None, leased_at: float, ready: Outgoing | None = None
-    ) -> asyncio.Task[None]:
-        self._busy[row["contact_point_id"]] += 1
-        task = asyncio.create_task(self._send(row, alert, leased_at, ready))
+    def _start(self, page: _Leased, leased_at: float) -> asyncio.Task[None]:
+        self._busy[page.row["contact_point_id"]] += 1
+        task = asyncio.create_task(self._send(page, leased_at))
         self._sending.add(task)
         self._at_rest.clear()
         task.add_done_callback(self._sent)
@@ -266,45 +315,84 @@ class Delivery:
         if not self._sending:
             self._at_rest.set()
 
-    async def _send(self, row: store.Row, alert: AlertPart | None, leased_at: float, ready: Outgoing | None) -> None:
-        point = row["contact_point_id"]
+    async def _send(self, page: _Leased, leased_at: float) -> None:
+        point = page.row["contact_point_id"]
         try:
-            if self._deps.clock.monotonic() - leased_at > RECHECK_SECONDS and not await self._still_wanted(row["id"]):
+            left: _Leased | None = page
+            if page.others:
+                left = await self._gathered(page)
+            elif self._deps.clock.monotonic() - leased_at > RECHECK_SECONDS and not await self._still_wanted(
+                page.row["id"]
+            ):
+                return
+            if left is None:
                 return
             started_at = self._deps.clock.now()
-            result = await self._attempt(row, alert, started_at, ready)
+            result = await self._attempt(left, started_at)
             finished_at = started_at + timedelta(seconds=result.elapsed_seconds)
-            self.recorder.add(_Finished(row, started_at, finished_at, result))
+            for one in left.pages:
+                # What the message cost is counted once.
+                own = result if one is left or result.cost is None else replace(result, cost=None)
+                self.recorder.add(_Finished(one.row, started_at, finished_at, own))
+            if page.row["channel"] != ChannelName.WEBHOOK and result.state is not AttemptState.FAILED:
+                self._spoken[point] = finished_at
         except Exception:  # a bug in one page must not take the others down; its lease lapses and it is tried again
-            log.exception("page.failed", page_id=str(row["id"]))
+            log.exception("page.failed", page_id=str(page.row["id"]))
         finally:
             self._busy[point] -= 1
             if not self._busy[point]:
                 del self._busy[point]
 
-    async def _attempt(
-        self, row: store.Row, alert: AlertPart | None, started_at: datetime, ready: Outgoing | None
-    ) -> SendResult:
+    async def _gathered(self, page: _Leased) -> _Leased | None:
+        """The message with those of its pages that are still wanted, once it is stored which code answers them all.
+
+        The answer may come before the attempt is recorded, so this is stored before the message leaves.
+        """
+        left: _Leased | None = page
+        while left is not None and left.others:
+            ids = [one.row["id"] for one in left.pages]
+            try:
+                async with self._deps.database.transaction() as tx:
+                    wanted = await store.save_sent_with(tx, ids[0], ids)
+            except Unavailable as error:
+                # Then this code answers the first page alone, and the others by what else they are sent.
+                log.warning("page.unchecked", pages=len(ids), error=type(error).__name__)
+                return left
+            if ids[0] in wanted:
+                return left.only(wanted)
+            left = left.only(wanted)
+        return left
+
+    async def _attempt(self, page: _Leased, started_at: datetime) -> SendResult:
+        row = page.row
         channel = self._channels.get(row["channel"])
         if channel is None:
             return SendResult(AttemptState.FAILED, Reason.CHANNEL_UNAVAILABLE, None, None, None, 0.0)
         try:
-            return await channel.send(ready or self._outgoing(row, alert, started_at))
+            return await channel.send(page.ready or self._outgoing(page, started_at))
         except CannotOpen:
             log.error("contact_point.unreadable", contact_point_id=str(row["contact_point_id"]), partner=row["partner"])
             return SendResult(AttemptState.FAILED, Reason.TARGET_REFUSED, "address cannot be opened", None, None, 0.0)
 
-    def _outgoing(self, row: store.Row, alert: AlertPart | None, sent_at: datetime) -> Outgoing:
+    def _outgoing(self, page: _Leased, sent_at: datetime) -> Outgoing:
         """The page as its channel takes it; raises `CannotOpen`."""
+        row = page.row
+        to_system = row["channel"] == ChannelName.WEBHOOK
         return Outgoing(
             page_id=row["id"],
             attempt=row["attempts"],
             message_type=row["message_type"],
             contact_point_id=row["contact_point_id"],
             target=self._address(row["contact_point_id"], row["sealed_address"]),
-            body=page_body(row, row["data"], alert),
+            body=page_body(row, row["data"], page.part) if to_system else b"",
             sent_at=sent_at,
+            message=None if to_system else self._said(page, sent_at),
         )
+
+    def _said(self, page: _Leased, now: datetime) -> PersonMessage:
+        """What the person is told."""
+        parts = {one.row["alert_id"]: one.part for one in page.pages if one.part is not None}
+        return self._persons.say([one.row for one in page.pages], parts, now)
 
     def _address(self, point: UUID, sealed: str) -> str:
         known = self._addresses.get((point, sealed))
@@ -355,6 +443,15 @@ class Delivery:
             return set(page_ids)
 
 
+def _messages(leased: Sequence[_Leased]) -> list[_Leased]:
+    """The pages as they leave: what asks one person for answers at the same time, as one message on each channel."""
+    found: dict[object, list[_Leased]] = {}
+    for page in leased:
+        gathers = page.row["asks"] and page.row["channel"] != ChannelName.WEBHOOK
+        found.setdefault(page.row["contact_point_id"] if gathers else page.row["id"], []).append(page)
+    return [message for pages in found.values() if (message := together(pages)) is not None]
+
+
 class HandedOver:
     """What one transaction hands over; see `handover.HandOver`."""
 
@@ -378,10 +475,12 @@ class HandedOver:
         self.parts |= await self._delivery.parts_of(tx, alert_ids)
 
     def lease(self, rows: Sequence[dict[str, Any]]) -> None:
-        speaking = [row for row in rows if row["alert_id"] in self.parts]
+        # What waits for its turn is for the loop.
+        due = [row for row in rows if row["due_at"] <= row["created_at"]]
+        speaking = [row for row in due if row["alert_id"] in self.parts]
         taken = self._delivery.reserve(speaking, self._open_for - self.reserved, self._points)
         self.reserved += len(taken)
-        self.left_due = self.left_due or len(rows) > len(taken)
+        self.left_due = self.left_due or len(due) > len(taken)
         for row in taken:
             row.update(state="leased", leased_until=self._leased_until, attempts=1)
         self.rows += taken
@@ -455,7 +554,8 @@ class Recorder:
             fresh = await store.load_unattempted(tx, escalation_ids)
             await store.save_results(tx, [self._result_row(entry) for entry in batch])
             outcomes = [_attempted(escalation, batch, now) for escalation in fresh]
-            health = [*await _failing(tx, batch, now), *await _recovered(tx, batch, now)]
+            tried = [Tried(entry.row, entry.result.state, entry.result.reason) for entry in batch]
+            health = await note_health(tx, tried, now)
             await record.append(tx, [_entry_of(entry) for entry in batch], cause=cause, ids=deps.ids, now=now)
             return await save_outcomes(tx, outcomes, ids=deps.ids, cause=cause, now=now, more_events=health)
 
@@ -478,9 +578,13 @@ class Recorder:
             "detail": result.detail,
             "status_code": result.status_code,
             "elapsed_seconds": result.elapsed_seconds,
+            "provider": result.provider,
             "provider_id": result.provider_id,
+            "cost_amount": None if result.cost is None else result.cost.amount,
+            "cost_currency": None if result.cost is None else result.cost.currency,
             "next_due_at": next_due_at,
-            "delivered": entry.accepted,
+            "accepted": entry.accepted,
+            "delivered_at": entry.finished_at if result.state is AttemptState.DELIVERED else None,
         }
 
 
@@ -502,66 +606,3 @@ def _attempted(escalation: Escalation, batch: Sequence[_Finished], now: datetime
         accepted = PageAccepted(channel=ChannelName(hit["channel"]), told=hit["told"], level=hit["level"])
     started_at = min(entry.started_at for entry in mine)
     return decide(escalation, PagesAttempted(started_at=started_at, accepted=accepted), now)
-
-
-async def _failing(tx: Transaction, batch: Sequence[_Finished], now: datetime) -> list[Event]:
-    """Counts failures; after three in a row, an event tells people on both sides."""
-    about: dict[UUID, store.Row] = {}
-    counted: dict[UUID, dict[str, Any]] = {}
-    for entry in batch:
-        if entry.accepted:
-            continue
-        point = entry.row["contact_point_id"]
-        about[point] = entry.row
-        count = counted.setdefault(point, {"contact_point_id": point, "failures": 0})
-        count.update(
-            partner=entry.row["partner"],
-            channel=entry.row["channel"],
-            failures=count["failures"] + 1,
-            last_reason=entry.result.reason,
-        )
-    rows = await store.save_failures(tx, list(counted.values()), now)
-    news = [row for row in rows if row["failures"] >= FAILING_AFTER and not row["told"]]
-    if not news:
-        return []
-    await store.save_told(tx, [row["contact_point_id"] for row in news])
-    raisers = await store.find_raisers(tx, [about[row["contact_point_id"]]["alert_id"] for row in news])
-    return [
-        ContactPointFailing(
-            **_point(row, about[row["contact_point_id"]], raisers),
-            failures=row["failures"],
-            reason=row["last_reason"],
-            since_at=row["since_at"],
-        )
-        for row in news
-    ]
-
-
-async def _recovered(tx: Transaction, batch: Sequence[_Finished], now: datetime) -> list[Event]:
-    about = {entry.row["contact_point_id"]: entry.row for entry in batch if entry.accepted}
-    forgotten = [row for row in await store.forget_failures(tx, list(about)) if row["told"]] if about else []
-    if not forgotten:
-        return []
-    raisers = await store.find_raisers(tx, [about[row["contact_point_id"]]["alert_id"] for row in forgotten])
-    return [
-        ContactPointRecovered(**_point(row, about[row["contact_point_id"]], raisers), recovered_at=now)
-        for row in forgotten
-    ]
-
-
-class _Point(TypedDict):
-    contact_point_id: UUID
-    partner: str
-    raiser: str | None
-    alert_id: UUID | None
-    channel: ChannelName
-
-
-def _point(row: store.Row, page: store.Row, raisers: Mapping[UUID | None, str]) -> _Point:
-    return _Point(
-        contact_point_id=row["contact_point_id"],
-        partner=row["partner"],
-        raiser=raisers.get(page["alert_id"]),
-        alert_id=page["alert_id"],
-        channel=ChannelName(row["channel"]),
-    )

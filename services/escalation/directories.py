@@ -74,6 +74,10 @@ class Directories:
         """The directory of one partner."""
         return (await self.find(tx, [code]))[code]
 
+    def knows(self, code: str) -> bool:
+        """Whether the partner has been read."""
+        return code in self._kept
+
     def kept(self, code: str) -> Directory:
         """The directory of a partner as it was last read, without asking the database."""
         known = self._kept.get(code)

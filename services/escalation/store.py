@@ -4,7 +4,8 @@
     escalations     one partner's obligation; `due_at` is when the next thing happens
     pages           one message to one contact point; attempts: one try each, with its reason
     duty_plans      the newest plan of every partner; partners: office and endpoints as published
-    point_health    contact points that failed several times in a row
+    point_health    contact points that failed several times in a row, or for good
+    verifications   the newest code that was sent to each contact point; the code itself is nowhere
 
 Locks are taken in one order everywhere: alert head, escalations by id, pages. There are no foreign keys between these
 tables: a thousand pages that lock one alert row cost more than all the rest of the fan-out.
@@ -19,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -233,6 +235,21 @@ point_health = Table(
     Column("last_reason", Text),
     _at("since_at", nullable=False),
     Column("told", Boolean, nullable=False),
+    Column("hard", Boolean, nullable=False, server_default=text("false")),
+)
+
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("contact_point_id", Uuid, primary_key=True),
+    Column("partner", Text, nullable=False),
+    Column("page_id", Uuid, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("wrong_tries", SmallInteger, nullable=False),
+    _at("asked_at", nullable=False),
+    _at("first_asked_at", nullable=False),
+    Column("asked", SmallInteger, nullable=False),
+    _at("verified_at"),
 )
 
 
@@ -276,6 +293,8 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, bytes):
         return f"\\x{value.hex()}"
+    if isinstance(value, Decimal):
+        return str(value)
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     raise TypeError(type(value).__name__)
@@ -925,15 +944,15 @@ async def lease_pages(
 ) -> list[Any]:
     """Leases due pages and those whose lease has lapsed, and writes their attempt rows.
 
-    `busy` says how many sends each contact point has under way already: at most `per_point` in all, so that one that
-    hangs never takes all senders.
+    `busy` says how many sends each endpoint has under way already: at most `per_point` in all, so that one that hangs
+    never takes all senders. Of a person's contact point all pages are leased, because they leave as one message.
     """
     connection = await raw(tx)
     return list(
         await connection.fetch(
             f"""
             WITH candidates AS (
-                SELECT id, priority, due_at, row_number() OVER (
+                SELECT id, channel, priority, due_at, row_number() OVER (
                     PARTITION BY contact_point_id ORDER BY priority, due_at, id
                 ) AS place
                 FROM pages
@@ -942,7 +961,7 @@ async def lease_pages(
                 SELECT * FROM unnest($5::uuid[], $6::integer[]) AS b(contact_point_id, sending)
             ), chosen AS (
                 SELECT p.id FROM pages p JOIN candidates c USING (id) LEFT JOIN busy b USING (contact_point_id)
-                WHERE c.place <= $4 - coalesce(b.sending, 0)
+                WHERE (c.channel <> 'webhook' OR c.place <= $4 - coalesce(b.sending, 0))
                   AND (p.state = 'due' AND p.due_at <= $1 OR p.state = 'leased' AND p.leased_until <= $1)
                 ORDER BY c.priority, c.due_at, p.id LIMIT $3 FOR UPDATE OF p SKIP LOCKED
             ), lapsed AS (
@@ -964,6 +983,74 @@ async def lease_pages(
             list(busy),
             list(busy.values()),
         )
+    )
+
+
+async def hold_pages(tx: Transaction, held: Mapping[UUID, datetime], *, unheld_precedence: int, now: datetime) -> None:
+    """Lets due pages to these contact points of people wait until the instant given for each, so that they gather.
+
+    Those of `unheld_precedence`, an Actual alert's or a drill's, are left alone.
+    """
+    connection = await raw(tx)
+    await connection.execute(
+        "UPDATE pages p SET due_at = h.until FROM unnest($1::uuid[], $2::timestamptz[]) AS h(contact_point_id, until)"
+        " WHERE p.contact_point_id = h.contact_point_id AND p.state = 'due' AND p.due_at <= $3 AND h.until > $3"
+        " AND p.channel <> 'webhook' AND p.priority % 10 <> $4",
+        list(held),
+        list(held.values()),
+        now,
+        unheld_precedence,
+    )
+
+
+async def find_message(tx: Transaction, page_id: UUID) -> list[Any]:
+    """The pages that leave as one message with this one, itself first; none if there is no such page."""
+    connection = await raw(tx)
+    return list(
+        await connection.fetch(
+            f"SELECT {PAGE_COLUMNS} FROM pages WHERE id = $1 OR sent_with = $1"  # noqa: S608 - our own column names
+            " ORDER BY id <> $1, priority, due_at, id",
+            page_id,
+        )
+    )
+
+
+async def save_sent_with(tx: Transaction, page_id: UUID, page_ids: Sequence[UUID]) -> set[UUID]:
+    """Lets these leased pages leave in the message of the first; returns those that are still to be sent."""
+    connection = await raw(tx)
+    rows = await connection.fetch(
+        "UPDATE pages SET sent_with = $1 WHERE id = ANY($2) AND state = 'leased' RETURNING id", page_id, list(page_ids)
+    )
+    return {row["id"] for row in rows}
+
+
+async def load_waiting(tx: Transaction, page_ids: Sequence[UUID], now: datetime) -> list[Any]:
+    """Pages that wait for their turn behind one of these: to the same contact or office, of the same escalation.
+
+    Locked; one that somebody else holds is left to them, because it is being sent or ended.
+    """
+    connection = await raw(tx)
+    return list(
+        await connection.fetch(
+            "SELECT w.id, p.id AS behind, w.due_at, w.channel, w.contact_id, w.time_zone, w.priority"
+            " FROM pages p JOIN pages w ON w.escalation_id = p.escalation_id AND w.partner = p.partner"
+            " AND w.contact_id IS NOT DISTINCT FROM p.contact_id AND w.asks = p.asks"
+            " WHERE p.id = ANY($1) AND w.state = 'due' AND w.attempts = 0 AND w.due_at > $2 AND w.channel <> 'webhook'"
+            " ORDER BY w.due_at, w.id FOR UPDATE OF w SKIP LOCKED",
+            list(page_ids),
+            now,
+        )
+    )
+
+
+async def save_due(tx: Transaction, due: Mapping[UUID, datetime]) -> None:
+    """Moves the time at which waiting pages are due."""
+    connection = await raw(tx)
+    await connection.execute(
+        "UPDATE pages p SET due_at = d.due_at FROM unnest($1::uuid[], $2::timestamptz[]) AS d(id, due_at)"
+        " WHERE p.id = d.id AND p.state = 'due'",
+        list(due),
+        list(due.values()),
     )
 
 
@@ -995,8 +1082,8 @@ async def save_results(tx: Transaction, results: Sequence[Mapping[str, Any]]) ->
     """Records finished attempts and moves their pages on, in one statement.
 
     A result row has page_id, number, started_at, finished_at, state, reason, detail, status_code, elapsed_seconds,
-    provider_id, next_due_at (None: the page is done) and delivered. A page that was ended meanwhile stays ended, and
-    one that was leased again since belongs to the newer attempt.
+    provider, provider_id, cost_amount, cost_currency, next_due_at (None: the page is done), accepted and delivered_at.
+    A page that was ended meanwhile stays ended, and one that was leased again since belongs to the newer attempt.
     """
     connection = await raw(tx)
     await connection.execute(
@@ -1004,12 +1091,15 @@ async def save_results(tx: Transaction, results: Sequence[Mapping[str, Any]]) ->
         WITH results AS (
             SELECT * FROM jsonb_to_recordset($1) AS r(
                 page_id uuid, number integer, started_at timestamptz, finished_at timestamptz, state text, reason text,
-                detail text, status_code smallint, elapsed_seconds double precision, provider_id text,
-                next_due_at timestamptz, delivered boolean
+                detail text, status_code smallint, elapsed_seconds double precision, provider text, provider_id text,
+                cost_amount numeric, cost_currency text, next_due_at timestamptz, accepted boolean,
+                delivered_at timestamptz
             )
         ), recorded AS (
             UPDATE attempts a SET finished_at = r.finished_at, state = r.state, reason = r.reason, detail = r.detail,
-                status_code = r.status_code, elapsed_seconds = r.elapsed_seconds, provider_id = r.provider_id
+                status_code = r.status_code, elapsed_seconds = r.elapsed_seconds, provider = r.provider,
+                provider_id = r.provider_id, cost_amount = r.cost_amount, cost_currency = r.cost_currency,
+                delivered_at = r.delivered_at
             FROM results r WHERE a.page_id = r.page_id AND a.number = r.number
         )
         UPDATE pages p SET
@@ -1017,8 +1107,8 @@ async def save_results(tx: Transaction, results: Sequence[Mapping[str, Any]]) ->
             due_at = coalesce(r.next_due_at, p.due_at),
             leased_until = NULL,
             first_attempt_at = coalesce(p.first_attempt_at, r.started_at),
-            delivered_at = CASE WHEN r.delivered THEN coalesce(p.delivered_at, r.finished_at) ELSE p.delivered_at END
-        FROM results r WHERE p.id = r.page_id AND (p.attempts = r.number OR r.delivered)
+            delivered_at = coalesce(p.delivered_at, r.delivered_at)
+        FROM results r WHERE p.id = r.page_id AND (p.attempts = r.number OR r.accepted)
         """,
         dump(list(results)),
     )
@@ -1111,12 +1201,15 @@ async def save_failures(tx: Transaction, failed: Sequence[Mapping[str, Any]], no
     connection = await raw(tx)
     return list(
         await connection.fetch(
-            "INSERT INTO point_health AS h (contact_point_id, partner, channel, failures, last_reason, since_at, told)"
-            " SELECT contact_point_id, partner, channel, failures, last_reason, $2, false"
+            "INSERT INTO point_health AS h"
+            " (contact_point_id, partner, channel, failures, last_reason, since_at, told, hard)"
+            " SELECT contact_point_id, partner, channel, failures, last_reason, $2, false, hard"
             " FROM jsonb_to_recordset($1) AS r(contact_point_id uuid, partner text, channel text, failures integer,"
-            " last_reason text)"
+            " last_reason text, hard boolean)"
             " ON CONFLICT (contact_point_id) DO UPDATE SET failures = h.failures + excluded.failures,"
-            " last_reason = excluded.last_reason RETURNING *",
+            # That it is final is news once more.
+            " last_reason = excluded.last_reason, hard = h.hard OR excluded.hard,"
+            " told = h.told AND (h.hard OR NOT excluded.hard) RETURNING *",
             dump(list(failed)),
             now,
         )
@@ -1131,11 +1224,18 @@ async def save_told(tx: Transaction, contact_point_ids: Sequence[UUID]) -> None:
     )
 
 
-async def forget_failures(tx: Transaction, contact_point_ids: Sequence[UUID]) -> list[Any]:
-    """Forgets the failures of contact points that accepted a page; returns the forgotten rows."""
+async def forget_failures(
+    tx: Transaction, contact_point_ids: Sequence[UUID], *, delivered: Sequence[UUID] = ()
+) -> list[Any]:
+    """Forgets the failures of contact points that accepted a page, final ones only of those that have `delivered` it;
+    returns the forgotten rows.
+    """
     connection = await raw(tx)
     return list(
         await connection.fetch(
-            "DELETE FROM point_health WHERE contact_point_id = ANY($1) RETURNING *", list(contact_point_ids)
+            "DELETE FROM point_health WHERE contact_point_id = ANY($1)"
+            " AND (NOT hard OR contact_point_id = ANY($2)) RETURNING *",
+            list(contact_point_ids),
+            list(delivered),
         )
     )

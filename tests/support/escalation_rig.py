@@ -6,9 +6,9 @@ test's.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -64,6 +64,11 @@ ACCEPTED = SendResult(AttemptState.DELIVERED, Reason.ACCEPTED, None, 204, None, 
 REFUSED = SendResult(AttemptState.FAILED, Reason.HTTP_STATUS, "HTTP 500", 500, None, 0.01)
 
 
+def sent_by(name: str) -> SendResult:
+    """What a channel answers whose provider has taken a message; each gets a provider id of its own."""
+    return SendResult(AttemptState.SENT, Reason.ACCEPTED, None, 201, None, 0.01, provider=f"{name} provider")
+
+
 def message(body: Event, ids: Ids, at: datetime) -> Message[Any]:
     """An event as it comes from the bus."""
     return Message(id=MessageId(ids.new()), body=body, occurred_at=at, correlation_id=ids.new())
@@ -74,6 +79,8 @@ class Outlet:
     """The outside world: remembers every page, and answers by contact point."""
 
     name: str = "webhook"
+    provider: str = "webhook"
+    usual: SendResult = ACCEPTED
     sent: list[Outgoing] = field(default_factory=list)
     answers: dict[str, SendResult] = field(default_factory=dict)
     on_send: Callable[[Outgoing], Any] | None = None
@@ -82,7 +89,10 @@ class Outlet:
         self.sent.append(page)
         if self.on_send is not None:
             await self.on_send(page)
-        return next((answer for part, answer in self.answers.items() if part in page.target), ACCEPTED)
+        answer = next((answer for part, answer in self.answers.items() if part in page.target), self.usual)
+        if answer.state is AttemptState.SENT:
+            return replace(answer, provider_id=f"{page.page_id}.{page.attempt}")
+        return answer
 
     def make_ready(self, page: Outgoing) -> Outgoing:
         """Nothing is signed here."""
@@ -116,6 +126,8 @@ class Rig:
     bus: MemoryBus
     keys: KeyRing
     ids: Ids
+    outlets: dict[str, Outlet] = field(default_factory=dict)
+    """Every channel by its name; `outlet` is the webhook's."""
 
     @property
     def deps(self) -> EscalationDeps:
@@ -178,11 +190,13 @@ class Rig:
 
     # --- what there is ------------------------------------------------------------------------------------------------
 
-    def point(self, name: str) -> PlannedPoint:
-        """A webhook contact point `https://<name>`."""
-        point_id = derived("point", name)
-        sealed = self.keys.seal(f"https://{name}", context=point_context(point_id))
-        return PlannedPoint(id=point_id, channel=ChannelName.WEBHOOK, sealed_address=sealed, verified=True)
+    def point(self, name: str, channel: ChannelName = ChannelName.WEBHOOK, **changes: Any) -> PlannedPoint:
+        """A contact point: a webhook `https://<name>`, or the name itself as the address on another channel."""
+        point_id = derived("point", channel, name) if channel is not ChannelName.WEBHOOK else derived("point", name)
+        address = f"https://{name}" if channel is ChannelName.WEBHOOK else name
+        sealed = self.keys.seal(address, context=point_context(point_id))
+        fields: dict[str, Any] = {"id": point_id, "channel": channel, "sealed_address": sealed, "verified": True}
+        return PlannedPoint(**{**fields, **changes})
 
     def contact(self, partner: str, number: int, *, reachable: bool = True) -> PlannedContact:
         """Person `number` of a partner, reached at `<partner>-<number>`."""
@@ -320,8 +334,13 @@ def system(partner: str) -> Principal:
 
 
 @asynccontextmanager
-async def escalation_rig(cluster: Cluster, tmp_path: Path, **settings: Any) -> AsyncIterator[Rig]:
-    """A rig on a fresh database, with the handlers subscribed and no loop running."""
+async def escalation_rig(
+    cluster: Cluster, tmp_path: Path, *, people: Sequence[str] = (), **settings: Any
+) -> AsyncIterator[Rig]:
+    """A rig on a fresh database, with the handlers subscribed and no loop running.
+
+    `people` names the channels to people that there are beside the webhook, each with a provider of its own.
+    """
     await cluster.prepare("escalation", template("escalation"))
     clock = ManualClock(KABUL)
     ids = Ids(clock.now, SeededBits(7))
@@ -329,6 +348,7 @@ async def escalation_rig(cluster: Cluster, tmp_path: Path, **settings: Any) -> A
     broker = MemoryBroker(clock)
     bus = MemoryBus(clock, broker=broker)
     outlet = Outlet()
+    outlets = {name: Outlet(name=name, provider=f"{name} provider", usual=sent_by(name)) for name in people}
     async with cluster.clone("escalation") as database:
         service = build(
             Settings(data_dir=tmp_path, escalation_database_url=SecretStr(database.url), **settings),
@@ -336,13 +356,13 @@ async def escalation_rig(cluster: Cluster, tmp_path: Path, **settings: Any) -> A
             ids=ids,
             keys=keys,
             bus=bus,
-            channels={"webhook": outlet},
+            channels={"webhook": outlet, **outlets},
             jitter=lambda: 0.5,
         )
         for subscription in service.subscriptions:
             await bus.subscribe(subscription)
         await bus.start()
-        yield Rig(service, clock, outlet, broker, bus, keys, ids)
+        yield Rig(service, clock, outlet, broker, bus, keys, ids, {"webhook": outlet, **outlets})
         await service.deps.relay.drain()
         await bus.stop()
         await service.deps.intake.close()

@@ -9,7 +9,7 @@ import pytest
 
 from services.escalation import answers, delivery, store
 from services.escalation.channels import Outgoing
-from services.escalation.delivery import LEASE_SECONDS, RECHECK_SECONDS, SENDERS_MAX, Delivery
+from services.escalation.delivery import LEASE_SECONDS, RECHECK_SECONDS, SENDERS_MAX, Delivery, _Leased
 from shared.events import Cause
 from shared.loops import Loop
 from tests.support.escalation_rig import Rig, person
@@ -85,7 +85,10 @@ async def test_first_and_second_attempt_say_the_same(rig: Rig) -> None:
     async with rig.deps.database.transaction() as tx:
         rows = await rig.rows("SELECT * FROM pages")
         parts = await delivery_of(rig).parts_of(tx, {row["alert_id"] for row in rows})
-    second = {row["id"]: delivery_of(rig)._outgoing(row, parts[row["alert_id"]], rig.clock.now()).body for row in rows}
+    second = {
+        row["id"]: delivery_of(rig)._outgoing(_Leased(row, parts[row["alert_id"]]), rig.clock.now()).body
+        for row in rows
+    }
     assert first == second
 
 
