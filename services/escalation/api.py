@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from services.escalation import answers, reading
+from services.escalation import answers, api_points, push_key, reading
 from services.escalation.board import BoardNews, follow_board, read_board
 from services.escalation.handlers import EscalationDeps
 from services.escalation.views import (
@@ -126,6 +126,7 @@ class Acknowledgements(BaseModel):
 def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
     """All routes of escalation."""
     routes = new_router()
+    routes.include_router(push_key.router(deps.settings, deps.keys))
     caller = authenticated(deps)
 
     async def shown(principal: Principal, escalation_id: UUID) -> EscalationView:
@@ -324,4 +325,5 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
         source = follow_board(deps, principal, news, resume)
         return deps.streams.respond(principal, source, allowed=still_allowed(deps, principal))
 
+    api_points.add_routes(routes, deps)
     return routes

@@ -15,7 +15,7 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -142,10 +142,10 @@ class Refusal:
     omitted: int
 
 
-def read_network_file(text: str, filename: str, policy: EgressPolicy) -> NetworkFile | Refusal:
+def read_network_file(text: str, filename: str, policy: EgressPolicy, chat_schemas: Set[str]) -> NetworkFile | Refusal:
     """The file, or all that is wrong with it."""
     try:
-        return network.parse(text, filename, policy=policy)
+        return network.parse(text, filename, policy=policy, chat_schemas=chat_schemas)
     except NetworkFileError as error:
         return Refusal(error.problems, error.omitted)
     except MemoryError:
@@ -178,10 +178,12 @@ def compute_on_call(rotas: Sequence[Rota], at: datetime) -> list[Shift | None]:
     return [schedule.on_call(rota, at) for rota in rotas]
 
 
-async def read(worker: Worker, text: str, filename: str, *, policy: EgressPolicy) -> NetworkFile:
+async def read(
+    worker: Worker, text: str, filename: str, *, policy: EgressPolicy, chat_schemas: Set[str]
+) -> NetworkFile:
     """The checked network file; raises `NetworkFileError`, and `Invalid` for one that takes too long to read."""
     try:
-        found = await worker.run(READ_SECONDS_MAX, read_network_file, text, filename, policy)
+        found = await worker.run(READ_SECONDS_MAX, read_network_file, text, filename, policy, chat_schemas)
     except TimeoutError:
         detail = f"The network file takes longer than {READ_SECONDS_MAX:g} s to read; split it by partner."
         raise Invalid(detail, code="network_file_too_costly") from None

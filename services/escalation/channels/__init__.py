@@ -20,6 +20,7 @@ from uuid import UUID
 
 from shared.clock import Clock
 from shared.egress import EgressPolicy, Resolver
+from shared.keys import PushKey
 from shared.webhooks import SigningKey
 
 if TYPE_CHECKING:
@@ -197,6 +198,7 @@ def build_channels(
     version: str,
     extra_roots_pem: bytes | None = None,
     settings: Settings | None = None,
+    push_keys: Sequence[PushKey] = (),
 ) -> dict[str, Channel]:
     """All channels of this installation by the name that contact points use for them.
 
@@ -204,13 +206,19 @@ def build_channels(
     webhooks there are the channels that the settings configure; without settings none.
     """
     # Here and not above, because every channel imports the protocol from this file.
+    from services.escalation.channels.chat import ChatChannel  # noqa: PLC0415
     from services.escalation.channels.email import email_channel  # noqa: PLC0415
+    from services.escalation.channels.push import push_channel  # noqa: PLC0415
     from services.escalation.channels.webhook import WebhookChannel  # noqa: PLC0415
+
+    def resolver() -> Resolver:
+        """Each channel has its own: a name service that hangs for one keeps no thread from the others."""
+        return Resolver(egress_policy, monotonic=clock.monotonic)
 
     channels: list[Channel] = [
         WebhookChannel(
             clock=clock,
-            resolver=Resolver(egress_policy, monotonic=clock.monotonic),
+            resolver=resolver(),
             signing_keys=signing_keys,
             version=version,
             extra_roots_pem=extra_roots_pem,
@@ -218,4 +226,17 @@ def build_channels(
     ]
     if settings is not None and (email := email_channel(settings, clock=clock)) is not None:
         channels.append(email)
+    if settings is not None:
+        push = push_channel(
+            settings,
+            push_keys,
+            clock=clock,
+            resolver=resolver(),
+            version=version,
+            extra_roots_pem=extra_roots_pem,
+        )
+        if push is not None:
+            channels.append(push)
+        if settings.chat_schemas:
+            channels.append(ChatChannel(clock=clock, resolver=resolver(), schemas=settings.chat_schemas))
     return {channel.name: channel for channel in channels}

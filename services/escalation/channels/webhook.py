@@ -1,8 +1,8 @@
 """Pages to partners' systems: one signed POST to an address that the guard has chosen.
 
 The cast: a `WebhookChannel`, which keeps one HTTP client per contact point (an endpoint), pinned to one resolved
-address while TLS verifies against the name; `WebhookLimits`; and `_failure_of`, which turns what the client raises into
-a reason that is true.
+address while TLS verifies against the name; and `WebhookLimits`. `outcomes` turns what the client raises into a reason
+that is true.
 
 The promise: an attempt ends within `total_seconds`, whatever the other side does; it follows no redirect, uses no proxy
 from the environment, unpacks nothing and reads at most `response_bytes_max`; endpoints share no connection and wait for
@@ -24,22 +24,15 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import (
-    BuilderError,
-    ClientClosedError,
-    DecodeError,
-    PyreqwestError,
-    RequestError,
-    RequestPanicError,
-    RequestTimeoutError,
-)
+from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.request import RequestBuilder
 
 from services.escalation.channels import AttemptState, Outgoing, Reason, SendResult
+from services.escalation.channels.outcomes import Outcome, failure_of, refused
 from services.escalation.retry import parse_retry_after
 from shared import webhooks
 from shared.clock import Clock
-from shared.egress import Address, CheckedUrl, EgressRefused, RefusalReason, Resolver, check_url
+from shared.egress import Address, CheckedUrl, EgressRefused, Resolver, check_url
 from shared.webhooks import SigningKey
 
 log = structlog.get_logger(__name__)
@@ -97,13 +90,6 @@ class _Progress:
     status_code: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    reason: Reason
-    detail: str | None = None
-    retry_after_seconds: float | None = None
-
-
 class WebhookChannel:
     """Standard Webhooks with Ed25519 signatures over HTTP/1.1.
 
@@ -149,7 +135,7 @@ class WebhookChannel:
                     outcome = await self._attempt(page, progress, deadline)
         except TimeoutError:
             reason = Reason.TIMEOUT if progress.admitted else Reason.ENDPOINT_BUSY
-            outcome = _Outcome(reason, f"no complete answer within {self._limits.total_seconds:g} s")
+            outcome = Outcome(reason, f"no complete answer within {self._limits.total_seconds:g} s")
         except Exception as error:  # noqa: BLE001 - the delivery loop relies on a result for every page
             log.error(
                 "webhook.send_failed",
@@ -157,7 +143,7 @@ class WebhookChannel:
                 page_id=str(page.page_id),
                 error=type(error).__name__,
             )
-            outcome = _Outcome(Reason.INTERNAL, type(error).__name__)
+            outcome = Outcome(Reason.INTERNAL, type(error).__name__)
         return SendResult(
             state=AttemptState.DELIVERED if outcome.reason is Reason.ACCEPTED else AttemptState.FAILED,
             reason=outcome.reason,
@@ -213,13 +199,13 @@ class WebhookChannel:
             and not endpoint.room.locked()
         )
 
-    async def _attempt(self, page: Outgoing, progress: _Progress, deadline: float) -> _Outcome:
+    async def _attempt(self, page: Outgoing, progress: _Progress, deadline: float) -> Outcome:
         if self._closed:
-            return _Outcome(Reason.CHANNEL_UNAVAILABLE, "the channel is closed")
+            return Outcome(Reason.CHANNEL_UNAVAILABLE, "the channel is closed")
         try:
             endpoint = self._endpoint(page.contact_point_id, page.target)
         except EgressRefused as refusal:
-            return _refused(refusal)
+            return refused(refusal)
         endpoint.users += 1
         try:
             async with endpoint.room:
@@ -230,9 +216,9 @@ class WebhookChannel:
 
     async def _post_to_some_address(
         self, endpoint: _Endpoint, page: Outgoing, progress: _Progress, deadline: float
-    ) -> _Outcome:
+    ) -> Outcome:
         signed = dict((page if page.headers is not None else self.make_ready(page)).headers or {})
-        outcome = _Outcome(Reason.INTERNAL)
+        outcome = Outcome(Reason.INTERNAL)
         tried: set[Address] = set()
         for _ in range(ADDRESSES_PER_ATTEMPT_MAX):
             try:
@@ -242,7 +228,7 @@ class WebhookChannel:
                 else:
                     connection = await self._connect(endpoint)
             except EgressRefused as refusal:
-                return _refused(refusal)
+                return refused(refusal)
             if connection.address in tried:
                 break
             tried.add(connection.address)
@@ -254,7 +240,7 @@ class WebhookChannel:
             endpoint.failed.add(connection.address)
         return outcome
 
-    async def _post(self, request: RequestBuilder, progress: _Progress, deadline: float) -> _Outcome:
+    async def _post(self, request: RequestBuilder, progress: _Progress, deadline: float) -> Outcome:
         # The client goes on with a request whose awaiting task was cancelled; its own limit makes it let go as well.
         remaining_seconds = max(deadline - asyncio.get_running_loop().time(), 0.001)
         if remaining_seconds < self._limits.total_seconds - NEARLY_ALL_SECONDS:
@@ -267,19 +253,19 @@ class WebhookChannel:
                     # The status has decided. What else the endpoint says is not read, which costs a connection.
                     retry_after = parse_retry_after(response.get_header("retry-after"), now=self._clock.now())
                     reason = Reason.REDIRECT_REFUSED if 300 <= status_code < 400 else Reason.HTTP_STATUS
-                    return _Outcome(reason, f"HTTP {status_code}", retry_after)
+                    return Outcome(reason, f"HTTP {status_code}", retry_after)
                 if status_code == 204 or response.get_header("content-length") == "0":
-                    return _Outcome(Reason.ACCEPTED, f"HTTP {status_code}")
+                    return Outcome(Reason.ACCEPTED, f"HTTP {status_code}")
                 received = 0
                 while (chunk := await response.body_reader.read_chunk()) is not None:
                     received += len(chunk)
                     if received > self._limits.response_bytes_max:
                         # A page of this size is no receiver's receipt but most likely a web page that says 200 to all.
                         limit = self._limits.response_bytes_max
-                        return _Outcome(Reason.RESPONSE_TOO_LARGE, f"more than {limit} bytes")
-                return _Outcome(Reason.ACCEPTED, f"HTTP {status_code}")
+                        return Outcome(Reason.RESPONSE_TOO_LARGE, f"more than {limit} bytes")
+                return Outcome(Reason.ACCEPTED, f"HTTP {status_code}")
         except PyreqwestError as error:
-            return _failure_of(error)
+            return failure_of(error)
 
     def _endpoint(self, contact_point_id: UUID, target: str) -> _Endpoint:
         """The endpoint of a contact point; a new one if its URL has been changed. Raises `EgressRefused`."""
@@ -361,64 +347,3 @@ def _built(endpoint: _Endpoint, address: Address, task: asyncio.Task[_Connection
     if not task.cancelled():
         # Read so that a failure nobody waits for any more is not reported as an unhandled error.
         task.exception()
-
-
-def _refused(refusal: EgressRefused) -> _Outcome:
-    match refusal.reason:
-        case RefusalReason.ADDRESS_REFUSED | RefusalReason.TOO_MANY_ADDRESSES:
-            reason = Reason.ADDRESS_REFUSED
-        case RefusalReason.NAME_UNKNOWN | RefusalReason.NAME_SERVICE_TIMEOUT:
-            reason = Reason.NAME_FAILED
-        case _:
-            reason = Reason.TARGET_REFUSED
-    return _Outcome(reason, refusal.detail)
-
-
-_TLS_DETAILS = (
-    ("notvalidforname", "the certificate is for another name"),
-    ("not valid for name", "the certificate is for another name"),
-    ("expired", "the certificate has expired"),
-    ("notvalidyet", "the certificate is not valid yet"),
-    ("not valid yet", "the certificate is not valid yet"),
-    ("unknownissuer", "the certificate's authority is not known"),
-    ("unknown issuer", "the certificate's authority is not known"),
-    ("certificate", "the certificate is not accepted"),
-)
-_TLS_WORDS = ("certificate", "tls", "handshake", "alert", "corrupt message")
-
-
-def _failure_of(error: PyreqwestError) -> _Outcome:
-    """What an error of the client means. Its class misleads, its causes do not.
-
-    A request that was never answered raises `ConnectTimeoutError` and an endpoint that hangs up after it has read the
-    page raises `ConnectError`, just as one that could not be connected to; only the chain of causes tells them apart.
-    The texts are used to choose words of our own and never passed on, since they repeat the URL.
-    """
-    if isinstance(error, ClientClosedError):
-        return _Outcome(Reason.CHANNEL_UNAVAILABLE, "the channel was closed")
-    if isinstance(error, BuilderError | RequestPanicError) or not isinstance(error, RequestError):
-        return _Outcome(Reason.INTERNAL, type(error).__name__)
-    # The first cause names the URL, which its owner chooses.
-    causes = [cause["message"].lower() for cause in error.details["causes"] or []]
-    causes = [cause for cause in causes if not cause.startswith("error sending request for url")]
-    if "client error (connect)" in causes:
-        return _failure_to_connect(error, causes)
-    if isinstance(error, RequestTimeoutError):
-        return _Outcome(Reason.TIMEOUT, "no complete answer in time")
-    if isinstance(error, DecodeError) and "error reading a body from connection" not in causes:
-        return _Outcome(Reason.RESPONSE_MALFORMED, "the answer is not HTTP")
-    return _Outcome(Reason.DISCONNECTED, "the connection broke off before the answer was complete")
-
-
-def _failure_to_connect(error: RequestError, causes: list[str]) -> _Outcome:
-    if isinstance(error, RequestTimeoutError):
-        return _Outcome(Reason.CONNECT_FAILED, "no connection in time")
-    if "dns error" in causes:
-        return _Outcome(Reason.NAME_FAILED, "the host name could not be resolved")
-    text = " ".join(causes)
-    for word, detail in _TLS_DETAILS:
-        if word in text:
-            return _Outcome(Reason.TLS_FAILED, detail)
-    if any(word in text for word in _TLS_WORDS):
-        return _Outcome(Reason.TLS_FAILED, "no secure connection could be agreed")
-    return _Outcome(Reason.CONNECT_FAILED, "connection refused" if "connection refused" in text else "no connection")
