@@ -26,12 +26,14 @@ from uuid import UUID
 from services.escalation import store
 from services.escalation.channels import AttemptState, Channel, Outgoing, PersonMessage, Reason, SendResult
 from services.escalation.domain import PageAccepted, PagesAttempted, decide
-from services.escalation.health import Tried, note_health
+from services.escalation.health import HARD, Tried, note_health
 from services.escalation.messages import AlertPart, alert_part, page_body
 from services.escalation.model import AlertFacts, Escalation, Outcome
 from services.escalation.persons import Persons
-from services.escalation.retry import next_attempt_seconds
-from services.escalation.saving import save_outcomes
+from services.escalation.receipts import note_early
+from services.escalation.retry import HOPELESS_REPEAT_SECONDS, next_attempt_seconds
+from services.escalation.saving import due_at_of, save_outcomes
+from services.escalation.turns import has_next, precedence_of, start_next
 from shared import record
 from shared.contracts import ChannelName, Precedence
 from shared.db import Transaction
@@ -63,6 +65,9 @@ RECHECK_AHEAD_SECONDS = 0.04
 
 RECORD_LINGER_SECONDS = 0.4
 """Finished attempts are written when nothing is on its way any more, or after this: sending goes first."""
+
+FAILED_LINGER_SECONDS = 0.05
+"""The same where a person's page has failed."""
 
 RECORD_BATCH = 1000
 STARTED_AT_ONCE = 32
@@ -160,6 +165,10 @@ class Delivery:
         finally:
             self._reserved -= handed.reserved
         handed.start()
+
+    async def try_once(self, row: store.Row) -> SendResult:
+        """As `handover.Senders` says."""
+        return await self._attempt(_Leased(row, None), self._deps.clock.now())
 
     def monotonic(self) -> float:
         """The reading that leases are measured by."""
@@ -534,18 +543,28 @@ class Recorder:
             return 0
         if len(self._waiting) < RECORD_BATCH:
             with suppress(TimeoutError):
-                async with asyncio.timeout(RECORD_LINGER_SECONDS):
+                async with asyncio.timeout(self._linger_seconds()):
                     await self._at_rest.wait()
         batch, self._waiting = self._waiting[:RECORD_BATCH], self._waiting[RECORD_BATCH:]
         try:
-            messages = await self._write(batch)
+            messages, started = await self._write(batch)
         except BaseException:
             self._waiting = batch + self._waiting
             raise
         self._deps.relay.publish_soon(messages)
+        if started:
+            self._deps.wake("delivery")
+        results = (entry.result for entry in batch)
+        if taken := {(r.provider, r.provider_id) for r in results if r.provider and r.provider_id}:
+            await note_early(self._deps, sorted(taken), now=self._deps.clock.now())
         return len(batch)
 
-    async def _write(self, batch: Sequence[_Finished]) -> list[Message[Event]]:
+    def _linger_seconds(self) -> float:
+        """Somebody's next contact point may wait for the word that this one has failed."""
+        return FAILED_LINGER_SECONDS if any(_starts_next(entry) for entry in self._waiting) else RECORD_LINGER_SECONDS
+
+    async def _write(self, batch: Sequence[_Finished]) -> tuple[list[Message[Event]], int]:
+        """Writes the batch; returns what is to be published, and how many pages became due by it."""
         deps, now = self._deps, self._deps.clock.now()
         escalation_ids = sorted({entry.row["escalation_id"] for entry in batch} - {None})
         cause = Cause(correlation_id=deps.ids.new())
@@ -556,8 +575,10 @@ class Recorder:
             outcomes = [_attempted(escalation, batch, now) for escalation in fresh]
             tried = [Tried(entry.row, entry.result.state, entry.result.reason) for entry in batch]
             health = await note_health(tx, tried, now)
+            started = await start_next(tx, [entry.row["id"] for entry in batch if _starts_next(entry)], now)
             await record.append(tx, [_entry_of(entry) for entry in batch], cause=cause, ids=deps.ids, now=now)
-            return await save_outcomes(tx, outcomes, ids=deps.ids, cause=cause, now=now, more_events=health)
+            messages = await save_outcomes(tx, outcomes, ids=deps.ids, cause=cause, now=now, more_events=health)
+        return messages, started
 
     def _result_row(self, entry: _Finished) -> dict[str, Any]:
         result, next_due_at = entry.result, None
@@ -565,7 +586,11 @@ class Recorder:
             gap = next_attempt_seconds(
                 entry.row["attempts"], retry_after_seconds=result.retry_after_seconds, jitter=self._jitter
             )
+            if result.reason in HARD:
+                gap = HOPELESS_REPEAT_SECONDS
             next_due_at = max(entry.started_at + timedelta(seconds=gap), entry.finished_at)
+            if entry.row["channel"] != ChannelName.WEBHOOK:
+                next_due_at = due_at_of(entry.row, precedence_of(entry.row), next_due_at)
             if next_due_at >= entry.row["give_up_at"]:
                 next_due_at = None
         return {
@@ -586,6 +611,11 @@ class Recorder:
             "accepted": entry.accepted,
             "delivered_at": entry.finished_at if result.state is AttemptState.DELIVERED else None,
         }
+
+
+def _starts_next(entry: _Finished) -> bool:
+    """Whether the contact's next point is paged because of this: by the first failure, and by no later one again."""
+    return not entry.accepted and entry.row["attempts"] == 1 and has_next(entry.row)
 
 
 def _entry_of(entry: _Finished) -> record.Entry:

@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 from uuid import UUID
 
+from services.escalation.channels import SendResult
 from services.escalation.model import AlertFacts
 from shared.db import Transaction
 
@@ -48,3 +49,6 @@ class Senders(Protocol):
 
     def hand_over(self) -> AbstractAsyncContextManager[HandOver]:
         """Enter it before the transaction, so that it ends after the commit."""
+
+    async def try_once(self, row: Mapping[str, Any]) -> SendResult:
+        """Sends a page that is stored nowhere, once: to ask whether a contact point answers."""

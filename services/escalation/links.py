@@ -23,6 +23,9 @@ PATH = "/a/"
 """Where the link page is: short, because an SMS carries it."""
 
 CODE_DIGITS = 4
+VERIFICATION_TYPE = "contact_point.verification"
+VERIFICATION_DIGITS = 6
+"""A code that its reader types beside a token of their own, which four digits are not enough for."""
 MAC_BYTES = 12
 """96 bits: out of reach of guessing over the network, and a token of 38 characters."""
 
@@ -31,6 +34,7 @@ TOKEN_CHARACTERS = 38
 REPLY_KEY_BYTES = 16
 
 _TOKEN, _CODE, _REPLY = "redphone link token 1", "redphone answer code 1", "redphone reply key 1"
+_VERIFICATION = "redphone verification code 1"
 
 
 def token_of(keys: KeyRing, page_id: UUID) -> str:
@@ -71,6 +75,17 @@ def is_code(keys: KeyRing, page_id: UUID, code: str) -> bool:
     return any(found)
 
 
+def verification_code_of(keys: KeyRing, page_id: UUID) -> str:
+    """The six digits that show that a contact point was reached, for the page that takes them there."""
+    return _code(keys.derived(_VERIFICATION)[0], page_id, VERIFICATION_DIGITS)
+
+
+def is_verification_code(keys: KeyRing, page_id: UUID, code: str) -> bool:
+    """Whether these are the six digits of that page, as one of our keys makes them."""
+    made = (_code(key, page_id, VERIFICATION_DIGITS).encode() for key in keys.derived(_VERIFICATION))
+    return any(hmac.compare_digest(one, code.encode()) for one in made)
+
+
 def reply_key(keys: KeyRing, channel: str, address: str) -> bytes:
     """What is kept of an address beside its pages: a reply finds them by it, and nobody reads the address from it."""
     return reply_keys(keys, channel, address)[0]
@@ -101,9 +116,9 @@ def _mac(key: bytes, page_id: UUID) -> bytes:
     return hmac.digest(key, page_id.bytes, "sha256")[:MAC_BYTES]
 
 
-def _code(key: bytes, page_id: UUID) -> str:
+def _code(key: bytes, page_id: UUID, digits: int = CODE_DIGITS) -> str:
     number = int.from_bytes(hmac.digest(key, page_id.bytes, "sha256")[:8], "big")
-    return str(number % 10**CODE_DIGITS).zfill(CODE_DIGITS)
+    return str(number % 10**digits).zfill(digits)
 
 
 def _encode(raw: bytes) -> str:

@@ -134,6 +134,8 @@ class Persons:
 
     def _facts_of(self, row: store.Row, part: AlertPart | None, now: datetime) -> PageFacts:
         said = {name: row[name] for name in ("message_type", "level", "contact_id", "data", "alert_id")}
+        if row["message_type"] == links.VERIFICATION_TYPE:
+            said["data"] = {**(row["data"] or {}), "code": links.verification_code_of(self._keys, row["id"])}
         return facts_of(
             {**said, "asks": _asks(row)},
             None if part is None else part.facts,

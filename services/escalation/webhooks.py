@@ -204,6 +204,13 @@ class AnswerReceivedMessage(_Message):
     data: AnswerData
 
 
+class TestPingMessage(_Message):
+    """`test.ping`"""
+
+    type: Literal["test.ping"]
+    data: WebhookData
+
+
 WEBHOOKS = (
     Webhook(
         "alert.released",
@@ -246,5 +253,12 @@ WEBHOOKS = (
         " paged is told.",
         AlertEndedMessage,
     ),
+    Webhook(
+        "test.ping",
+        "A test message",
+        "Somebody of your government verifies this endpoint, or tries it out. There is no emergency and nothing to do"
+        " but to answer with 2xx; it is signed like every other message.",
+        TestPingMessage,
+    ),
 )
-"""Every type that is sent, in the order of an alert's life."""
+"""Every type that is sent, in the order of an alert's life, and the test message."""

@@ -402,7 +402,8 @@ def _deadlines(routes: APIRouter, deps: RosterDeps) -> None:
 
 _PARTS: dict[str, tuple[Callable[[APIRouter, RosterDeps], None], ...]] = {
     "Partners": (_partners, _answering),
-    "Roster": (api_owned.add_routes, api_me.add_routes),
+    "Roster": (api_owned.add_routes,),
+    "Contact points": (api_me.add_routes,),
     "Credentials": (_credentials,),
     "Network": (_network, _deadlines),
 }

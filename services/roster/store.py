@@ -134,7 +134,7 @@ contact_points = _owned(
     Column("label", Text),
     _at("verified_at"),
     _at("confirmed_at"),
-    Column("delay_seconds", Integer, nullable=False),
+    Column("delay_seconds", Integer, nullable=False, server_default=text("0")),
 )
 
 rotas = _owned(
@@ -206,7 +206,7 @@ point_health = Table(
     Column("reason", Text),
     _at("since_at", nullable=False),
     _at("said_at", nullable=False),
-    Column("hard", Boolean, nullable=False),
+    Column("hard", Boolean, nullable=False, server_default=text("false")),
     Index("ix_point_health_partner", "partner"),
 )
 
