@@ -8,9 +8,12 @@ from datetime import timedelta
 from importlib.metadata import version
 from typing import Any, cast
 
-from services.escalation import api, handlers, store
+from fastapi import APIRouter
+
+from services.escalation import api, handlers, inbound_mail, receipts, store
 from services.escalation.board import NEWS_SECONDS, BoardNews
 from services.escalation.channels import Channel, build_channels
+from services.escalation.channels.email import EmailChannel
 from services.escalation.delivery import Delivery
 from services.escalation.directories import Directories
 from services.escalation.handlers import EscalationDeps
@@ -84,7 +87,7 @@ def build(
         ids=ids,
         keys=keys,
         bus=bus,
-        router=lambda deps: api.router(cast("EscalationDeps", deps), parts["news"]),
+        router=lambda deps: _router(cast("EscalationDeps", deps), parts["news"], outlets),
         subscriptions=cast("Mapping[Any, Handler]", handlers.SUBSCRIPTIONS),
         loops=loops,
         reconcile=(overdue, *((without_links,) if settings.public_url is None and outlets.keys() - SYSTEMS else ())),
@@ -92,6 +95,15 @@ def build(
         concurrency={AlertReleased: RELEASES_AT_ONCE},
         extend=extend,
     )
+
+
+def _router(deps: EscalationDeps, news: BoardNews, outlets: Mapping[str, Channel]) -> APIRouter:
+    """All routes: those of people and systems that log in, and those of providers, which sign what they say."""
+    routes = api.router(deps, news)
+    email = outlets.get(ChannelName.EMAIL)
+    mailing = email if isinstance(email, EmailChannel) else None
+    routes.include_router(inbound_mail.router(deps, mailing, receipts.note_status))
+    return routes
 
 
 def _channels(settings: Settings, clock: Clock, keys: KeyRing) -> dict[str, Channel]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email import message_from_bytes, policy
 from email.errors import MessageError
@@ -244,7 +244,8 @@ def _part(kind: str, text: str) -> bytes:
     """The head and content of one part. Every line ends with CRLF, whatever the text's did."""
     raw = "\n".join(text.splitlines()).encode("utf-8", "replace") + b"\n"
     is_mostly_ascii = 3 * sum(byte >= 128 for byte in raw) < len(raw)
-    coded = binascii.b2a_qp(raw) if is_mostly_ascii else base64.encodebytes(raw)
+    # Base64 holds the text in its canonical form, with CRLF; quoted lines get theirs below.
+    coded = binascii.b2a_qp(raw) if is_mostly_ascii else base64.encodebytes(raw.replace(b"\n", b"\r\n"))
     head = f'Content-Type: text/{kind}; charset="utf-8"\r\nContent-Transfer-Encoding: '
     head += "quoted-printable" if is_mostly_ascii else "base64"
     return head.encode() + b"\r\n\r\n" + coded.replace(b"\n", b"\r\n")
@@ -301,6 +302,10 @@ class IncomingMail:
     token: str | None
     """The token in one of its recipients, if it was sent to an address of ours that holds one."""
 
+    def with_token(self, token: str) -> IncomingMail:
+        """The same mail as if it had been sent to the address with this token."""
+        return replace(self, token=token)
+
 
 def read_mail(
     raw: bytes, house: MailHouse, *, recipients: tuple[str, ...] = (), sender: str | None = None
@@ -309,7 +314,15 @@ def read_mail(
 
     Never raises: what cannot be read is empty.
     """
-    mail = message_from_bytes(raw[:READ_BYTES_MAX], policy=policy.default)
+    try:
+        return _read(raw[:READ_BYTES_MAX], house, recipients, sender)
+    except (RecursionError, ValueError, LookupError, TypeError, AttributeError, MessageError):
+        # The library has no limit of its own on nesting, and fails in many ways at what is made to be unreadable.
+        return IncomingMail(None, "", None, "", is_automatic=True, bounce=None, token=None)
+
+
+def _read(raw: bytes, house: MailHouse, recipients: tuple[str, ...], sender: str | None) -> IncomingMail:
+    mail = message_from_bytes(raw, policy=policy.default)
     named = [*recipients, *_addresses(mail, "to"), *_addresses(mail, "cc"), *_addresses(mail, "delivered-to")]
     tokens = (house.token_of(address) for address in named[:RECIPIENTS_MAX])
     senders = _addresses(mail, "from")
@@ -323,6 +336,20 @@ def read_mail(
         bounce=_bounce_of(mail, parts),
         token=next((token for token in tokens if token is not None), None),
     )
+
+
+def own_words(text: str, house: MailHouse) -> str:
+    """What a sender wrote above the mail that they answer. What names our own address is the head of a quotation, in
+    every language and every program; the marks of quoted lines are left to whoever reads the answer.
+    """
+    names = [one.text.lower() for one in (house.sender, house.reply_to) if one is not None]
+    names += [f"{one.local_part}{REPLY_TAG}".lower() for one in (house.reply_to,) if one is not None]
+    kept: list[str] = []
+    for line in text.splitlines():
+        if any(name in line.lower() for name in names):
+            break
+        kept.append(line)
+    return "\n".join(kept)
 
 
 def status_is_unknown_address(status: str) -> bool:
@@ -390,10 +417,10 @@ def _text_of(parts: list[EmailMessage]) -> str:
 
 
 class _Words(HTMLParser):
-    """Collects what a reader would see, a line for each block."""
+    """Collects what a reader would see, a line for each block; what is quoted is left out."""
 
-    _HIDDEN = frozenset({"style", "script", "head", "title"})
-    _BLOCKS = frozenset({"br", "p", "div", "li", "tr", "blockquote", "h1", "h2", "h3", "table"})
+    _HIDDEN = frozenset({"style", "script", "head", "title", "blockquote"})
+    _BLOCKS = frozenset({"br", "p", "div", "li", "tr", "hr", "h1", "h2", "h3", "table"})
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
