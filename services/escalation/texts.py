@@ -23,8 +23,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from string import Formatter
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -32,7 +33,7 @@ import pycountry
 
 from services.escalation.channels import PersonMessage, VoiceScript
 from services.escalation.model import AlertFacts
-from shared.contracts import EscalationKind, Precedence, Status, Tlp
+from shared.contracts import Precedence, Status, Tlp
 
 FALLBACK: Final = "en"
 LANGUAGES: Final = ("en", "fr", "es", "it", "pt", "de", "ar")
@@ -55,7 +56,7 @@ PEOPLE_IN_MENU_MAX: Final = 8
 
 REPLY_CHARACTERS_MAX: Final = 4000
 REPLY_LINES_MAX: Final = 3
-"""The answer stands in one of the first lines that say anything; what comes after them is a signature or a quotation."""
+"""The answer stands in one of the first lines that say anything; below them are signatures and quotations."""
 
 REST_CHARACTERS_MAX: Final = 1000
 
@@ -218,7 +219,7 @@ class Catalogue:
         return tuple(found)
 
     def find_or_fallback(self, language: str, key: str) -> str:
-        """One text, in the fallback language if need be. For short texts that are understood beside another language."""
+        """One text, in the fallback language if need be: for those that are understood beside another language."""
         try:
             return self.find(language, key)
         except MissingText:
@@ -427,6 +428,24 @@ def say(page: PageFacts, *, link: str | None, code: str | None, texts: Catalogue
         return _Writer(texts, FALLBACK, page, link, code, instead_of=language).message()
 
 
+def paragraphs_of(page: PageFacts, *, texts: Catalogue | None = None) -> tuple[tuple[str, str], ...]:
+    """What `say` says without link and code, as pairs of kind and text, for the page behind a link.
+
+    Kinds are banner, notice, lead, todo, headline, body, facts and foot.
+    """
+    texts = texts or catalogue()
+    try:
+        blocks = _Writer(texts, choose_language(page.languages), page, None, None).blocks()
+    except MissingText:
+        blocks = _Writer(texts, FALLBACK, page, None, None).blocks()
+    return tuple((block.kind, block.text) for block in blocks)
+
+
+def instant_text(at: datetime, page: PageFacts, *, texts: Catalogue | None = None) -> str:
+    """An instant in the reader's own zone, as messages write it."""
+    return _Writer(texts or catalogue(), choose_language(page.languages), page, None, None).time(at)
+
+
 @dataclass(frozen=True, slots=True)
 class _Block:
     """One paragraph of a message; `kind` says how a mail sets it."""
@@ -455,16 +474,17 @@ class _Writer:
         self._is_drill = all(item.drill_word for item in self._items)
         self._zone = _zone(page.time_zone)
         self._info = _info_for(page, language)
+        self._known: dict[tuple[int, bool], dict[str, object]] = {}
 
     def message(self) -> PersonMessage:
         """All forms at once."""
         page = self._page
-        blocks = self._blocks()
+        blocks = self.blocks()
         precedences = [item.precedence for item in self._items if item.precedence is not None]
         return PersonMessage(
             language=self._language,
             subject=self._led(self._subject()),
-            text="\n\n".join(_tidy(block.text) for block in blocks if block.kind != "banner_local") + "\n",
+            text="\n\n".join(block.text for block in blocks) + "\n",
             html=self._html(blocks),
             short=self._short(),
             voice=self._voice(),
@@ -490,10 +510,11 @@ class _Writer:
         key = _todo_key(self._page)
         return None if key is None else self._text(f"todo.{key}", self._page, spoken=spoken)
 
-    def _blocks(self) -> list[_Block]:
+    def blocks(self) -> list[_Block]:
+        """The message as paragraphs."""
         page, blocks = self._page, []
         if self._is_drill:
-            blocks.append(_Block("banner", f"{page.drill_word} – {self._plain('line.drill')}"))
+            blocks.append(_Block("banner", f"{page.drill_word} – {self._plain(self._drill_key())}"))
         if self._instead_of is not None:
             missing = _own_name(self._texts, self._instead_of)
             blocks.append(_Block("notice", self._plain("line.language_missing", language=missing)))
@@ -537,7 +558,7 @@ class _Writer:
             named = ", ".join(country_name(code, self._language) for code in page.countries)
             lines.append(self._plain("line.countries", countries=named))
         if page.released_at is not None:
-            lines.append(self._plain("line.released", time=self._time(page.released_at)))
+            lines.append(self._plain("line.released", time=self.time(page.released_at)))
         if page.tlp is not None:
             lines.append(self._plain("line.handling", tlp=page.tlp.value))
         return lines
@@ -548,19 +569,22 @@ class _Writer:
         if page.message_type == "partner.unreached":
             return self._takeover_lines()
         said = _data_of(page)
-        lines = []
-        for key in ("by", "answer_by", "estimated_arrival"):
-            if value := said.get(key):
-                lines.append(self._plain(f"line.{key}", value=self._said(key, value)))
-        for key in ("offer", "note", "question", "answer", "read_back"):
-            value = said.get(key)
-            if isinstance(value, str) and value.strip():
-                lines.append(self._plain(f"line.{key}", value=_line(value)))
+        lines = [
+            self._plain(f"line.{key}", value=self._said(key, said[key]))
+            for key in ("by", "answer_by", "estimated_arrival")
+            if said.get(key)
+        ]
+        written = {key: said.get(key) for key in ("offer", "note", "question", "answer", "read_back")}
+        lines += [
+            self._plain(f"line.{key}", value=_line(value))
+            for key, value in written.items()
+            if isinstance(value, str) and value.strip()
+        ]
         return lines
 
     def _said(self, key: str, value: object) -> str:
         at = _instant(value) if key in _INSTANTS else None
-        return _line(str(value)) if at is None else self._time(at)
+        return _line(str(value)) if at is None else self.time(at)
 
     def _takeover_lines(self) -> list[str]:
         page, lines = self._page, []
@@ -577,7 +601,7 @@ class _Writer:
         lines.append(self._plain("line.script") + "\n" + self._text("script.text", page))
         if self._language != FALLBACK:
             english = _Writer(self._texts, FALLBACK, page, None, None)
-            lines.append(self._plain("line.script_english") + "\n" + english._text("script.text", page))  # noqa: SLF001
+            lines.append(self._plain("line.script_english") + "\n" + english._text("script.text", page))
         return lines
 
     def _how_blocks(self) -> list[_Block]:
@@ -624,11 +648,7 @@ class _Writer:
             tail.append(self._link)
         if len(self._items) > 1:
             return self._short_list(tail)
-        return _fitted(self._led(self._short_head()), tail)
-
-    def _short_head(self) -> str:
-        """The subject, which ends with what may be cut."""
-        return self._subject()
+        return _fitted(self._led(self._subject()), tail)
 
     def _short_list(self, tail: Sequence[str]) -> str:
         """All alerts with their headlines; where that is too long with their references; at last only how many."""
@@ -649,7 +669,7 @@ class _Writer:
         page = self._page
         parts = [self._plain("voice.greeting")]
         if self._is_drill:
-            parts.insert(0, f"{page.drill_word}. {self._plain('line.drill')}")
+            parts.insert(0, f"{page.drill_word}. {self._plain(self._drill_key())}")
         if self._instead_of is not None:
             parts.append(self._plain("line.language_missing", language=_own_name(self._texts, self._instead_of)))
         parts.append(self._what(spoken=True))
@@ -665,6 +685,10 @@ class _Writer:
             wrong_person=self._plain("voice.wrong_person"),
             not_understood=self._plain("voice.not_understood"),
             goodbye=self._plain("voice.goodbye"),
+            can_acknowledge=can_acknowledge,
+            repeat_key=(
+                OfficeKey.REPEAT if can_acknowledge and self._page.is_office and self._page.people else Key.REPEAT
+            ),
         )
 
     def _menu(self, *, can_acknowledge: bool) -> str:
@@ -715,17 +739,24 @@ class _Writer:
         """A text with what is known of one alert. What a label withholds is never looked up, because the texts that
         stand for it ask for precedence and sender alone.
         """
-        return self._fill(self._texts.find(self._language, key), {**self._values(item, spoken=spoken), **more}, spoken)
+        template = self._texts.find(self._language, key)
+        known = self._known.get((id(item), spoken))
+        if known is None:
+            known = self._known[id(item), spoken] = self._values(item, spoken=spoken)
+        return self._fill(template, {**known, **more}, spoken)
 
     def _plain(self, key: str, **values: object) -> str:
         return self._fill(self._texts.find(self._language, key), values, key.startswith("voice."))
 
-    def _fill(self, template: str, values: Mapping[str, object], spoken: bool) -> str:  # noqa: FBT001
-        shown = {key: str(value) if spoken else self._isolated(key, str(value)) for key, value in values.items()}
+    def _fill(self, template: str, values: Mapping[str, object], spoken: bool) -> str:
         try:
-            return _tidy(template.format_map(shown))
-        except (KeyError, IndexError, ValueError) as error:
+            wanted = {key: str(values[key]) for key in _fields_of(template)}
+        except (KeyError, ValueError) as error:
             raise MissingText(f"{template!r} asks for {error}") from error
+        if not spoken and self._language in RIGHT_TO_LEFT:
+            wanted = {key: self._isolated(key, value) for key, value in wanted.items()}
+        text = template.format_map(wanted)
+        return text if all(wanted.values()) else _tidy(text)
 
     def _isolated(self, key: str, value: str) -> str:
         # In a right-to-left line a reference or a time would be shown back to front. Code and link stay bare: people
@@ -756,11 +787,11 @@ class _Writer:
             "level": item.level,
             "partner": self._partner(str(partner)),
             "by": _line(str(data.get("by") or "")),
-            "deadline": "" if item.answer_by_at is None else self._time(item.answer_by_at, spoken=spoken),
+            "deadline": "" if item.answer_by_at is None else self.time(item.answer_by_at, spoken=spoken),
         }
         for key in _INSTANTS:
             at = _instant(data.get(key))
-            values[key] = "" if at is None else self._time(at, spoken=spoken)
+            values[key] = "" if at is None else self.time(at, spoken=spoken)
         for key in ("levels_tried", "attempts", "wanted", "addressed", "answered", "channel"):
             values[key] = _line(str(data.get(key, "")))
         values["minutes"] = int(data.get("within_seconds") or 0) // 60
@@ -779,10 +810,13 @@ class _Writer:
         except MissingText:
             return _own_name(self._texts, tag)
 
+    def _drill_key(self) -> str:
+        return "line.drill" if self._page.status is Status.EXERCISE else "line.test"
+
     def _led(self, text: str) -> str:
         return f"{self._page.drill_word} {text}" if self._is_drill else text
 
-    def _time(self, at: datetime, *, spoken: bool = False) -> str:
+    def time(self, at: datetime, *, spoken: bool = False) -> str:
         """An instant in the reader's own zone, with UTC beside it where text has room for it; with the day where it is
         not the day of the message.
         """
@@ -877,7 +911,14 @@ def _row_of(block: _Block, button: str) -> str:
         inner = _BUTTON.format(link=html.escape(block.text), label=html.escape(button))
     else:
         inner = html.escape(block.text).replace("\n", "<br>\n")
-    return f'<tr><td style="{_STYLES[block.kind]}">{inner}</td></tr>\n'
+    own = ' dir="auto"' if block.kind in ("headline", "body") else ""
+    return f'<tr><td{own} style="{_STYLES[block.kind]}">{inner}</td></tr>\n'
+
+
+@cache
+def _fields_of(template: str) -> tuple[str, ...]:
+    """The placeholders of a text. Texts are ours, so there are few."""
+    return tuple(name for _, name, _, _ in Formatter().parse(template) if name)
 
 
 def _message_key(texts: Catalogue, page: PageFacts) -> str:
@@ -978,7 +1019,7 @@ def _countries_in(language: str) -> gettext.NullTranslations:
 @cache
 def country_name(code: str, language: str) -> str:
     """A country's usual name in a language, by its ISO 3166-1 code of two or three letters; the code if unknown."""
-    known = pycountry.countries.get(**{"alpha_2" if len(code) == 2 else "alpha_3": code})
+    known = pycountry.countries.get(alpha_2=code) if len(code) == 2 else pycountry.countries.get(alpha_3=code)
     if known is None:
         return code
     name = str(getattr(known, "common_name", known.name))
@@ -997,6 +1038,9 @@ def partner_name(code: str, given: str, language: str, *, texts: Catalogue | Non
         return given or name if name == code else name
 
 
+TEXTS_KEPT_MAX: Final = 512
+"""One alert's words go to hundreds of people: they are cleaned once."""
+
 # --- cleaning ---------------------------------------------------------------------------------------------------------
 
 _UNSEEN: Final = re.compile(
@@ -1005,20 +1049,21 @@ _UNSEEN: Final = re.compile(
 """Control characters, and those that reorder what surrounds them: in an alert's own words they could only mislead."""
 
 
+@lru_cache(maxsize=TEXTS_KEPT_MAX)
 def _paragraphs(text: str) -> str:
     lines = (" ".join(_UNSEEN.sub(" ", line).split()) for line in text.replace("\r\n", "\n").split("\n"))
     return "\n".join(line for line in lines if line)
 
 
+@lru_cache(maxsize=TEXTS_KEPT_MAX)
 def _line(text: str) -> str:
     """Text of others on one line: nothing in it starts a new line or turns the order of signs round."""
     return " ".join(_UNSEEN.sub(" ", text).split())
 
 
 def _tidy(text: str) -> str:
-    """A filled-in text without the marks that an empty value leaves behind."""
-    lines = (re.sub(r" +([,.;:)])(?=\s|$)", r"\1", " ".join(line.split(" "))) for line in text.split("\n"))
-    return "\n".join(line.strip() for line in lines).strip()
+    """A filled-in text without the blanks that an empty value leaves behind."""
+    return " ".join(text.replace(" .", ".").replace(" ,", ",").split(" ")).strip()
 
 
 def _cut(text: str, length: int, *, mark: str = "...") -> str:
@@ -1031,7 +1076,8 @@ def _cut(text: str, length: int, *, mark: str = "...") -> str:
     cut = text[:room]
     if not text[room].isspace() and " " in cut:
         cut = cut[: cut.rindex(" ")]
-    return cut.rstrip(" ,;:-–") + mark
+    opened = cut.count(FIRST_STRONG) + cut.count(LEFT_TO_RIGHT) - cut.count(POP)
+    return cut.rstrip(" ,;:-–") + mark + POP * opened
 
 
 def _sentence(text: str) -> str:
@@ -1039,6 +1085,7 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?", "؟")) else f"{text}."
 
 
+@lru_cache(maxsize=TEXTS_KEPT_MAX)
 def _speakable(text: str) -> str:
     """Text as a voice reads it: letters, digits and the signs that make pauses."""
     kept = (
@@ -1047,6 +1094,7 @@ def _speakable(text: str) -> str:
     return " ".join("".join(kept).split())
 
 
+@lru_cache(maxsize=TEXTS_KEPT_MAX)
 def _spelled(reference: str) -> str:
     """`R P, C A, 2 0 2 6, 0 0 4 2`: sign by sign, with a pause where the reference has a dash."""
     return ", ".join(" ".join(part) for part in reference.split("-") if part)
@@ -1059,12 +1107,13 @@ _GSM_BASIC: Final = frozenset(
     "abcdefghijklmnopqrstuvwxyzäöñüà"
 )
 _GSM_EXTENDED: Final = frozenset("^{}\\[~]|€\f")
+_GSM: Final = _GSM_BASIC | _GSM_EXTENDED
 """The default alphabet of 3GPP TS 23.038, 6.2.1, and its extension, whose characters take two units."""
 
 _TYPOGRAPHY: Final = str.maketrans(
     {
         "’": "'",
-        "‘": "'",
+        "\u2018": "'",
         "“": '"',
         "”": '"',
         "„": '"',
@@ -1078,6 +1127,7 @@ _TYPOGRAPHY: Final = str.maketrans(
 )
 
 
+@lru_cache(maxsize=TEXTS_KEPT_MAX)
 def to_gsm(text: str) -> str:
     """The text in the SMS alphabet as far as letters without their accents and plain quotation marks make that."""
     text = text.translate(_TYPOGRAPHY)
@@ -1093,8 +1143,8 @@ def to_gsm(text: str) -> str:
 
 def sms_units(text: str) -> tuple[int, int]:
     """How many units an SMS takes, and how many three segments hold: septets, or UTF-16 units if one sign needs it."""
-    if all(sign in _GSM_BASIC or sign in _GSM_EXTENDED for sign in text):
-        return len(text) + sum(sign in _GSM_EXTENDED for sign in text), GSM_UNITS_MAX
+    if _GSM.issuperset(text):
+        return len(text) + sum(map(text.count, _GSM_EXTENDED)), GSM_UNITS_MAX
     return len(text.encode("utf-16-le", "surrogatepass")) // 2, UCS2_UNITS_MAX
 
 
@@ -1111,11 +1161,15 @@ def _fitted(head: str, tail: Sequence[str]) -> str:
         if fits_sms(text):
             return text
     head, tail = to_gsm(head), [to_gsm(line) for line in tail]
-    for length in range(len(head), 0, -1):
+    fitting, shortest, longest = "\n".join(tail), 1, len(head)
+    while shortest <= longest:
+        length = (shortest + longest) // 2
         text = "\n".join(filter(None, (_cut(head, length), *tail)))
         if fits_sms(text):
-            return text
-    return "\n".join(tail)
+            fitting, shortest = text, length + 1
+        else:
+            longest = length - 1
+    return fitting
 
 
 # --- replies ----------------------------------------------------------------------------------------------------------
@@ -1170,11 +1224,15 @@ def _ascii_digit(sign: str) -> str:
     return sign if value is None else str(value)
 
 
+_ARABIC_VARIANTS: Final = {0x0649: "\u064a", 0x0629: "\u0647", 0x0640: None}
+"""Alef maksura is written for yeh, teh marbuta for heh, and the tatweel only stretches a word."""
+
+
 def _plain_word(word: str) -> str:
     """A word without case, accents and vowel marks; Arabic letters that people write in two ways as one."""
     parts = unicodedata.normalize("NFD", word.casefold())
     bare = "".join(sign for sign in parts if not unicodedata.combining(sign))
-    return bare.replace("ى", "ي").replace("ة", "ه").replace("ـ", "")
+    return bare.translate(_ARABIC_VARIANTS)
 
 
 @cache
