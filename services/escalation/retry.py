@@ -16,6 +16,9 @@ from email.utils import parsedate_to_datetime
 ATTEMPT_INSTANTS_SECONDS = (0, 1, 2, 4, 8, 15, 30, 60)
 REPEAT_SECONDS = 60.0
 REPEAT_SPREAD = 0.2
+HOPELESS_REPEAT_SECONDS = 600.0
+"""Where a provider says for good that nobody is reached. It may be wrong, and each try may cost: it is asked rarely."""
+
 RETRY_AFTER_SECONDS_MAX = 60.0
 """An endpoint may ask for a pause, but never for one that would keep a crisis from it."""
 

@@ -1114,6 +1114,31 @@ async def save_results(tx: Transaction, results: Sequence[Mapping[str, Any]]) ->
     )
 
 
+async def save_reopened(tx: Transaction, due: Mapping[UUID, datetime]) -> None:
+    """Makes pages due again that were done, because their message did not arrive after all."""
+    if due:
+        connection = await raw(tx)
+        await connection.execute(
+            "UPDATE pages p SET state = 'due', due_at = d.due_at FROM unnest($1::uuid[], $2::timestamptz[])"
+            " AS d(id, due_at) WHERE p.id = d.id AND p.state = 'done'",
+            list(due),
+            list(due.values()),
+        )
+
+
+async def save_arrived(tx: Transaction, attempts: Sequence[tuple[UUID, int]], now: datetime) -> None:
+    """Notes that these attempts' messages have arrived; what waits to be sent again because of them need not be."""
+    connection = await raw(tx)
+    await connection.execute(
+        "UPDATE pages p SET delivered_at = coalesce(p.delivered_at, $3),"
+        " state = CASE WHEN p.state = 'due' AND p.attempts = n.number THEN 'done' ELSE p.state END"
+        " FROM unnest($1::uuid[], $2::integer[]) AS n(id, number) WHERE p.id = n.id",
+        [page_id for page_id, _ in attempts],
+        [number for _, number in attempts],
+        now,
+    )
+
+
 async def count_attempts(tx: Transaction, escalation_ids: Sequence[UUID]) -> dict[UUID, int]:
     """How many attempts were made for each of these escalations."""
     connection = await raw(tx)
