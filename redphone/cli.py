@@ -4,6 +4,7 @@
     setting up    network apply · token · webhook listen            redphone/network.py, answers.py, listen.py
     an alert      alert raise|release|update|cancel|close|…         redphone/alerts.py, watch.py
     answering     acknowledge · position · board · on-call          redphone/answers.py, on_call.py, watch.py
+    being reached points list|add|change|remove|verify|confirm      redphone/points.py
 
 What serves is imported only by the commands that serve, so that the others start quickly.
 """
@@ -16,7 +17,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from redphone import alerts, answers, doctor, documents, listen, network, on_call
+from redphone import alerts, answers, doctor, documents, listen, network, on_call, points
 from redphone.commands import blocks
 from redphone.output import Output
 
@@ -177,6 +178,7 @@ app.command("docs")(documents.docs)
 app.add_typer(network.app, name="network")
 app.add_typer(listen.app, name="webhook")
 app.add_typer(alerts.app, name="alert")
+app.add_typer(points.app, name="points")
 app.command("acknowledge")(answers.acknowledge)
 app.command("position")(answers.position)
 app.command("board")(answers.board)

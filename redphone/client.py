@@ -222,6 +222,10 @@ class Client:
         answer = await self._answer("POST", path, headers=sent, repeatable=key is not None, **content)
         return answer.json()
 
+    async def put(self, path: str, body: object, *, etag: str) -> Any:
+        """Replaces what is there, if it is still what `etag` names."""
+        return (await self._answer("PUT", path, json=body, headers={"If-Match": etag})).json()
+
     def new_key(self) -> str:
         """A new id, for an Idempotency-Key or for something new."""
         return str(self._ids.new())

@@ -12,6 +12,7 @@ import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
@@ -26,7 +27,7 @@ from redphone import files
 from redphone.client import Client, Connection
 from redphone.commands import Session, calls
 from redphone.exits import Exit, Failed
-from redphone.output import clean, grid_of, span, state
+from redphone.output import clean, grid_of, parse_instant, span, state
 from shared.keys import KEY_FILE_NAME, KeyRing, KeysUnusable
 
 PYTHON_LEAST = (3, 11)
@@ -36,6 +37,13 @@ CLOCK_SECONDS_MAX = 5.0
 """The server's date has whole seconds and travels; what is shown must be a difference that matters."""
 
 CREDENTIALS_TRIED_MAX = 200
+
+WAYS_LEAST = 2
+"""Two channels at least that share no provider."""
+_CARRIED_TOGETHER = {"sms": "telephone", "voice": "telephone"}
+"""Channels that one provider carries, as far as can be known from here: they fail together."""
+CONFIRMED_WITHIN = timedelta(days=90)
+LISTED_MAX = 5
 
 
 class Verdict(StrEnum):
@@ -317,7 +325,7 @@ async def _network(session: Session) -> list[Finding]:
     found = [Finding("Network", Verdict.OK, f"{len(partners)} partners")]
     for code in [partner["code"] for partner in partners if partner.get("active", True)]:
         found += await _answering(client, code)
-    return [*found, *await _failing(client)]
+    return [*found, *await _failing(client, session.clock.now())]
 
 
 async def _answering(client: Client, code: str) -> list[Finding]:
@@ -336,8 +344,8 @@ async def _answering(client: Client, code: str) -> list[Finding]:
     return [Finding(code, verdict, said, "Its roster manager fills the rota, or adds an override.")]
 
 
-async def _failing(client: Client) -> list[Finding]:
-    """What escalation could not reach of one's own partner; others' contact points are theirs alone."""
+async def _failing(client: Client, now: datetime) -> list[Finding]:
+    """What escalation could not reach of one's own partner, and who is badly reached; others' points are theirs."""
     partner = await client.own_partner()
     try:
         contacts = (await client.get(f"/v1/partners/{partner}/contacts"))["items"]
@@ -351,9 +359,46 @@ async def _failing(client: Client) -> list[Finding]:
         for point in owner["points"]
     ]
     failing += [(endpoint.get("description") or "endpoint", endpoint.get("failing")) for endpoint in endpoints]
-    return [_failure(what, how) for what, how in failing if how]
+    found = [_failure(what, how) for what, how in failing if how]
+    return [*found, *check_ways(contacts), *check_points((*contacts, *offices), now)]
+
+
+def check_ways(contacts: Sequence[dict[str, Any]]) -> list[Finding]:
+    """Contacts whom the failure of one single provider would silence."""
+    carried = (
+        {_CARRIED_TOGETHER.get(point["channel"], point["channel"]) for point in one["points"]} for one in contacts
+    )
+    alone = [str(one["name"]) for one, ways in zip(contacts, carried, strict=True) if len(ways) < WAYS_LEAST]
+    if not alone:
+        return []
+    todo = "Each adds a way that another provider carries: redphone points add. SMS and calls share one."
+    return [Finding("One way only", Verdict.LOOK, _listed(alone), todo)]
+
+
+def check_points(owners: Sequence[dict[str, Any]], now: datetime) -> list[Finding]:
+    """Contact points that nobody has shown to work, and those that nobody has said to be right for long."""
+    points = [(f"{owner['name']}, {point['channel']}", point) for owner in owners for point in owner["points"]]
+    unverified = [what for what, point in points if not point["verified_at"]]
+    confirmed = [(what, parse_instant(point["confirmed_at"])) for what, point in points if point["verified_at"]]
+    old = [what for what, at in confirmed if at is None or now - at > CONFIRMED_WITHIN]
+    found = []
+    if unverified:
+        todo = "Their owners return the code of redphone points verify; until then these are tried last."
+        found.append(Finding("Not verified", Verdict.LOOK, _listed(unverified), todo))
+    if old:
+        todo = f"Not confirmed for {CONFIRMED_WITHIN.days} days: redphone points confirm all"
+        found.append(Finding("Not confirmed", Verdict.LOOK, _listed(old), todo))
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED_MAX} more" if len(names) > LISTED_MAX else ""
+    return "; ".join(names[:LISTED_MAX]) + more
 
 
 def _failure(what: str, failing: dict[str, Any]) -> Finding:
+    if failing.get("hard"):
+        todo = "Its owner corrects it: redphone points change."
+        return Finding("Unreachable", Verdict.WRONG, f"{what}: a provider says that nobody is reached there", todo)
     said = f"{what}: {failing['failures']} failures in a row, the last: {failing.get('reason') or 'unknown'}"
     return Finding("Unreachable", Verdict.WRONG, said, "Correct the contact point, or mend the system behind it.")

@@ -71,10 +71,11 @@ def server() -> Iterator[Canned]:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
+            self.send_header("ETag", '"7"')
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = answer  # noqa: N815 - names that the library asks for
+        do_GET = do_POST = do_PUT = answer  # noqa: N815 - names that the library asks for
 
         def log_message(self, *_: object) -> None:
             """Says nothing."""
@@ -162,6 +163,7 @@ def test_every_command_of_the_issue_exists() -> None:
         ),
         *(f"alert {verb}" for verb in ("raise", "release", "update", "cancel", "close", "show", "list", "watch")),
         *("webhook listen", "doctor", "docs"),
+        *(f"points {verb}" for verb in ("list", "add", "change", "remove", "verify", "confirm")),
     }
 
 
@@ -488,6 +490,93 @@ def test_a_lost_answer_is_not_asked_for_twice(server: Canned, run: Callable[...,
     assert len(server.sent_to("POST /v1/network")) == 1
 
 
+# --- contact points ---------------------------------------------------------------------------------------------------
+
+POINTS: list[dict[str, Any]] = [
+    {
+        "id": f"01900000-0000-7000-8000-00000000010{number}",
+        "channel": channel,
+        "address": address,
+        "label": None,
+        "delay_seconds": delay_seconds,
+        "verified_at": verified_at,
+        "confirmed_at": verified_at,
+        "failing": None,
+    }
+    for number, (channel, address, delay_seconds, verified_at) in enumerate(
+        [("sms", "+16135550101", 0, "2026-10-01T08:00:00Z"), ("voice", "+16135550101", 120, None)], start=1
+    )
+]
+OWN = "/v1/me/contact-points"
+VERIFICATION = f"/v1/contact-points/{POINTS[1]['id']}/verification"
+CODE_SENT = {"stage": "code_sent", "code_valid_until": "2026-10-01T08:30:00Z"}
+
+
+def test_points_are_listed_with_what_is_known_of_them(server: Canned, run: Callable[..., Result]) -> None:
+    """Number, address, delay, and whether it is verified."""
+    server.answers[f"GET {OWN}"] = (200, {"items": POINTS})
+    result = run("points", "list")
+    assert result.exit_code == 0, result.output
+    assert "2 min 00 s" in result.stdout
+    assert "not verified" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["add", "email", "a@ca.example"], [0, 1, {"channel": "email", "address": "a@ca.example", "label": None}]),
+        (["change", "2", "--delay", "60"], [0, {"delay_seconds": 60}]),
+        (["remove", str(POINTS[0]["id"])], [1]),
+    ],
+)
+def test_points_are_edited_as_a_whole(
+    server: Canned, run: Callable[..., Result], words: list[str], expected: list[Any]
+) -> None:
+    """What stays is sent by its id, without its address, under the version that was read."""
+    server.answers |= {f"GET {OWN}": (200, {"items": POINTS}), f"PUT {OWN}": (200, {})}
+    result = run("points", *words)
+    assert result.exit_code == 0, result.output
+    ((headers, body),) = server.sent_to(f"PUT {OWN}")
+    kept = [{name: point[name] for name in ("id", "channel", "label", "delay_seconds")} for point in POINTS]
+    wanted = [
+        kept[one] if isinstance(one, int) else (one if "channel" in one else kept[place] | one)
+        for place, one in enumerate(expected)
+    ]
+    assert headers["If-Match"] == '"7"'
+    assert json.loads(body) == {"points": wanted}
+
+
+def test_a_point_is_verified_by_its_code(server: Canned, run: Callable[..., Result]) -> None:
+    """Without a code one is asked for; with it, it is returned, however it was typed."""
+    server.answers |= {
+        f"GET {OWN}": (200, {"items": POINTS}),
+        f"POST {VERIFICATION}": (200, CODE_SENT),
+        f"POST {VERIFICATION}/code": (200, {"stage": "verified"}),
+    }
+    asked = run("points", "verify", "2")
+    assert (asked.exit_code, "--code" in asked.stdout) == (0, True), asked.output
+    done = run("points", "verify", "2", "--code", "482 913")
+    assert done.exit_code == 0, done.output
+    ((_, body),) = server.sent_to(f"POST {VERIFICATION}/code")
+    assert json.loads(body) == {"code": "482913"}
+
+
+def test_a_point_that_nobody_has_is_refused(server: Canned, run: Callable[..., Result]) -> None:
+    """A number beyond the list is named, with where to look."""
+    server.answers[f"GET {OWN}"] = (200, {"items": POINTS})
+    result = run("points", "confirm", "3")
+    assert result.exit_code == Exit.REFUSED
+    assert "points list" in result.stderr
+
+
+def test_all_points_are_confirmed(server: Canned, run: Callable[..., Result]) -> None:
+    """Each of them is confirmed by itself."""
+    server.answers[f"GET {OWN}"] = (200, {"items": POINTS})
+    server.answers |= {f"POST {OWN}/{point['id']}/confirmation": (200, {}) for point in POINTS}
+    assert run("points", "confirm").exit_code == 0
+    assert sum(call.endswith("/confirmation") for call, _, _ in server.asked) == 2
+
+
 # --- doctor -----------------------------------------------------------------------------------------------------------
 
 
@@ -531,6 +620,29 @@ def test_doctor_names_what_is_wrong_and_what_to_do(server: Canned, run: Callable
     assert (found["CA"]["verdict"], found["CA"]["said"]) == ("wrong", "has no escalation policy")
     assert (found["US"]["verdict"], found["US"]["said"]) == ("wrong", "nobody is on call now at level 1 of 1")
     assert all(line["todo"] for line in found.values() if line["verdict"] != "ok")
+
+
+def test_doctor_names_who_is_badly_reached(server: Canned, run: Callable[..., Result]) -> None:
+    """One provider only, unverified points, points nobody has confirmed for long, and numbers that nobody has."""
+    hard = {"failures": 1, "reason": "address_unknown", "hard": True, "since_at": "2026-10-01T08:00:00Z"}
+    ann = {"name": "Ann", "points": [{**POINTS[0], "verified_at": "2021-01-01T00:00:00Z", "confirmed_at": None}]}
+    old_mail = {**POINTS[0], "channel": "email", "confirmed_at": "2021-01-01T00:00:00Z"}
+    ben = {"name": "Ben", "points": [{**POINTS[1], "failing": hard}, old_mail]}
+    server.answers |= {
+        "GET /healthz": (200, {"status": "alive"}),
+        "GET /readyz": (200, {"ready": True, "checks": {}}),
+        "GET /v1/partners": (200, {"items": PARTNERS[:1], "next_cursor": None}),
+        "GET /v1/partners/CA/on-call": (200, {"levels": [{"level": 1, "targets": [{"nobody": False}]}]}),
+        "GET /v1/partners/CA/contacts": (200, {"items": [ann, ben]}),
+        "GET /v1/partners/CA/offices": (200, {"items": []}),
+        "GET /v1/partners/CA/endpoints": (200, {"items": []}),
+    }
+    result = run("doctor", "--json")
+    found = {line["check"]: (line["verdict"], line["said"]) for line in map(json.loads, result.stdout.splitlines())}
+    assert found["One way only"] == ("look", "Ann")
+    assert found["Not verified"] == ("look", "Ben, voice")
+    assert found["Not confirmed"] == ("look", "Ann, sms; Ben, email")
+    assert found["Unreachable"][0] == "wrong"
 
 
 def test_doctor_without_a_server(run: Callable[..., Result], free_port: int) -> None:
