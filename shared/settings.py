@@ -363,9 +363,11 @@ def _telephone_mistakes(settings: Settings) -> list[str]:
     sender = settings.twilio_from
     if "twilio" in settings.voice_providers and sender is not None and not _TELEPHONE_NUMBER.fullmatch(sender):
         mistakes.append(f"{PREFIX}TWILIO_FROM must be a number where twilio carries calls")
-    for name in ("twilio_url", "telnyx_url"):
-        if not settings.development and str(getattr(settings, name)).startswith("http://"):
-            mistakes.append(f"{PREFIX}{name.upper()} must begin with https:// unless {PREFIX}DEVELOPMENT is set")
+    mistakes += [
+        f"{PREFIX}{name.upper()} must begin with https:// unless {PREFIX}DEVELOPMENT is set"
+        for name in ("twilio_url", "telnyx_url")
+        if not settings.development and str(getattr(settings, name)).startswith("http://")
+    ]
     return mistakes
 
 

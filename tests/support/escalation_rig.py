@@ -6,7 +6,7 @@ test's.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -335,14 +335,21 @@ def system(partner: str) -> Principal:
 
 @asynccontextmanager
 async def escalation_rig(
-    cluster: Cluster, tmp_path: Path, *, people: Sequence[str] = (), **settings: Any
+    cluster: Cluster,
+    tmp_path: Path,
+    *,
+    people: Sequence[str] = (),
+    channels: Mapping[str, Any] | None = None,
+    clock: ManualClock | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Rig]:
     """A rig on a fresh database, with the handlers subscribed and no loop running.
 
-    `people` names the channels to people that there are beside the webhook, each with a provider of its own.
+    `people` names the channels to people that there are beside the webhook, each with a provider of its own;
+    `channels` are real ones beside them.
     """
     await cluster.prepare("escalation", template("escalation"))
-    clock = ManualClock(KABUL)
+    clock = clock or ManualClock(KABUL)
     ids = Ids(clock.now, SeededBits(7))
     keys = KeyRing.generate()
     broker = MemoryBroker(clock)
@@ -356,7 +363,7 @@ async def escalation_rig(
             ids=ids,
             keys=keys,
             bus=bus,
-            channels={"webhook": outlet, **outlets},
+            channels={"webhook": outlet, **outlets, **(channels or {})},
             jitter=lambda: 0.5,
         )
         for subscription in service.subscriptions:

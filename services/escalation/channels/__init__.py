@@ -24,6 +24,7 @@ from shared.keys import PushKey
 from shared.webhooks import SigningKey
 
 if TYPE_CHECKING:
+    from services.escalation.channels.providers import Provider
     from shared.settings import Settings
 
 
@@ -199,16 +200,20 @@ def build_channels(
     extra_roots_pem: bytes | None = None,
     settings: Settings | None = None,
     push_keys: Sequence[PushKey] = (),
+    providers: Mapping[str, Provider] | None = None,
 ) -> dict[str, Channel]:
     """All channels of this installation by the name that contact points use for them.
 
     `extra_roots_pem` holds certificate authorities that partners' endpoints use and the system does not know. Beside
-    webhooks there are the channels that the settings configure; without settings none.
+    webhooks there are the channels that the settings configure; without settings none. `providers` carry SMS and calls,
+    by name; whoever has made them closes them.
     """
     # Here and not above, because every channel imports the protocol from this file.
     from services.escalation.channels.chat import ChatChannel  # noqa: PLC0415
     from services.escalation.channels.email import email_channel  # noqa: PLC0415
     from services.escalation.channels.push import push_channel  # noqa: PLC0415
+    from services.escalation.channels.sms import SmsChannel  # noqa: PLC0415
+    from services.escalation.channels.voice import VoiceChannel  # noqa: PLC0415
     from services.escalation.channels.webhook import WebhookChannel  # noqa: PLC0415
 
     def resolver() -> Resolver:
@@ -239,4 +244,8 @@ def build_channels(
             channels.append(push)
         if settings.chat_schemas:
             channels.append(ChatChannel(clock=clock, resolver=resolver(), schemas=settings.chat_schemas))
+        if sms := [providers[name] for name in settings.sms_providers if providers and name in providers]:
+            channels.append(SmsChannel(sms, clock=clock))
+        if voice := [providers[name] for name in settings.voice_providers if providers and name in providers]:
+            channels.append(VoiceChannel(voice, clock=clock))
     return {channel.name: channel for channel in channels}
