@@ -151,6 +151,11 @@ async def play(played: Played) -> None:
         f"/v1/alerts/{red}/cancel",
         {"note": played.text("Cancelnote", *everyone)},
     )
+    listed = await played.world.http.get(
+        "/v1/partners/CA/endpoints", headers=await played.network.sign_in(played.world, "ca-keeper")
+    )
+    for endpoint in listed.json()["items"]:
+        await played.call("ca-keeper", "POST", f"/v1/contact-points/{endpoint['id']}/verification")
     await played.world.fast_forward(60)
 
 
@@ -158,11 +163,17 @@ def readable(allowed: dict[str, frozenset[str]], played: Played, who: str) -> se
     """The marks that one credential may read: its partner's share, cut down to what its role is for."""
     partner, role = played.network.partners[who], who.partition("-")[2]
     own = {mark for mark, partners in allowed.items() if partner in partners}
+    # A person's numbers and addresses are that person's alone; colleagues see them masked.
+    personal = {m for m in played.network.marks if m.kind == "point" and m.about.endswith((" phone", " mail"))}
+    points = {m for m in played.network.marks if m.kind == "point" and m.owner == partner}
+    themselves = {m.text for m in points if m.about.partition(" ")[0] == role}
+    own -= {m.text for m in personal}
     if role == "administrator":
         # Runs the installation: issues credentials, and reads neither alerts nor rosters.
-        return {mark.text for mark in played.network.marks if mark.kind == "name"}
+        return {mark.text for mark in played.network.marks if mark.kind == "name"} | themselves
     if role in {"auditor", "observer"}:
-        return set()
+        return themselves
+    own |= themselves
     if role in {"keeper", "secretariat"}:
         own -= {mark.text for mark in played.network.marks if mark.owner != partner and role == "keeper"}
     return own - played.entitled.keys() if role == "keeper" else own
