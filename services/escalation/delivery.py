@@ -195,7 +195,7 @@ class Delivery:
         if row["channel"] == ChannelName.WEBHOOK:
             return PER_POINT_MAX
         spoken_at = self._spoken.get(row["contact_point_id"])
-        is_held = spoken_at is not None and row["priority"] % 10 != Precedence.FLASH.rank
+        is_held = spoken_at is not None and row["asks"] and row["priority"] % 10 != Precedence.FLASH.rank
         return 0 if is_held else 1
 
     async def make_ready(self, handed: HandedOver) -> None:
@@ -344,7 +344,7 @@ class Delivery:
                 own = result if one is left or result.cost is None else replace(result, cost=None)
                 self.recorder.add(_Finished(one.row, started_at, finished_at, own))
             if page.row["channel"] != ChannelName.WEBHOOK and result.state is not AttemptState.FAILED:
-                self._spoken[point] = finished_at
+                self._spoken[point] = started_at
         except Exception:  # a bug in one page must not take the others down; its lease lapses and it is tried again
             log.exception("page.failed", page_id=str(page.row["id"]))
         finally:

@@ -987,7 +987,7 @@ async def lease_pages(
 
 
 async def hold_pages(tx: Transaction, held: Mapping[UUID, datetime], *, unheld_precedence: int, now: datetime) -> None:
-    """Lets due pages to these contact points of people wait until the instant given for each, so that they gather.
+    """Lets asking pages to these contact points of people wait until the instant given for each, so that they gather.
 
     Those of `unheld_precedence`, an Actual alert's or a drill's, are left alone.
     """
@@ -995,7 +995,7 @@ async def hold_pages(tx: Transaction, held: Mapping[UUID, datetime], *, unheld_p
     await connection.execute(
         "UPDATE pages p SET due_at = h.until FROM unnest($1::uuid[], $2::timestamptz[]) AS h(contact_point_id, until)"
         " WHERE p.contact_point_id = h.contact_point_id AND p.state = 'due' AND p.due_at <= $3 AND h.until > $3"
-        " AND p.channel <> 'webhook' AND p.priority % 10 <> $4",
+        " AND p.asks AND p.channel <> 'webhook' AND p.priority % 10 <> $4",
         list(held),
         list(held.values()),
         now,

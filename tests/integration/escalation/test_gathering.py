@@ -1,0 +1,190 @@
+"""Many alerts at once: one message to each person that lists them all, and none of them is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+
+from services.escalation import answers, links
+from services.escalation.channels import AttemptState, Cost, ProviderStatus, Reason, SendResult
+from services.escalation.delivery import GATHER_SECONDS, PER_POINT_MAX
+from services.escalation.receipts import note_status
+from shared.contracts import ChannelName, Precedence, Status
+from shared.events import Cause
+from shared.ids import derived
+from tests.integration.escalation.test_people import URL, page_rows, plan, somebody
+from tests.support.cluster import Cluster
+from tests.support.escalation_rig import Rig, escalation_rig, person
+
+NUMBER = "+447700900101"
+
+
+@pytest_asyncio.fixture
+async def rig(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Rig]:
+    """One person of Great Britain, reached by SMS."""
+    async with escalation_rig(cluster, tmp_path, people=("sms",), public_url=URL) as built:
+        await built.handle(plan(built, [somebody(built, 1, built.point(NUMBER, ChannelName.SMS))], office=None))
+        yield built
+
+
+def alert(rig: Rig, number: int, precedence: Precedence = Precedence.FLASH, **changes: Any) -> Any:
+    """Alert `number` to Great Britain."""
+    alert_id = derived("alert", str(number))
+    named = {"alert_id": alert_id, "root_alert_id": alert_id, "reference": f"RP-CA-2021-{number:04}"}
+    return rig.released("GB", precedence=precedence, **{**named, **changes})
+
+
+def sent(rig: Rig) -> list[Any]:
+    """The messages that have left since the last call."""
+    messages = [page.message for page in rig.outlets["sms"].sent]
+    rig.outlets["sms"].sent.clear()
+    return messages
+
+
+async def test_alerts_at_the_same_time_leave_as_one_message(rig: Rig) -> None:
+    """Twelve alerts at once ring once; the message names each of them, and each has an attempt of its own."""
+    for number in range(12):
+        await rig.handle(alert(rig, number))
+    await rig.settle()
+    [message] = sent(rig)
+    assert all(f"RP-CA-2021-{number:04}" in message.text for number in range(12))
+    pages = await page_rows(rig, "sms")
+    assert [page["state"] for page in pages] == ["done"] * 12
+    attempts = await rig.rows(
+        "SELECT page_id, state, provider_id FROM attempts WHERE page_id = ANY($1)", [p["id"] for p in pages]
+    )
+    assert {attempt["page_id"] for attempt in attempts} == {page["id"] for page in pages}
+    assert len({attempt["provider_id"] for attempt in attempts}) == 1
+
+
+async def test_code_of_the_message_is_that_of_one_page_for_all(rig: Rig) -> None:
+    """Which page's link and code the message carries is stored with all its pages before it leaves."""
+    stored: list[Any] = []
+
+    async def look(_page: Any) -> None:
+        stored.extend(await page_rows(rig, "sms"))
+
+    rig.outlets["sms"].on_send = look
+    for number in range(PER_POINT_MAX + 3):
+        await rig.handle(alert(rig, number))
+    await rig.settle()
+    [page] = rig.outlets["sms"].sent
+    assert page.message is not None
+    assert page.message.code == links.code_of(rig.keys, page.page_id)
+    assert {row["sent_with"] for row in stored} == {page.page_id}
+    assert len(stored) == PER_POINT_MAX + 3
+
+
+async def test_most_urgent_leads(rig: Rig) -> None:
+    """An Actual FLASH leads the message, before what is less urgent and before any drill."""
+    drill = {"status": Status.EXERCISE, "note": "RED BELL"}
+    for number, precedence, changes in (
+        (1, Precedence.PRIORITY, {}),
+        (2, Precedence.FLASH, drill),
+        (3, Precedence.FLASH, {}),
+    ):
+        await rig.handle(alert(rig, number, precedence, **changes))
+    await rig.settle()
+    [message] = sent(rig)
+    places = [message.text.index(f"RP-CA-2021-{number:04}") for number in (3, 1, 2)]
+    assert places == sorted(places)
+    assert not message.text.startswith("EXERCISE")
+
+
+async def test_further_ones_gather_for_a_minute(rig: Rig) -> None:
+    """After a message, further ones that are not FLASH gather and leave together a minute later."""
+    await rig.handle(alert(rig, 1, Precedence.IMMEDIATE))
+    await rig.settle()
+    assert len(sent(rig)) == 1
+    for number in (2, 3, 4):
+        await rig.forward(seconds=10)
+        await rig.handle(alert(rig, number, Precedence.IMMEDIATE))
+        await rig.settle()
+    assert sent(rig) == []
+    await rig.forward(seconds=GATHER_SECONDS - 30)
+    [message] = sent(rig)
+    assert all(f"RP-CA-2021-{number:04}" in message.text for number in (2, 3, 4))
+
+
+async def test_flash_is_never_held_back(rig: Rig) -> None:
+    """However much was just sent to somebody, a FLASH alert rings at once."""
+    await rig.handle(alert(rig, 1, Precedence.IMMEDIATE))
+    await rig.settle()
+    for number in range(2, 7):
+        sent(rig)
+        rig.clock.advance(1)
+        await rig.handle(alert(rig, number))
+        await rig.settle()
+        [message] = sent(rig)
+        assert f"RP-CA-2021-{number:04}" in message.text
+
+
+async def test_answered_meanwhile_is_left_out(rig: Rig) -> None:
+    """What was acknowledged while it gathered is not in the message, and its attempt does not exist."""
+    for number in (1, 2, 3):
+        await rig.handle(alert(rig, number, Precedence.IMMEDIATE))
+        await rig.settle()
+    sent(rig)
+    rows = await rig.rows("SELECT id FROM escalations WHERE alert_id = $1", derived("alert", "2"))
+    await answers.acknowledge(
+        rig.deps, person("GB"), rows[0]["id"], contact_id=None, via="api", cause=Cause(rig.ids.new())
+    )
+    await rig.forward(seconds=GATHER_SECONDS)
+    [message] = sent(rig)
+    assert "RP-CA-2021-0003" in message.text
+    assert "RP-CA-2021-0002" not in message.text
+
+
+async def test_one_failure_tries_all_of_them_again(rig: Rig) -> None:
+    """A message that the provider does not take is tried again with all its pages; none is lost on the way."""
+    rig.outlets["sms"].answers[NUMBER] = SendResult(
+        AttemptState.FAILED, Reason.PROVIDER_UNAVAILABLE, None, 503, None, 0.01, provider="sms provider"
+    )
+    for number in (1, 2):
+        await rig.handle(alert(rig, number))
+    await rig.settle()
+    sent(rig)
+    rig.outlets["sms"].answers.clear()
+    await rig.forward(seconds=1)
+    [message] = sent(rig)
+    assert all(f"RP-CA-2021-{number:04}" in message.text for number in (1, 2))
+    assert [page["state"] for page in await page_rows(rig, "sms")] == ["done", "done"]
+
+
+async def test_lost_message_brings_all_its_pages_back(rig: Rig) -> None:
+    """A gathered message that did not arrive makes every page in it due again; its cost is counted once."""
+    for number in (1, 2, 3):
+        await rig.handle(alert(rig, number))
+    await rig.settle()
+    page = rig.outlets["sms"].sent[0]
+    lost = ProviderStatus(
+        "sms provider",
+        f"{page.page_id}.{page.attempt}",
+        AttemptState.FAILED,
+        Reason.NOT_DELIVERED,
+        cost=Cost(Decimal("0.02"), "EUR"),
+    )
+    assert await note_status(rig.deps, lost, now=rig.clock.now())
+    assert [row["state"] for row in await page_rows(rig, "sms")] == ["due"] * 3
+    costs = await rig.rows("SELECT sum(cost_amount) AS cost, count(cost_amount) AS counted FROM attempts")
+    assert (costs[0]["cost"], costs[0]["counted"]) == (Decimal("0.02"), 1)
+    sent(rig)
+    await rig.forward(seconds=60)
+    [message] = sent(rig)
+    assert all(f"RP-CA-2021-{number:04}" in message.text for number in (1, 2, 3))
+
+
+async def test_endings_are_not_held_back(rig: Rig) -> None:
+    """That an alert is over is told at once, whatever was just sent."""
+    released = alert(rig, 1, Precedence.IMMEDIATE)
+    await rig.handle(released)
+    await rig.settle()
+    sent(rig)
+    await rig.handle(rig.ended(released))
+    await rig.settle()
+    [message] = sent(rig)
+    assert message.code is None
