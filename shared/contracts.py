@@ -88,6 +88,10 @@ __all__ = [
     "PositionTaken",
     "Precedence",
     "PublishedCredential",
+    "QuestionAnswered",
+    "QuestionAsked",
+    "ReadBackConfirmed",
+    "ReadBackGiven",
     "Recipient",
     "ResponseType",
     "Role",
@@ -175,6 +179,10 @@ class Deadlines(Value):
     next_level_every_seconds: int | None = Field(default=None, ge=1)
     unreached_after_seconds: int = Field(ge=1)
     position_within_seconds: int = Field(ge=1)
+    read_back: bool = Field(
+        default=False,
+        description="Whether who acknowledges also repeats country, request and time, and the sender confirms.",
+    )
 
 
 DEFAULT_DEADLINES: dict[Precedence, Deadlines] = {
@@ -629,6 +637,90 @@ class AnswerCodeLocked(_AboutOneEscalation):
 
     def visible_to(self) -> frozenset[str]:
         return frozenset({self.partner, SECRETARIAT})
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class QuestionAsked(_AboutOneEscalation):
+    """A partner that was asked has a question of its own to the raiser. Its words are the partner's and the raiser's,
+    until they are answered.
+    """
+
+    question_id: UUID
+    asked_at: datetime
+    asked_by: Actor
+    question: str | None = None
+    via: str = Field(default="api", examples=["api", "link", "sms", "email"])
+    page_id: UUID | None = Field(default=None, description="The page that was answered, if the question came to one.")
+
+    def for_viewer(self, viewer: str) -> QuestionAsked:
+        if viewer in (self.partner, self.raiser):
+            return self
+        return self.model_copy(update={"asked_by": self.asked_by.withheld(), "question": None, "page_id": None})
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class QuestionAnswered(Event):
+    """The raiser has answered a question. All who were asked by the alert learn both, and not who wanted to know."""
+
+    alert_id: UUID
+    question_id: UUID
+    raiser: Code
+    partner: Code | None = Field(default=None, description="Who wanted to know: shown to that partner and the raiser.")
+    asked: tuple[Code, ...] = Field(description="The partners that the alert was addressed to.")
+    question: str | None = None
+    answer: str | None = None
+    answered_at: datetime
+    answered_by: Actor
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.raiser, SECRETARIAT, *self.asked})
+
+    def for_viewer(self, viewer: str) -> QuestionAnswered:
+        if viewer == self.raiser:
+            return self
+        hidden: dict[str, object] = {"answered_by": self.answered_by.withheld()}
+        if viewer != self.partner:
+            hidden["partner"] = None
+        if viewer not in self.asked:
+            hidden |= {"question": None, "answer": None}
+        return self.model_copy(update=hidden)
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class ReadBackGiven(_AboutOneEscalation):
+    """Who acknowledged has repeated country, request and time; the raiser says whether that is right."""
+
+    given_at: datetime
+    given_by: Actor
+    country: str | None = None
+    request: str | None = None
+    time: str | None = None
+    via: str = Field(default="api", examples=["api", "link"])
+    page_id: UUID | None = None
+
+    def for_viewer(self, viewer: str) -> ReadBackGiven:
+        if viewer in (self.partner, self.raiser):
+            return self
+        hidden = {"given_by": self.given_by.withheld(), "page_id": None}
+        return self.model_copy(update={**hidden, "country": None, "request": None, "time": None})
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class ReadBackConfirmed(_AboutOneEscalation):
+    """The raiser says whether a read-back is right. If it is not, the partner is asked for another."""
+
+    correct: bool
+    confirmed_at: datetime
+    confirmed_by: Actor
+    note: str | None = None
+
+    def for_viewer(self, viewer: str) -> ReadBackConfirmed:
+        if viewer == self.raiser:
+            return self
+        hidden: dict[str, object] = {"confirmed_by": self.confirmed_by.withheld()}
+        if viewer != self.partner:
+            hidden["note"] = None
+        return self.model_copy(update=hidden)
 
 
 @event(owner="escalation", version=1, key="alert_id")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from services.escalation import store
+from services.escalation import read_backs, store
 from services.escalation.domain import Acknowledge, RaiseLevel, TakeOver, TakePosition, decide
 from services.escalation.handlers import EscalationDeps, alarm_gaps
 from services.escalation.model import Escalation, Outcome
@@ -137,8 +137,8 @@ async def _acknowledged(  # noqa: PLR0917 - its callers are right above
     now: datetime,
 ) -> list[Decided]:
     """The decision for the escalation that was named, first, and for those that are answered with it."""
-    named = await _find_own(tx, principal, escalation_id)
-    answering = await _answering(deps, tx, principal, contact_id)
+    named = await find_own(tx, principal, escalation_id)
+    answering = await answering_of(deps, tx, principal, contact_id)
     return await decide_acknowledged(tx, named, replace(answering, via=via), now)
 
 
@@ -178,7 +178,10 @@ async def corrected_by(tx: Transaction, escalation: Escalation) -> Escalation | 
 async def save_decided(
     deps: EscalationDeps, tx: Transaction, decided: Sequence[Decided], *, cause: Cause, now: datetime
 ) -> list[Message[Event]]:
-    """Saves; an act that changed nothing, because it had been done before, writes nothing."""
+    """Saves; an act that changed nothing, because it had been done before, writes nothing.
+
+    An acknowledgement that the network wants read back waits for that from now on.
+    """
     changed = [outcome for before, outcome in decided if outcome.escalation is not before]
     # What changes along with the escalation that announces the act has a row in the record, too.
     silent = [
@@ -193,7 +196,9 @@ async def save_decided(
         if not outcome.events
     ]
     await record.append(tx, silent, cause=cause, ids=deps.ids, now=now)
-    return await save_outcomes(tx, changed, ids=deps.ids, cause=cause, now=now)
+    messages = await save_outcomes(tx, changed, ids=deps.ids, cause=cause, now=now)
+    await read_backs.require(deps, tx, changed, now)
+    return messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +219,8 @@ async def take_position(
     """The partner answers: considering until a time, committed, declined, noted, or "wrong person"."""
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
-        await _find_own(tx, principal, escalation_id)
-        answering = await _answering(deps, tx, principal, request.contact_id)
+        await find_own(tx, principal, escalation_id)
+        answering = await answering_of(deps, tx, principal, request.contact_id)
         decided = await decide_position(deps, tx, escalation_id, answering, request, now)
         messages = await save_decided(deps, tx, [decided], cause=cause, now=now)
     await deps.relay.publish(messages)
@@ -257,7 +262,7 @@ async def take_over(deps: EscalationDeps, principal: Principal, escalation_id: U
     """A human of raiser or secretariat takes an unreached partner over. `escalation_id` may name either escalation."""
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
-        escalation = await _find_visible(tx, principal, escalation_id)
+        escalation = await find_visible(tx, principal, escalation_id)
         raiser, own = escalation.alert.raiser, principal.partner
         allowed = own == raiser and principal.has(*TAKING_OVER_ROLES)
         if not allowed and not (own == SECRETARIAT and principal.has(Role.SECRETARIAT, Role.DUTY_OFFICER)):
@@ -275,7 +280,7 @@ async def raise_level(deps: EscalationDeps, principal: Principal, escalation_id:
     """The secretariat raises a level now, without waiting for the deadline."""
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
-        await _find_visible(tx, principal, escalation_id)
+        await find_visible(tx, principal, escalation_id)
         if principal.partner != SECRETARIAT:
             raise Forbidden("only the secretariat raises a level", code="role_missing")
         principal.require(Role.SECRETARIAT)
@@ -309,7 +314,7 @@ def _can_be_taken_over(escalation: Escalation) -> bool:
     return escalation.state is EscalationState.UNREACHED
 
 
-async def _find_visible(tx: Transaction, principal: Principal, escalation_id: UUID) -> Escalation:
+async def find_visible(tx: Transaction, principal: Principal, escalation_id: UUID) -> Escalation:
     """An escalation, not locked, if the caller may know of it. Whose it is and of which kind never changes."""
     escalation = await store.find_escalation(tx, escalation_id) if await may_see(tx, principal, escalation_id) else None
     if escalation is None:
@@ -317,8 +322,9 @@ async def _find_visible(tx: Transaction, principal: Principal, escalation_id: UU
     return escalation
 
 
-async def _find_own(tx: Transaction, principal: Principal, escalation_id: UUID) -> Escalation:
-    escalation = await _find_visible(tx, principal, escalation_id)
+async def find_own(tx: Transaction, principal: Principal, escalation_id: UUID) -> Escalation:
+    """An escalation, not locked, that the caller may answer for their partner."""
+    escalation = await find_visible(tx, principal, escalation_id)
     if escalation.partner != principal.partner:
         raise Forbidden("only the partner that is asked can answer", code="not_your_escalation")
     if not (escalation.partner == SECRETARIAT and principal.has(Role.SECRETARIAT)):
@@ -332,7 +338,9 @@ async def _load(tx: Transaction, escalation_id: UUID) -> Escalation:
     return escalation
 
 
-async def _answering(deps: EscalationDeps, tx: Transaction, principal: Principal, contact_id: UUID | None) -> Answering:
+async def answering_of(
+    deps: EscalationDeps, tx: Transaction, principal: Principal, contact_id: UUID | None
+) -> Answering:
     """Who answers. A system must name a contact of its partner's duty plan, and the record says that it asserted so."""
     if principal.is_person:
         if contact_id is not None and contact_id != principal.contact_id:

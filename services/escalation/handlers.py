@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.escalation import store
+from services.escalation import question_store, store
 from services.escalation.directories import Directories
 from services.escalation.domain import (
     End,
@@ -23,7 +23,7 @@ from services.escalation.handover import HandOver, Senders
 from services.escalation.messages import answer_data, content_of, instant, takeover_brief
 from services.escalation.model import AlertFacts, Escalation, Outcome, planned_in_order
 from services.escalation.opening import Opening, carry_takeover, merge_late_predecessor, open_escalation, open_takeover
-from services.escalation.saving import announce, notice_rows, open_outcomes, save_outcomes
+from services.escalation.saving import again_rows, announce, notice_rows, open_outcomes, save_outcomes
 from shared import inbox
 from shared.contracts import (
     SECRETARIAT,
@@ -42,6 +42,9 @@ from shared.contracts import (
     PartnerChanged,
     PartnerUnreached,
     PositionTaken,
+    QuestionAnswered,
+    QuestionAsked,
+    ReadBackGiven,
     StartedEscalation,
 )
 from shared.db import Transaction
@@ -468,12 +471,94 @@ async def on_position_taken(deps: EscalationDeps, message: Message[PositionTaken
 async def _tell_raiser(
     deps: EscalationDeps, tx: Transaction, event: PartnerAcknowledged | PositionTaken, now: datetime
 ) -> None:
-    known = await store.find_heads(tx, [event.alert_id])
-    facts = known[event.alert_id].facts if event.alert_id in known else None
+    facts = await _facts_of(tx, event.alert_id)
     if facts is not None:
         await _notify(
             deps, tx, facts, codes=(facts.raiser,), message_type="answer.received", data=answer_data(event), now=now
         )
+
+
+async def on_question_asked(deps: EscalationDeps, message: Message[QuestionAsked]) -> None:
+    """The raiser's officers on duty and its systems are told of a question."""
+    now, event = deps.clock.now(), message.body
+    async with deps.database.transaction() as tx:
+        if not await inbox.accept(tx, consumer=deps.consumer(QuestionAsked), message_id=message.id, now=now):
+            return
+        facts = await _facts_of(tx, event.alert_id)
+        if event.question is None or facts is None or not deps.serves(event.raiser):
+            return
+        await question_store.insert_question(tx, event)
+        data = {
+            "question_id": str(event.question_id),
+            "partner": event.partner,
+            "by": event.asked_by.name,
+            "question": event.question,
+        }
+        codes = (event.raiser,)
+        await _notify(deps, tx, facts, codes=codes, message_type="question.asked", data=data, now=now, people=True)
+    deps.wake("delivery")
+
+
+async def on_question_answered(deps: EscalationDeps, message: Message[QuestionAnswered]) -> None:
+    """Everybody who was asked by the alert, as far as this node serves them, is told question and answer: systems, and
+    whoever was paged or has acknowledged.
+    """
+    now, event = deps.clock.now(), message.body
+    async with deps.database.transaction() as tx:
+        if not await inbox.accept(tx, consumer=deps.consumer(QuestionAnswered), message_id=message.id, now=now):
+            return
+        facts = await _facts_of(tx, event.alert_id)
+        if facts is None or event.answer is None:
+            return
+        await question_store.keep_answered(tx, event)
+        data = {"question_id": str(event.question_id), "question": event.question, "answer": event.answer}
+        asked = await question_store.find_partners_asked(tx, event.alert_id)
+        reached = await question_store.find_points_reached(tx, [row["id"] for row in asked])
+        directories = await deps.directories.find(tx, [row["partner"] for row in asked])
+        rows: list[dict[str, Any]] = []
+        for row in asked:
+            directory = directories[row["partner"]]
+            known = {point["contact_point_id"] for point in reached if point["escalation_id"] == row["id"]}
+            answerer = store.actor_of(row["acknowledged_by"])
+            targets = directory.endpoint_targets()
+            if answerer is not None and answerer.contact_id is not None:
+                targets += tuple(t for t in directory.every_target() if t.contact_id == answerer.contact_id)
+            elif not known:
+                targets += directory.on_duty(now)
+            others = [target for target in targets if target.contact_point_id not in known]
+            pages = planned_in_order(
+                others, "question.answered", level=0, asks=False, precedence=facts.precedence, now=now
+            )
+            rows += notice_rows(pages, alert=facts, partner=row["partner"], data=data, ids=deps.ids, now=now)
+        rows += again_rows(reached, "question.answered", alert=facts, data=data, ids=deps.ids, now=now)
+        await store.insert_pages(tx, rows)
+    deps.wake("delivery")
+
+
+async def on_read_back_given(deps: EscalationDeps, message: Message[ReadBackGiven]) -> None:
+    """The raiser's officers on duty and its systems are told what was repeated, to confirm or reject it."""
+    now, event = deps.clock.now(), message.body
+    async with deps.database.transaction() as tx:
+        if not await inbox.accept(tx, consumer=deps.consumer(ReadBackGiven), message_id=message.id, now=now):
+            return
+        facts = await _facts_of(tx, event.alert_id)
+        if facts is None:
+            return
+        said = "; ".join(filter(None, (event.country, event.request, event.time)))
+        data = {
+            "answered_escalation_id": str(event.escalation_id),
+            "partner": event.partner,
+            "by": event.given_by.name,
+            "read_back": said,
+        }
+        codes = (event.raiser,)
+        await _notify(deps, tx, facts, codes=codes, message_type="read_back.given", data=data, now=now, people=True)
+    deps.wake("delivery")
+
+
+async def _facts_of(tx: Transaction, alert_id: UUID) -> AlertFacts | None:
+    known = await store.find_heads(tx, [alert_id])
+    return known[alert_id].facts if alert_id in known else None
 
 
 async def on_duty_plan_published(deps: EscalationDeps, message: Message[DutyPlanPublished]) -> None:
@@ -519,4 +604,7 @@ SUBSCRIPTIONS: dict[type[Event], Callable[[EscalationDeps, Message[Any]], Awaita
     PartnerUnreached: on_partner_unreached,
     PartnerAcknowledged: on_partner_acknowledged,
     PositionTaken: on_position_taken,
+    QuestionAsked: on_question_asked,
+    QuestionAnswered: on_question_answered,
+    ReadBackGiven: on_read_back_given,
 }

@@ -56,6 +56,20 @@ LEFT JOIN LATERAL (
 """
 
 
+READ_BACK_COLUMNS = (
+    "required_at",
+    "country",
+    "request",
+    "time",
+    "given_at",
+    "given_by",
+    "correct",
+    "note",
+    "rejections",
+)
+_READ_BACK_COLUMNS = ", ".join(f"rb.{name} AS read_back_{name}" for name in READ_BACK_COLUMNS)
+
+
 async def find_cells(tx: Transaction, principal: Principal, wanted: Wanted) -> list[Row]:
     """Escalations that the caller may see, newest first, each with its alert's facts and its last attempt."""
     if not sees_escalations(principal):
@@ -69,8 +83,9 @@ async def find_cells(tx: Transaction, principal: Principal, wanted: Wanted) -> l
                 h.content -> 'info' -> 0 ->> 'headline' AS headline,
                 last.started_at AS last_started_at, last.finished_at AS last_finished_at, last.state AS last_state,
                 last.reason AS last_reason, last.detail AS last_detail, last.channel AS last_channel,
-                last.told AS last_told
-            FROM escalations e JOIN alert_heads h USING (alert_id) {_LAST_ATTEMPT}
+                last.told AS last_told, {_READ_BACK_COLUMNS}
+            FROM escalations e JOIN alert_heads h USING (alert_id)
+            LEFT JOIN read_backs rb ON rb.escalation_id = e.id {_LAST_ATTEMPT}
             WHERE {_VISIBLE}
               AND ($3::uuid IS NULL OR e.alert_id = $3)
               AND ($4::text IS NULL OR e.partner = $4)

@@ -11,14 +11,14 @@ A reply that a provider hands over twice is one reply. Whatever is not understoo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from services.escalation import links, reply_store, store
+from services.escalation import links, questions, read_backs, reply_store, store
 from services.escalation.answers import (
     Answering,
     Decided,
@@ -61,6 +61,9 @@ from shared.log import get_logger
 
 log = get_logger(__name__)
 
+QUESTION_CHARACTERS_MAX = questions.QUESTION_CHARACTERS_MAX
+READ_BACK_CHARACTERS_MAX = read_backs.READ_BACK_CHARACTERS_MAX
+
 WRONG_TRIES_MAX = 5
 """So many wrong codes lock a page: one in two thousand guesses of them all."""
 
@@ -88,6 +91,7 @@ class Result(StrEnum):
     PASSED_ON = "passed_on"
     STOPPED = "stopped"
     ASKED = "asked"
+    READ_BACK_GIVEN = "read_back_given"
 
     ALREADY_ANSWERED = "already_answered"
     NAME_NEEDED = "name_needed"
@@ -107,18 +111,6 @@ class Result(StrEnum):
     NOT_UNDERSTOOD = "not_understood"
     HELP = "help"
     UNKNOWN = "unknown"
-
-
-CHANGING = frozenset(
-    {
-        Result.ACKNOWLEDGED,
-        Result.TAKEN_OVER,
-        Result.POSITION_TAKEN,
-        Result.PASSED_ON,
-        Result.STOPPED,
-        Result.ASKED,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +153,17 @@ async def answer_code(
     *,
     via: str,
     by_name: str | None = None,
+    text: str = "",
+    escalation_id: UUID | None = None,
     cause: Cause,
 ) -> Answered:
     """Acts for whoever was paged, if the code is the page's. `by_name` says who speaks where an office was paged.
 
+    `text` is a question's words, and `escalation_id` the alert that it is about, where the message carried several.
     `cause` needs no subject: it becomes the person's.
     """
-    return await _by_code(deps, page_id, code, _doing(deps, act), via=via, by_name=by_name, cause=cause)
+    do = _doing(deps, act, text, escalation_id)
+    return await _by_code(deps, page_id, code, do, via=via, by_name=by_name, cause=cause)
 
 
 async def take_position_by_code(
@@ -185,6 +181,30 @@ async def take_position_by_code(
 
     async def do(tx: Transaction, turn: _Turn, answering: Answering) -> tuple[Answered, list[Message[Event]]]:
         return await _position(deps, tx, turn, answering, position, escalation_id)
+
+    return await _by_code(deps, page_id, code, do, via=via, by_name=by_name, cause=cause)
+
+
+async def read_back_by_code(
+    deps: EscalationDeps,
+    page_id: UUID,
+    code: str,
+    said: read_backs.ReadBack,
+    *,
+    escalation_id: UUID | None = None,
+    via: str,
+    by_name: str | None = None,
+    cause: Cause,
+) -> Answered:
+    """Repeats country, request and time for whoever was paged."""
+
+    async def do(tx: Transaction, turn: _Turn, answering: Answering) -> tuple[Answered, list[Message[Event]]]:
+        named = await _one_of(tx, turn.page, escalation_id)
+        if isinstance(named, Answered):
+            return named, []
+        giving = questions.Asking(answering.actor, answering.via, answering.page_id)
+        messages = await read_backs.give(deps, tx, named.id, giving, said, cause=turn.cause, now=turn.now)
+        return Answered(Result.READ_BACK_GIVEN, escalations=(named,)), messages
 
     return await _by_code(deps, page_id, code, do, via=via, by_name=by_name, cause=cause)
 
@@ -225,7 +245,7 @@ async def _check_code(deps: EscalationDeps, tx: Transaction, turn: _Turn, code: 
     tries = (await reply_store.load_tries(tx, [page_id]))[page_id]
     if tries["locked_at"] is not None:
         return Answered(Result.LOCKED)
-    if turn.now > turn.page["created_at"] + CODE_VALID:
+    if not _is_valid(turn.page, turn.now):
         return Answered(Result.EXPIRED)
     if len(digits) != links.CODE_DIGITS:
         return Answered(Result.CODE_NEEDED)
@@ -306,7 +326,7 @@ async def answer_key(
             page = await reply_store.find_page(tx, page_id)
             if page is None:
                 return Answered(Result.UNKNOWN)
-            if now > page["created_at"] + CODE_VALID:
+            if not _is_valid(page, now):
                 return Answered(Result.EXPIRED)
             act = acts.get(key)
             if page["contact_id"] is None and contact_id is None:
@@ -339,7 +359,7 @@ def people_on_duty(directory: Directory, now: datetime) -> tuple[PlannedContact,
 # --- what is done -----------------------------------------------------------------------------------------------------
 
 
-def _doing(deps: EscalationDeps, act: Act, text: str = "") -> Do:
+def _doing(deps: EscalationDeps, act: Act, text: str = "", escalation_id: UUID | None = None) -> Do:
     async def do(tx: Transaction, turn: _Turn, answering: Answering) -> tuple[Answered, list[Message[Event]]]:
         if act in (Act.YES, Act.ALL):
             return await _acknowledge(deps, tx, turn, answering, everything=act is Act.ALL)
@@ -348,6 +368,8 @@ def _doing(deps: EscalationDeps, act: Act, text: str = "") -> Do:
             return await _pass_on(deps, tx, turn, answering, wrong)
         if act is Act.STOP:
             return await _stop(deps, tx, turn, answering)
+        if act is Act.ASK:
+            return await _ask(deps, tx, turn, answering, text, escalation_id)
         return Answered(Result.HELP), []
 
     return do
@@ -456,16 +478,42 @@ async def _position(  # noqa: PLR0917 - its caller is above
 ) -> tuple[Answered, list[Message[Event]]]:
     if position.stance is PositionStance.WRONG_PERSON:
         return await _pass_on(deps, tx, turn, answering, position)
-    carried = await _carried(tx, turn.page)
-    named = [e for e in carried.values() if e.kind is EscalationKind.ANSWER and escalation_id in (None, e.id)]
-    if len(named) != 1:
-        return Answered(Result.WHICH_NEEDED if named else Result.NOTHING_ASKED, escalations=tuple(carried.values())), []
-    current = await _current(tx, named[0])
+    current = await _one_of(tx, turn.page, escalation_id)
+    if isinstance(current, Answered):
+        return current, []
     if current.state is EscalationState.ENDED:
         return Answered(await _over(tx, [current]), escalations=(current,)), []
     decided = await decide_position(deps, tx, current.id, answering, position, turn.now)
     messages = await save_decided(deps, tx, [decided], cause=turn.cause, now=turn.now)
     return Answered(Result.POSITION_TAKEN, escalations=(decided[1].escalation,)), messages
+
+
+async def _ask(  # noqa: PLR0917 - its caller is above
+    deps: EscalationDeps,
+    tx: Transaction,
+    turn: _Turn,
+    answering: Answering,
+    text: str,
+    escalation_id: UUID | None,
+) -> tuple[Answered, list[Message[Event]]]:
+    if not text.strip():
+        return Answered(Result.NOT_UNDERSTOOD), []
+    current = await _one_of(tx, turn.page, escalation_id)
+    if isinstance(current, Answered):
+        return current, []
+    asking = questions.Asking(answering.actor, answering.via, answering.page_id)
+    _id, messages = await questions.ask(deps, tx, current.id, asking, text, cause=turn.cause, now=turn.now)
+    return Answered(Result.ASKED, escalations=(current,)), messages
+
+
+async def _one_of(tx: Transaction, page: Row, escalation_id: UUID | None) -> Escalation | Answered:
+    """The one escalation of the message that is meant, as it is asked now: the only one, or the one that is named."""
+    carried = [e for e in (await _carried(tx, page)).values() if e.kind is EscalationKind.ANSWER]
+    current = {e.id: await _current(tx, e) for e in carried}
+    named = list({now.id: now for old, now in current.items() if escalation_id in (None, old, now.id)}.values())
+    if len(named) != 1:
+        return Answered(Result.WHICH_NEEDED if named else Result.NOTHING_ASKED, escalations=tuple(current.values()))
+    return named[0]
 
 
 async def _stop(
@@ -526,13 +574,15 @@ async def answer_text(
     text: str,
     provider: str,
     provider_message_id: str,
+    page_id: UUID | None = None,
     cause: Cause,
 ) -> str:
     """An SMS or a mail reply, like "YES 4821", from an address that may be one of our contact points.
 
     Returns what to say back, in the person's language; nothing for an address that we have not written to lately. The
     same message handed over again changes nothing and gets the same words. Where several messages to the address have
-    the code, the newest is meant; a code that none of them has is a wrong try at each.
+    the code, the newest is meant; a code that none of them has is a wrong try at each. `page_id` says which message is
+    answered, wherever the answer came from, for channels whose replies prove it.
     """
     now, parsed = deps.clock.now(), parse_reply(text)
     code = parsed.code if parsed is not None and parsed.code is not None else ""
@@ -542,7 +592,10 @@ async def answer_text(
             kept = await reply_store.find_answer(tx, provider, provider_message_id)
             return _render(_Said.of(kept), code) if kept is not None else ""
         keys = links.reply_keys(deps.keys, channel, address)
-        pages = await reply_store.find_replied_to(tx, keys, now - REPLIED_TO_WITHIN, CANDIDATES_MAX)
+        if page_id is None:
+            pages = await reply_store.find_replied_to(tx, keys, now - REPLIED_TO_WITHIN, CANDIDATES_MAX)
+        else:
+            pages = await _named(tx, page_id, now)
         if not pages:
             return ""
         answered, messages = await _answer_text(deps, tx, pages, parsed, via=channel, cause=cause, now=now)
@@ -551,6 +604,14 @@ async def answer_text(
         await reply_store.save_answer(tx, provider, provider_message_id, said.to_json())
     await _publish(deps, messages)
     return _render(said, code)
+
+
+async def _named(tx: Transaction, page_id: UUID, now: datetime) -> list[Row]:
+    """The page, as long as it may be replied to."""
+    page = await reply_store.find_page(tx, page_id)
+    if page is None or page["escalation_id"] is None or page["created_at"] <= now - REPLIED_TO_WITHIN:
+        return []
+    return [page]
 
 
 async def _answer_text(
@@ -565,30 +626,46 @@ async def _answer_text(
 ) -> tuple[Answered, list[Message[Event]]]:
     if parsed is None or parsed.act is Act.HELP:
         return Answered(Result.NOT_UNDERSTOOD if parsed is None else Result.HELP), []
-    if parsed.code is None:
+    if parsed.code is None or len(parsed.code) != links.CODE_DIGITS:
         return Answered(Result.CODE_NEEDED), []
     tries = await reply_store.load_tries(tx, [page["id"] for page in pages])
+    open_to_tries = [page for page in pages if tries[page["id"]]["locked_at"] is None and _is_valid(page, now)]
     meant = next((page for page in pages if links.is_code(deps.keys, page["id"], parsed.code)), None)
-    if meant is not None:
-        if tries[meant["id"]]["locked_at"] is not None:
-            return Answered(Result.LOCKED), []
-        if now > meant["created_at"] + CODE_VALID:
-            return Answered(Result.EXPIRED), []
-        turn = _Turn(meant, via, parsed.rest, cause, now)
-        try:
-            async with tx.begin_nested():
-                return await _act(deps, tx, turn, _doing(deps, parsed.act, parsed.rest))
-        except Rejected as refusal:
-            return Answered(Result.REFUSED, refusal=refusal), []
+    if meant is None:
+        return await _wrong_for_all(deps, tx, open_to_tries, tries, via=via, cause=cause, now=now)
+    if meant not in open_to_tries:
+        return Answered(Result.LOCKED if tries[meant["id"]]["locked_at"] is not None else Result.EXPIRED), []
+    turn = _Turn(meant, via, parsed.rest, cause, now)
+    try:
+        async with tx.begin_nested():
+            return await _act(deps, tx, turn, _doing(deps, parsed.act, parsed.rest))
+    except Rejected as refusal:
+        return Answered(Result.REFUSED, refusal=refusal), []
+
+
+async def _wrong_for_all(
+    deps: EscalationDeps,
+    tx: Transaction,
+    pages: Sequence[Row],
+    tries: Mapping[UUID, Row],
+    *,
+    via: str,
+    cause: Cause,
+    now: datetime,
+) -> tuple[Answered, list[Message[Event]]]:
+    """A code that none of the address's messages has: nobody knows which was meant, so it is a try at each."""
     messages: list[Message[Event]] = []
     answered = Answered(Result.LOCKED)
     for page in pages:
-        if tries[page["id"]]["locked_at"] is None and now <= page["created_at"] + CODE_VALID:
-            turn = _Turn(page, via, None, cause, now)
-            answered = await _count_wrong(deps, tx, turn, tries[page["id"]]["wrong_tries"])
-            if answered.result is Result.LOCKED:
-                messages += await _lock(deps, tx, turn)
+        turn = _Turn(page, via, None, cause, now)
+        answered = await _count_wrong(deps, tx, turn, tries[page["id"]]["wrong_tries"])
+        if answered.result is Result.LOCKED:
+            messages += await _lock(deps, tx, turn)
     return answered, messages
+
+
+def _is_valid(page: Row, now: datetime) -> bool:
+    return bool(now <= page["created_at"] + CODE_VALID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -597,7 +674,7 @@ class _Said:
 
     kind: ReplyText
     languages: tuple[str, ...]
-    values: dict[str, str | int]
+    values: dict[str, Any]
 
     @classmethod
     def of(cls, kept: dict[str, Any]) -> _Said:
@@ -633,7 +710,7 @@ def _said(answered: Answered, languages: tuple[str, ...]) -> _Said:
     count = len(answered.escalations)
     if kind is ReplyText.ACKNOWLEDGED and count > 1:
         kind = ReplyText.ALL_ACKNOWLEDGED
-    values: dict[str, str | int] = {}
+    values: dict[str, Any] = {}
     if answered.escalations:
         alert = answered.escalations[0].alert
         values = {"count": count, "raiser": alert.raiser}

@@ -92,6 +92,12 @@ async def save_tries(tx: Transaction, page_id: UUID, wrong_tries: int, locked_at
     )
 
 
+async def is_locked(tx: Transaction, page_id: UUID) -> bool:
+    """Whether the page's code was tried too often."""
+    connection = await raw(tx)
+    return bool(await connection.fetchval("SELECT locked_at IS NOT NULL FROM answer_codes WHERE page_id = $1", page_id))
+
+
 async def count_locked(tx: Transaction, escalation_id: UUID, contact_point_id: UUID) -> int:
     """How many pages of this escalation to this contact point have a locked code."""
     connection = await raw(tx)
@@ -118,6 +124,8 @@ async def replace_pages(tx: Transaction, replaced: Mapping[UUID, UUID], now: dat
         "first_attempt_at": "NULL",
         "delivered_at": "NULL",
         "sent_with": "NULL",
+        "message_type": "CASE WHEN p.message_type IN ('alert.released', 'alert.updated') THEN 'code.replaced'"
+        " ELSE p.message_type END",
         "created_at": "$3",
     }
     await connection.execute(

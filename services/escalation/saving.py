@@ -30,7 +30,7 @@ INFORMING_GIVE_UP_SECONDS = 24 * 3600
 OPENED_AT_ONCE = 100
 """So many escalations are one statement: some 200 kB, which a socket takes without waiting for its reader."""
 
-NOT_IN_RECORD = frozenset({"note", "offer"})
+NOT_IN_RECORD = frozenset({"note", "offer", "question", "answer", "country", "request", "time"})
 """Texts that people wrote: the record says that an answer was given and which, not its words."""
 
 
@@ -64,6 +64,34 @@ def notice_rows(
     return [
         {**_row(page, alert, partner, page_id, now), "data": data}
         for page, page_id in zip(pages, ids.many(len(pages)), strict=True)
+    ]
+
+
+def again_rows(
+    points: Sequence[Mapping[str, Any]],
+    message_type: str,
+    *,
+    alert: AlertFacts,
+    data: Mapping[str, Any],
+    ids: Ids,
+    now: datetime,
+) -> list[dict[str, Any]]:
+    """The rows of pages that inform contact points which were paged before."""
+    return [
+        {
+            **point,
+            "id": page_id,
+            "message_type": message_type,
+            "level": 0,
+            "asks": False,
+            "data": data,
+            "state": "due",
+            "due_at": due_at_of(point, alert.precedence, now),
+            "attempts": 0,
+            "give_up_at": now + timedelta(seconds=INFORMING_GIVE_UP_SECONDS),
+            "created_at": now,
+        }
+        for point, page_id in zip(points, ids.many(len(points)), strict=True)
     ]
 
 

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.escalation.messages import headline_of
 from services.escalation.model import AlertFacts, DueReason, Position
+from services.escalation.question_store import read_back_state
+from services.escalation.reading import READ_BACK_COLUMNS
 from services.escalation.store import Row, actor_of, facts_of_json, position_of_json
 from shared.contracts import (
     SECRETARIAT,
@@ -75,6 +77,24 @@ class PositionView(View):
     estimated_arrival: UtcDateTime | None
 
 
+class ReadBackView(View):
+    """What the network wants repeated after an acknowledgement, as it stands."""
+
+    state: Literal["required", "given", "confirmed"]
+    """One that the raiser has rejected is required again."""
+    required_at: UtcDateTime
+    country: str | None
+    """This and the next two are shown to the partner and the raiser; so is `by`, the person's name, and `note`."""
+    request: str | None
+    time: str | None
+    given_at: UtcDateTime | None
+    by: str | None
+    correct: bool | None
+    """What the raiser has said of it; None while it has said nothing."""
+    note: str | None
+    rejections: int
+
+
 class Takeover(View):
     """Who has taken an unreached partner over."""
 
@@ -122,6 +142,8 @@ class EscalationView(View):
     """What happens at `next_due_at` if nobody does anything."""
     notified_at: UtcDateTime | None
     acknowledgement: Answer | None
+    read_back: ReadBackView | None
+    """None where none is asked for, which is what the network's table of deadlines says by precedence."""
     position: PositionView | None
     takeover: Takeover | None
     gaps: list[Gap]
@@ -236,6 +258,7 @@ def _fields(row: Row, principal: Principal) -> dict[str, Any]:
         "next_due": row["due_reason"],
         "notified_at": row["notified_at"],
         "acknowledgement": _answer(row, sees_names=sees_names),
+        "read_back": _read_back(row, sees_words=sees_names),
         "position": _position(
             position_of_json(row["position"]), sees_names=sees_names, sees_text=_sees_answer(facts, row, principal)
         ),
@@ -257,6 +280,7 @@ _ANSWER_ONLY: dict[str, Any] = {
     "next_due_at": None,
     "next_due": None,
     "notified_at": None,
+    "read_back": None,
     "takeover": None,
     "gaps": [],
     "last_attempt": None,
@@ -308,6 +332,18 @@ def _answer(row: Row, *, sees_names: bool) -> Answer | None:
         asserted_by_system=row["asserted_by_system"] if sees_names else None,
         via=row["acknowledged_via"],
         late=row["late"],
+    )
+
+
+def _read_back(row: Row, *, sees_words: bool) -> ReadBackView | None:
+    if row["read_back_required_at"] is None or row["acknowledged_at"] is None:
+        return None
+    stored = {name: row[f"read_back_{name}"] for name in READ_BACK_COLUMNS}
+    by = actor_of(stored.pop("given_by"))
+    if not sees_words:
+        stored |= {"country": None, "request": None, "time": None, "note": None}
+    return ReadBackView(
+        **stored, state=read_back_state(row, "read_back_"), by=by.name if sees_words and by is not None else None
     )
 
 
