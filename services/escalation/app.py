@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
@@ -14,10 +15,11 @@ from services.escalation import api, handlers, inbound_mail, receipts, store
 from services.escalation.board import NEWS_SECONDS, BoardNews
 from services.escalation.channels import Channel, build_channels
 from services.escalation.channels.email import EmailChannel
-from services.escalation.delivery import Delivery
+from services.escalation.delivery import RECHECK_SECONDS, Delivery
 from services.escalation.directories import Directories
 from services.escalation.handlers import EscalationDeps
 from services.escalation.persons import Persons, reply_key_of
+from services.escalation.sender import SenderProcess, SetUp
 from services.escalation.timers import Timers
 from services.escalation.warming import Warming
 from shared.bus import Bus
@@ -115,7 +117,23 @@ def _channels(settings: Settings, clock: Clock, keys: KeyRing) -> dict[str, Chan
         settings=settings,
         push_keys=keys.push_keys,
     )
-    return {name: channel for name, channel in built.items() if ChannelName(name) in settings.channels}
+    outlets = {name: channel for name, channel in built.items() if ChannelName(name) in settings.channels}
+    if ChannelName.WEBHOOK in outlets and _cores() > 1:
+        set_up = SetUp.of(
+            signing_keys=keys.webhook_keys,
+            version=version("redphone"),
+            policy=policy_of(settings),
+            begin_within_seconds=RECHECK_SECONDS,
+            log_level=settings.log_level,
+            clock=clock,
+        )
+        outlets[ChannelName.WEBHOOK] = SenderProcess(outlets[ChannelName.WEBHOOK], set_up, clock=clock)
+    return outlets
+
+
+def _cores() -> int:
+    """How many processors this process may use: on one, a second sender would only take turns with the first."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 async def without_links(_deps: Deps) -> list[str]:

@@ -24,7 +24,15 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from services.escalation import store
-from services.escalation.channels import AttemptState, Channel, Outgoing, PersonMessage, Reason, SendResult
+from services.escalation.channels import (
+    NOT_BEGUN,
+    AttemptState,
+    Channel,
+    Outgoing,
+    PersonMessage,
+    Reason,
+    SendResult,
+)
 from services.escalation.domain import PageAccepted, PagesAttempted, decide
 from services.escalation.health import HARD, Tried, note_health
 from services.escalation.messages import AlertPart, alert_part, page_body
@@ -71,7 +79,7 @@ FAILED_LINGER_SECONDS = 0.05
 
 RECORD_BATCH = 1000
 STARTED_AT_ONCE = 32
-READY_AT_ONCE = 4
+READY_AT_ONCE = 16
 """So many pages are started, or rendered and signed, in one step of the event loop: what else waits, the database's
 answers for example, gets its turn in between."""
 
@@ -338,6 +346,8 @@ class Delivery:
                 return
             started_at = self._deps.clock.now()
             result = await self._attempt(left, started_at)
+            if result is NOT_BEGUN:
+                return
             finished_at = started_at + timedelta(seconds=result.elapsed_seconds)
             for one in left.pages:
                 # What the message cost is counted once.
@@ -373,12 +383,16 @@ class Delivery:
         return left
 
     async def _attempt(self, page: _Leased, started_at: datetime) -> SendResult:
+        """The channel's result; `NOT_BEGUN` for a page that waited there, and is no longer wanted."""
         row = page.row
         channel = self._channels.get(row["channel"])
         if channel is None:
             return SendResult(AttemptState.FAILED, Reason.CHANNEL_UNAVAILABLE, None, None, None, 0.0)
         try:
-            return await channel.send(page.ready or self._outgoing(page, started_at))
+            result = await channel.send(page.ready or self._outgoing(page, started_at))
+            if result is NOT_BEGUN and await self._still_wanted(row["id"]):
+                result = await channel.send(self._outgoing(page, started_at))
+            return result
         except CannotOpen:
             log.error("contact_point.unreadable", contact_point_id=str(row["contact_point_id"]), partner=row["partner"])
             return SendResult(AttemptState.FAILED, Reason.TARGET_REFUSED, "address cannot be opened", None, None, 0.0)

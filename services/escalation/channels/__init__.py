@@ -150,6 +150,11 @@ class SendResult:
     cost: Cost | None = None
 
 
+NOT_BEGUN = SendResult(AttemptState.EXPIRED, Reason.CHANNEL_UNAVAILABLE, "not begun in time", None, None, 0.0)
+"""A channel's answer to a page that it has made ready and could not begin at once. It is checked, and sent as a fresh
+one: that is not refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What a provider says that a message cost."""
