@@ -60,7 +60,7 @@ SCHEMAS = MappingProxyType(
         "signals": ChatSchema("Signal, by a signal-cli REST API of one's own", own_host=True),
         "signal": ChatSchema("the same without TLS", own_host=True, encrypted=False),
         "workflows": ChatSchema(
-            "Microsoft Teams, by a workflow", own_host=True, settings=frozenset({"id", "sig", "ver", "pa", "route"})
+            "Microsoft Teams, by a workflow", own_host=True, settings=frozenset({"id", "sig", "ver", "pa"})
         ),
         "slack": ChatSchema("Slack", settings=frozenset({"mode", "footer", "timestamp", "blocks"})),
         "matrixs": ChatSchema("Matrix", own_host=True, settings=_MATRIX),

@@ -43,6 +43,7 @@ from shared.egress import EgressPolicy
 from shared.errors import FieldError, Invalid
 from shared.events import EVENT_BYTES_MAX
 from shared.ids import ContactId, ContactPointId, EndpointId, OfficeId, PartnerCode, RotaId
+from tests.support.push_service import Browser
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
 CANADA = Partner(PartnerCode("CA"), "Canada", Standing.MEMBER, "America/Toronto", ("en", "fr"), "CAN", "124")
@@ -137,9 +138,18 @@ def test_union_and_secretariat_are_partners(code: str, standing: Standing) -> No
         (ChannelName.EMAIL, "x" * 250 + "@b.example", False),
         (ChannelName.WEBHOOK, "https://redphone.ca.example/page", True),
         (ChannelName.WEBHOOK, "http://redphone.ca.example/page", False),
-        (ChannelName.PUSH, "https://push.example/abc", True),
-        (ChannelName.PUSH, "ftp://push.example/abc", False),
-        (ChannelName.CHAT, "duty-room", True),
+        (ChannelName.PUSH, Browser().subscription("https://push.example/abc"), True),
+        (ChannelName.PUSH, Browser().subscription("https://push.example/" + "x" * 600), True),
+        (ChannelName.PUSH, Browser().subscription("https://push.example/" + "x" * 2_000), False),
+        (ChannelName.PUSH, Browser().subscription("ftp://push.example/abc"), False),
+        (ChannelName.PUSH, Browser().subscription("https://printer.local/abc"), False),
+        (ChannelName.PUSH, "https://push.example/abc", False),
+        (ChannelName.CHAT, "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", True),
+        (ChannelName.CHAT, "matrixs://duty:secret@matrix.ministry.example/room", True),
+        (ChannelName.CHAT, "matrixs://duty:secret@matrix.internal/room", False),
+        (ChannelName.CHAT, "slack://" + "x" * 1_000, False),
+        (ChannelName.CHAT, "file:///etc/passwd", False),
+        (ChannelName.CHAT, "duty-room", False),
         (ChannelName.CHAT, "", False),
     ],
 )
@@ -234,6 +244,31 @@ def test_networks_of_ones_own_are_allowed_by_the_deployment_alone(url: str) -> N
     own = partial(url_fault, EgressPolicy(extra_networks=(IPv4Network("10.1.0.0/16"),)))
     assert fields(endpoint_faults(replace(ENDPOINT, url=url))) == ["url"]
     assert list(domain.endpoint_faults(replace(ENDPOINT, url=url), url_fault=own)) == []
+
+
+def test_chat_addresses_name_what_the_deployment_allows() -> None:
+    """A deployment that allows one service alone refuses the others, and says which one it is."""
+    point = ContactPoint(POINT.id, ChannelName.CHAT, "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ")
+    only_matrix = partial(url_fault, PUBLIC, chat_schemas={"matrixs"})
+    (fault,) = domain.point_faults(point, url_fault=only_matrix)
+    assert "one of matrixs and" in fault.detail
+
+
+@pytest.mark.parametrize(
+    ("channel", "address"),
+    [
+        (ChannelName.PUSH, Browser().subscription("https://push.example/token")),
+        (ChannelName.PUSH, '{"keys":{"auth":"token"},"endpoint":"https://push.example:8443/token"}'),
+        (ChannelName.PUSH, '{"keys":{"auth":"token://x"}}'),
+        (ChannelName.CHAT, "matrixs://duty:token@matrix.ministry.example/room"),
+    ],
+)
+def test_a_masked_address_tells_no_secret(channel: ChannelName, address: str) -> None:
+    """Of a subscription at most the push service's name is shown, of a chat address the service alone."""
+    shown = domain.masked(channel, address)
+    assert "token" not in shown
+    assert len(shown) < 40
+    assert not set(shown) & set('{}"')
 
 
 @given(st.text(max_size=300))

@@ -6,6 +6,7 @@ import hmac
 import json
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from shared import security
 from shared.contracts import CredentialKind, Role
 from shared.errors import Forbidden
-from shared.keys import KEY_FILE_BYTES_MAX, KEYS_PER_KIND_MAX, CannotOpen, KeyRing, KeysUnusable, seal, unseal
+from shared.keys import KEY_FILE_BYTES_MAX, KEYS_PER_KIND_MAX, CannotOpen, KeyRing, KeysUnusable, PushKey, seal, unseal
 from shared.security import Claims, Principal, PrincipalKind, Unauthenticated, issue_token, verify_token
 from shared.webhooks import SigningKey
 
@@ -285,6 +286,45 @@ def test_first_start_makes_keys_once(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["keys.json"]
 
 
+def test_an_old_key_file_gets_the_keys_that_it_lacks(tmp_path: Path) -> None:
+    """A file of our own from before push is completed once and keeps its keys; later starts read the same."""
+    path = tmp_path / "keys.json"
+    replace(RING, push_keys=()).save(path)
+    assert "push_keys" not in json.loads(path.read_text())
+    completed = KeyRing.load_or_generate(path)
+    assert len(completed.push_keys) == 1
+    assert KeyRing.load_or_generate(path).to_text() == completed.to_text()
+    assert replace(completed, push_keys=()).to_text() == replace(RING, push_keys=()).to_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_starts_at_once_complete_a_file_once(tmp_path: Path) -> None:
+    """Of several processes that find the same old file, all end up with the keys of one."""
+    path = tmp_path / "keys.json"
+    replace(RING, push_keys=()).save(path)
+    with ThreadPoolExecutor(8) as threads:
+        rings = list(threads.map(lambda _: KeyRing.load_or_generate(path).to_text(), range(8)))
+    assert set(rings) == {KeyRing.load(path).to_text()}
+
+
+def test_a_named_file_without_push_keys_stays_as_it_is(tmp_path: Path) -> None:
+    """Loading alone writes nothing: push is off then."""
+    path = tmp_path / "keys.json"
+    replace(RING, push_keys=()).save(path)
+    before = path.read_bytes()
+    assert KeyRing.load(path).push_keys == ()
+    assert path.read_bytes() == before
+
+
+def test_push_keys_come_back_and_stay_secret() -> None:
+    """A push key survives its text; the public half is a point that browsers take; the ring's `repr` shows neither."""
+    (key,) = RING.push_keys
+    assert PushKey.parse(key.to_text()).public_text == key.public_text
+    assert len(base64.urlsafe_b64decode(key.public_text + "=")) == 65
+    assert key.to_text() not in repr(RING)
+    assert RING.without_opening().push_keys == ()
+
+
 def _damaged(change: Callable[[dict[str, object]], object]) -> str:
     document = json.loads(RING.to_text())
     change(document)
@@ -304,6 +344,9 @@ def _damaged(change: Callable[[dict[str, object]], object]) -> str:
         _damaged(lambda d: d.update(token_keys=["AAAA"])),
         _damaged(lambda d: d.update(feed_keys=["*" * 43])),
         _damaged(lambda d: d.update(storage_keys=["AAAA"])),
+        _damaged(lambda d: d.update(push_keys=["AAAA"])),
+        _damaged(lambda d: d.update(push_keys=["A" * 43])),
+        _damaged(lambda d: d.update(push_keys=d["push_keys"] * (KEYS_PER_KIND_MAX + 1))),  # type: ignore[operator]
         _damaged(lambda d: d.update(webhook_keys=d["webhook_keys"] * (KEYS_PER_KIND_MAX + 1))),  # type: ignore[operator]
         _damaged(lambda d: d["sealing_keys"][0].update(public="A" * 43)),  # type: ignore[index]
     ],

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.chat_urls import SCHEMAS_DEFAULT
 from shared.contracts import ChannelName
 from shared.keys import KeyRing, KeysUnusable
 from shared.settings import SettingsWrong, load
@@ -128,6 +129,37 @@ def test_mails_need_a_sender() -> None:
     )
     assert settings.email_from == "Red Phone <redphone@alerts.example>"
     assert "hidden" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "secret",
+        "http://a.example",
+        "mailto:",
+        "mailto:secret",
+        "https://",
+        "mailto:a@b.example x",
+        "mailto:a@" + "b" * 300,
+    ],
+)
+def test_push_needs_somebody_to_write_to(subject: str) -> None:
+    """Push services are told an address of mail or web; other texts are refused and not repeated."""
+    assert load({}).push_subject is None
+    assert load({"REDPHONE_PUSH_SUBJECT": "mailto:a@b.example"}).push_subject == "mailto:a@b.example"
+    assert load({"REDPHONE_PUSH_SUBJECT": "https://a.example/us"}).push_subject == "https://a.example/us"
+    (found,) = mistakes({"REDPHONE_PUSH_SUBJECT": subject})
+    assert found.startswith("REDPHONE_PUSH_SUBJECT must be")
+    assert "secret" not in found
+
+
+def test_chat_services_are_known_ones() -> None:
+    """By default all services over TLS are allowed; what reaches files, mail or programs cannot be configured."""
+    assert load({}).chat_schemas == SCHEMAS_DEFAULT
+    assert load({"REDPHONE_CHAT_SCHEMAS": "slack, matrixs"}).chat_schemas == {"slack", "matrixs"}
+    for schema in ("file", "dbus", "syslog", "mailtos", "twilio", "jsons", "SLACK"):
+        (found,) = mistakes({"REDPHONE_CHAT_SCHEMAS": f"slack {schema}"})
+        assert found.startswith("REDPHONE_CHAT_SCHEMAS must be some of ")
 
 
 def test_misspelt_variables_are_reported() -> None:
