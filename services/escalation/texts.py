@@ -51,6 +51,8 @@ UCS2_UNITS_MAX: Final = 67 * SMS_SEGMENTS_MAX
 SPOKEN_CHARACTERS_MAX: Final = 900
 """About a minute of speech; whoever needs more has the link."""
 
+SPOKEN_EMBASSIES_MAX: Final = 3
+
 PEOPLE_IN_MENU_MAX: Final = 8
 """Keys 1 to 8 are people; 9 repeats, 0 is none of them."""
 
@@ -59,6 +61,10 @@ REPLY_LINES_MAX: Final = 3
 """The answer stands in one of the first lines that say anything; below them are signatures and quotations."""
 
 REST_CHARACTERS_MAX: Final = 1000
+
+
+ALERT_TYPES: Final = frozenset({"alert.released", "alert.updated", "code.replaced"})
+"""Messages that carry the alert's own words."""
 
 
 class Key(StrEnum):
@@ -92,6 +98,7 @@ class ReplyText(StrEnum):
 
     ACKNOWLEDGED = "acknowledged"  # {what} {by}
     ALL_ACKNOWLEDGED = "all_acknowledged"  # {count} {by}
+    TAKEN_OVER = "taken_over"  # {what} {by}
     ALREADY_ANSWERED = "already_answered"  # {what}
     ENDED = "ended"  # {what}
     EXPIRED = "expired"
@@ -178,7 +185,7 @@ class PageFacts:
         """Whether only precedence, sender, link and code may be said: by label, or because no more is known."""
         if not self.is_about_alert:
             return False
-        return self.tlp is None or self.tlp.link_only or not self.infos
+        return self.tlp is None or self.tlp.link_only or (not self.infos and self.message_type in ALERT_TYPES)
 
     @property
     def drill_word(self) -> str | None:
@@ -308,7 +315,8 @@ def reply_text(kind: ReplyText, languages: Sequence[str], *, texts: Catalogue | 
         "count": "",
         "code": "",
     }
-    return _tidy(template.format_map({**defaults, **words, **given}))
+    said = _tidy(template.format_map({**defaults, **words, **given}))
+    return RIGHT_TO_LEFT_MARK + said if language in RIGHT_TO_LEFT else said
 
 
 def reply_word(act: Act, language: str, *, texts: Catalogue | None = None) -> str:
@@ -507,8 +515,15 @@ class _Writer:
         return self._text(f"{_message_key(self._texts, self._page)}.what", self._page, spoken=spoken)
 
     def _todo(self, *, spoken: bool = False) -> str | None:
-        key = _todo_key(self._page)
-        return None if key is None else self._text(f"todo.{key}", self._page, spoken=spoken)
+        told = [item for item in self._items if not item.link_only and item.answer_by_at is not None]
+        # Of several it is the earliest that counts.
+        first = (
+            min(told, key=lambda item: item.answer_by_at or item.as_of_at)
+            if len(self._items) > 1 and told
+            else self._page
+        )
+        key = _todo_key(first)
+        return None if key is None else self._text(f"todo.{key}", first, spoken=spoken)
 
     def blocks(self) -> list[_Block]:
         """The message as paragraphs."""
@@ -532,10 +547,10 @@ class _Writer:
     def _own_blocks(self) -> list[_Block]:
         """What one message says beside its first sentences: never called for one that may say nothing."""
         page, blocks = self._page, []
-        if page.asks and page.level > 1 and page.message_type in _ALERT_TYPES:
+        if page.asks and page.level > 1 and page.message_type in ALERT_TYPES:
             blocks.append(_Block("body", self._text("line.level", page)))
         blocks += [_Block("body", text) for text in self._data_lines()]
-        if self._info is not None and page.message_type in _ALERT_TYPES:
+        if self._info is not None and page.message_type in ALERT_TYPES:
             blocks += self._alert_blocks(self._info)
         if page.is_about_alert:
             blocks.append(_Block("facts", "\n".join(self._fact_lines())))
@@ -554,7 +569,7 @@ class _Writer:
     def _fact_lines(self) -> list[str]:
         page = self._page
         lines = [self._text("line.reference", page), self._text("line.raiser", page)]
-        if page.countries and page.message_type in _ALERT_TYPES:
+        if page.countries and page.message_type in ALERT_TYPES:
             named = ", ".join(country_name(code, self._language) for code in page.countries)
             lines.append(self._plain("line.countries", countries=named))
         if page.released_at is not None:
@@ -588,13 +603,13 @@ class _Writer:
 
     def _takeover_lines(self) -> list[str]:
         page, lines = self._page, []
-        office = page.data.get("office") or {}
+        office = _mapped(page.data.get("office"))
         numbers = []
         if office.get("switchboard"):
             numbers.append(
                 self._plain("line.switchboard", office=office.get("name") or "", number=office["switchboard"])
             )
-        for embassy in office.get("embassies") or ():
+        for embassy in map(_mapped, _listed(office.get("embassies"))):
             where = self._partner(embassy.get("partner") or "")
             numbers.append(self._plain("line.embassy", partner=where, number=embassy.get("number") or ""))
         lines.append("\n".join(numbers) if numbers else self._plain("line.no_numbers"))
@@ -614,7 +629,7 @@ class _Writer:
             if len(self._items) > 1:
                 blocks.append(_Block("how", self._plain("line.how_all")))
             if self._link is not None:
-                blocks.append(_Block("how", self._plain("line.how_link", code=self._code)))
+                blocks.append(_Block("how", self._plain(f"line.how_link{self._verb()}", code=self._code)))
                 blocks.append(_Block("link", self._link))
             blocks.append(_Block("how", self._plain(key, word=word, code=self._code)))
         elif self._link is not None:
@@ -624,8 +639,8 @@ class _Writer:
     def _item(self, item: PageFacts) -> str:
         """One alert of several on one line, as far as its own label allows."""
         lead = f"{item.drill_word} " if item.drill_word else ""
-        if item.link_only:
-            return lead + self._text("message.link_only.subject", item)
+        if item.link_only or item.message_type not in ALERT_TYPES:
+            return lead + self._text(f"{_message_key(self._texts, item)}.subject", item)
         key = "line.item" if item.answer_by_at is None else "line.item_by"
         return lead + self._text(key, item)
 
@@ -637,7 +652,7 @@ class _Writer:
         if todo is not None:
             tail.append(todo)
         if self._page.message_type == "partner.unreached" and not self._page.link_only and len(self._items) == 1:
-            office = self._page.data.get("office") or {}
+            office = _mapped(self._page.data.get("office"))
             if office.get("switchboard"):
                 tail.append(_line(str(office["switchboard"]))[:40])
         if self._code is not None:
@@ -696,17 +711,19 @@ class _Writer:
             return self._plain("voice.menu_listen" if self._code is None else "voice.menu_log_in")
         if self._page.is_office and self._page.people:
             return voice_people(self._page.people, (self._language,), texts=self._texts)
-        return self._plain("voice.menu")
+        return self._plain(f"voice.menu{self._verb()}")
 
     def _spoken_items(self) -> list[str]:
         said: list[str] = []
         room = SPOKEN_CHARACTERS_MAX
-        for item in self._items:
+        for number, item in enumerate(self._items):
             lead = f"{item.drill_word}. " if item.drill_word else ""
-            key = "message.link_only.what" if item.link_only else "voice.item"
+            told = item.message_type in ALERT_TYPES and not item.link_only
+            key = "voice.item" if told else f"{_message_key(self._texts, item)}.what"
             text = lead + self._text(key, item, spoken=True)
             room -= len(text)
-            if room < 0:
+            if room < 0 and said:
+                said.append(self._plain("voice.more", count=len(self._items) - number))
                 break
             said.append(text)
         return said
@@ -716,16 +733,16 @@ class _Writer:
         if page.link_only:
             return []
         parts = []
-        if self._info is not None and page.message_type in _ALERT_TYPES:
+        if self._info is not None and page.message_type in ALERT_TYPES:
             parts += [_speakable(_headline(page, self._info)), _speakable(self._info.instruction)]
             room = SPOKEN_CHARACTERS_MAX - sum(map(len, parts))
             parts.insert(1, _cut(_speakable(self._info.description), room))
             parts[2] = _cut(parts[2], SPOKEN_CHARACTERS_MAX)
         if page.message_type == "partner.unreached":
-            office = page.data.get("office") or {}
+            office = _mapped(page.data.get("office"))
             if office.get("switchboard"):
                 parts.append(self._plain("voice.switchboard", number=self._spoken_number(office["switchboard"])))
-            for embassy in (office.get("embassies") or ())[:3]:
+            for embassy in map(_mapped, _listed(office.get("embassies"))[:SPOKEN_EMBASSIES_MAX]):
                 where, number = self._partner(embassy.get("partner") or ""), str(embassy.get("number") or "")
                 parts.append(self._plain("voice.embassy", partner=where, number=self._spoken_number(number)))
             parts += [self._plain("voice.script"), self._text("script.text", page, spoken=True)]
@@ -794,8 +811,9 @@ class _Writer:
             values[key] = "" if at is None else self.time(at, spoken=spoken)
         for key in ("levels_tried", "attempts", "wanted", "addressed", "answered", "channel"):
             values[key] = _line(str(data.get(key, "")))
-        values["minutes"] = int(data.get("within_seconds") or 0) // 60
-        values["partners"] = ", ".join(self._partner(str(code)) for code in data.get("never_paged") or ())
+        within_seconds = data.get("within_seconds")
+        values["minutes"] = within_seconds // 60 if isinstance(within_seconds, int) else ""
+        values["partners"] = ", ".join(self._partner(str(code)) for code in _listed(data.get("never_paged")))
         code = _line(str(data.get("code") or ""))
         values["verification_code"] = " ".join(code) if spoken else code
         return values
@@ -809,6 +827,12 @@ class _Writer:
             return self._texts.find(self._language, f"languages.{primary(tag)}")
         except MissingText:
             return _own_name(self._texts, tag)
+
+    def _verb(self) -> str:
+        """Which texts say what the code does: it acknowledges, or takes an unreached partner over."""
+        page = self._page
+        takes_over = page.message_type == "partner.unreached" and not page.link_only and len(self._items) == 1
+        return "_take_over" if takes_over else ""
 
     def _drill_key(self) -> str:
         return "line.drill" if self._page.status is Status.EXERCISE else "line.test"
@@ -848,7 +872,7 @@ class _Writer:
     # --- html ---------------------------------------------------------------------------------------------------------
 
     def _html(self, blocks: Sequence[_Block]) -> str:
-        button = self._plain("line.button" if self._code is not None else "line.button_open")
+        button = self._plain(f"line.button{self._verb()}" if self._code is not None else "line.button_open")
         rows = "".join(_row_of(block, button) for block in blocks)
         direction = "rtl" if self._language in RIGHT_TO_LEFT else "ltr"
         return _HTML.format(
@@ -860,14 +884,15 @@ class _Writer:
         )
 
 
+RIGHT_TO_LEFT_MARK: Final = "\u200f"
+"""Makes a line that begins with a Latin name a right-to-left one."""
+
 FIRST_STRONG: Final = "\u2068"
 LEFT_TO_RIGHT: Final = "\u2066"
 POP: Final = "\u2069"
 """Unicode's isolates: what stands between does not change the order of what surrounds it."""
 
 _INSTANTS: Final = ("ended_at", "unreached_at", "at", "answer_by", "estimated_arrival", "valid_until")
-_ALERT_TYPES: Final = frozenset({"alert.released", "alert.updated", "code.replaced"})
-
 _STYLES: Final = {
     "banner": "padding:12px 16px;background-color:#7a4b00;color:#ffffff;font-weight:bold;font-size:18px;",
     "lead": "padding:16px 16px 4px;font-size:18px;font-weight:bold;",
@@ -969,6 +994,14 @@ def _todo_key(page: PageFacts) -> str | None:
 def _data_of(page: PageFacts) -> Mapping[str, Any]:
     answer = page.data.get("answer")
     return answer if isinstance(answer, Mapping) else page.data
+
+
+def _mapped(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _listed(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _info_for(page: PageFacts, language: str) -> AlertText | None:
@@ -1176,8 +1209,11 @@ def _fitted(head: str, tail: Sequence[str]) -> str:
 
 CODE_DIGITS: Final = 4
 _DIGITS_MAX: Final = 8
-_QUOTED: Final = re.compile(r"^\s*(>|\||-{2,}|_{5,}|\*{3,})")
-_TOKEN: Final = re.compile(r"[^\W\d_]+|\d+")
+_QUOTED: Final = re.compile(r"^\s*(>|\||-{2,}|_{5,}|\*{3,}|(from|von|de|da|من)\s*:)", re.IGNORECASE)
+"""What begins a quotation or a signature: marks, a drawn line, or the header of the mail that is answered."""
+
+_TOKEN: Final = re.compile("(?:[^\\W\\d_][\u0610-\u061a\u064b-\u065f\u0670]*)+|\\d+")
+"""Letters, with the vowel marks that Arabic may carry, or digits: "YES4821" is two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -1210,10 +1246,11 @@ def _own_lines(text: str) -> list[str]:
     kept = "".join(
         _ascii_digit(sign) for sign in clean if sign == "\n" or unicodedata.category(sign) not in ("Cf", "Cc", "Cs")
     )
-    lines = []
+    lines: list[str] = []
     for line in kept.split("\n"):
         if _QUOTED.match(line):
-            break
+            # "On Sunday Red Phone wrote:" belongs to what it announces.
+            return lines[:-1] if lines and lines[-1].endswith(":") else lines
         if line.strip():
             lines.append(" ".join(line.split()))
     return lines
