@@ -147,10 +147,19 @@ class EscalationView(View):
     position: PositionView | None
     takeover: Takeover | None
     gaps: list[Gap]
+    one_provider: bool
+    """Somebody who was paged can be reached through one provider alone: if that fails, nothing rings there."""
     last_attempt: LastAttempt | None
     ended_at: UtcDateTime | None
     end_reason: EndReason | None
     changed_at: UtcDateTime
+
+
+class CostView(View):
+    """What a provider says that a message cost."""
+
+    amount: str = Field(description="A decimal number.")
+    currency: str = Field(description="ISO 4217.")
 
 
 class AttemptView(View):
@@ -164,6 +173,10 @@ class AttemptView(View):
     detail: str | None
     status_code: int | None
     elapsed_seconds: float | None
+    provider: str | None = Field(default=None, description="Who carried it, where somebody does.")
+    provider_id: str | None = Field(default=None, description="The provider's own name for it.")
+    delivered_at: UtcDateTime | None = Field(default=None, description="When it is known to have arrived.")
+    cost: CostView | None = Field(default=None, description="Where the provider tells it.")
 
 
 class PageView(View):
@@ -205,15 +218,20 @@ def escalation_view(row: Row, principal: Principal) -> EscalationView:
     return EscalationView(**_fields(row, principal))
 
 
+def _attempt(row: Row) -> AttemptView:
+    plain = {name: row[name] for name in AttemptView.model_fields if name != "cost"}
+    if row["cost_amount"] is None:
+        return AttemptView(**plain)
+    return AttemptView(**plain, cost=CostView(amount=str(row["cost_amount"]), currency=row["cost_currency"]))
+
+
 def escalation_detail(
     row: Row, pages: Sequence[Row], attempts: Sequence[Row], principal: Principal
 ) -> EscalationDetail:
     """The row with pages and attempts as this caller may see them."""
     by_page: dict[UUID, list[AttemptView]] = {}
     for attempt in attempts:
-        by_page.setdefault(attempt["page_id"], []).append(
-            AttemptView(**{name: attempt[name] for name in AttemptView.model_fields})
-        )
+        by_page.setdefault(attempt["page_id"], []).append(_attempt(attempt))
     own = principal.partner == row["partner"]
     sees_course = _sees_course(facts_of_json(row["facts"]), row, principal)
     return EscalationDetail(
@@ -264,6 +282,7 @@ def _fields(row: Row, principal: Principal) -> dict[str, Any]:
         ),
         "takeover": _takeover(row, principal, facts),
         "gaps": list(row["gaps"]),
+        "one_provider": row["one_provider"],
         "last_attempt": _last_attempt(row),
         "ended_at": row["ended_at"],
         "end_reason": row["end_reason"],
@@ -283,6 +302,7 @@ _ANSWER_ONLY: dict[str, Any] = {
     "read_back": None,
     "takeover": None,
     "gaps": [],
+    "one_provider": False,
     "last_attempt": None,
 }
 
