@@ -187,6 +187,8 @@ class TelephoneCompany:
         self.callback_statuses: list[int] = []
         """What Red Phone answered to each callback, in order."""
         self.requests = 0
+        self.failing_commands = 0
+        """So many further commands to a call are answered with 503."""
         self._clock = clock
         self._port = port
         self._signing_key = Ed25519PrivateKey.generate()
@@ -621,12 +623,11 @@ class TelephoneCompany:
         if isinstance(fields, Response):
             return fields
         leg = self._legs.get(request.path_params["call"])
-        trouble = None if leg is None else await self._trouble("telnyx", leg.call.to)
-        if trouble is not None:
+        if (trouble := await self._trouble_of_command(leg)) is not None:
             return trouble
+        done = JSONResponse({"data": {"result": "ok"}})
         if leg is None or leg.call.ended is not None or not leg.answered:
             return _problem("telnyx", 422, "90018", "Call has already ended")
-        done = JSONResponse({"data": {"result": "ok"}})
         if (command_id := str(fields.get("command_id"))) in leg.commands:
             return done
         leg.commands.add(command_id)
@@ -641,6 +642,12 @@ class TelephoneCompany:
             leg.call.spoken.append(said)
             self._later(self._spoken(leg, gathers=action == "gather_using_speak"))
         return done
+
+    async def _trouble_of_command(self, leg: _Leg | None) -> Response | None:
+        if self.failing_commands:
+            self.failing_commands -= 1
+            return _problem("telnyx", 503, "10007", "Unexpected error")
+        return None if leg is None else await self._trouble("telnyx", leg.call.to)
 
     async def _spoken(self, leg: _Leg, *, gathers: bool) -> None:
         if not gathers:

@@ -11,10 +11,12 @@ from typing import Any, cast
 
 from fastapi import APIRouter
 
-from services.escalation import api, handlers, inbound_mail, receipts, store
+from services.escalation import api, handlers, inbound_mail, provider_api, receipts, store
 from services.escalation.board import NEWS_SECONDS, BoardNews
 from services.escalation.channels import Channel, build_channels
 from services.escalation.channels.email import EmailChannel
+from services.escalation.channels.providers import Provider
+from services.escalation.channels.providers.configured import build_providers
 from services.escalation.delivery import RECHECK_SECONDS, Delivery
 from services.escalation.directories import Directories
 from services.escalation.handlers import EscalationDeps
@@ -51,7 +53,8 @@ def build(
     jitter: Callable[[], float] = fraction,
 ) -> Service:
     """The service, ready to start. `channels` replaces the outside world in tests; `jitter` is chance."""
-    outlets = channels if channels is not None else _channels(settings, clock, keys)
+    providers = build_providers(settings, clock=clock, version=version("redphone"))
+    outlets = channels if channels is not None else _channels(settings, clock, keys, providers)
     directories = Directories(
         frozenset(ChannelName(name) for name in outlets),
         {ChannelName(name): outlet.provider for name, outlet in outlets.items()},
@@ -81,6 +84,8 @@ def build(
 
     async def stop() -> None:
         await parts["delivery"].stop()
+        for provider in providers.values():
+            await provider.close()
 
     return assemble(
         "escalation",
@@ -89,7 +94,7 @@ def build(
         ids=ids,
         keys=keys,
         bus=bus,
-        router=lambda deps: _router(cast("EscalationDeps", deps), parts["news"], outlets),
+        router=lambda deps: _router(cast("EscalationDeps", deps), parts["news"], outlets, providers),
         subscriptions=cast("Mapping[Any, Handler]", handlers.SUBSCRIPTIONS),
         loops=loops,
         reconcile=(overdue, *((without_links,) if settings.public_url is None and outlets.keys() - SYSTEMS else ())),
@@ -99,16 +104,19 @@ def build(
     )
 
 
-def _router(deps: EscalationDeps, news: BoardNews, outlets: Mapping[str, Channel]) -> APIRouter:
+def _router(
+    deps: EscalationDeps, news: BoardNews, outlets: Mapping[str, Channel], providers: Mapping[str, Provider]
+) -> APIRouter:
     """All routes: those of people and systems that log in, and those of providers, which sign what they say."""
     routes = api.router(deps, news)
     email = outlets.get(ChannelName.EMAIL)
     mailing = email if isinstance(email, EmailChannel) else None
     routes.include_router(inbound_mail.router(deps, mailing, receipts.note_status))
+    routes.include_router(provider_api.router(deps, providers))
     return routes
 
 
-def _channels(settings: Settings, clock: Clock, keys: KeyRing) -> dict[str, Channel]:
+def _channels(settings: Settings, clock: Clock, keys: KeyRing, providers: Mapping[str, Provider]) -> dict[str, Channel]:
     built = build_channels(
         clock=clock,
         egress_policy=policy_of(settings),
@@ -116,6 +124,7 @@ def _channels(settings: Settings, clock: Clock, keys: KeyRing) -> dict[str, Chan
         version=version("redphone"),
         settings=settings,
         push_keys=keys.push_keys,
+        providers=providers,
     )
     outlets = {name: channel for name, channel in built.items() if ChannelName(name) in settings.channels}
     if ChannelName.WEBHOOK in outlets and _cores() > 1:
