@@ -315,6 +315,9 @@ class StartedEscalation(Value):
     acknowledge_by_at: datetime | None = None
     unreached_at: datetime | None = None
     gaps: tuple[Gap, ...] = ()
+    one_provider: bool = Field(
+        default=False, description="Somebody who is paged can be reached through one provider alone."
+    )
     told: tuple[str, ...] = Field(default=(), description="Offices and roles that are paged, never names.")
 
 
@@ -516,6 +519,9 @@ class LevelRaised(_AboutOneEscalation):
     raised_at: datetime
     next_due_at: datetime | None
     gaps: tuple[Gap, ...] = ()
+    one_provider: bool = Field(
+        default=False, description="Somebody who is paged can be reached through one provider alone."
+    )
     told: tuple[str, ...] = Field(default=(), description="Offices and roles that are paged, never names.")
     raised_by: Actor | None = None
 

@@ -215,8 +215,6 @@ class Gap(StrEnum):
     DUTY_PLAN_EXPIRED = "duty_plan_expired"
     DUTY_PLAN_UNREADABLE = "duty_plan_unreadable"
     NO_REACHABLE_POINT = "no_reachable_point"
-    ONE_PROVIDER = "one_provider"
-    """Somebody can be reached through one provider alone: if that fails, nothing rings there."""
 
 
 class PositionStance(StrEnum):

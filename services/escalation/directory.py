@@ -138,6 +138,11 @@ class Directory:
             for endpoint in endpoints
         )
 
+    def targets_of(self, contact_id: UUID) -> tuple[Target, ...]:
+        """The contact points of one person; none of whom the plan does not know."""
+        contact = self.contact(contact_id)
+        return () if contact is None else tuple(self._points_of(contact).values())
+
     def every_target(self) -> tuple[Target, ...]:
         """Every contact point of this partner that this installation can send to."""
         contacts = self.plan.contacts if self.plan is not None else ()

@@ -22,7 +22,14 @@ from services.escalation.domain import (
 from services.escalation.handover import HandOver, Senders
 from services.escalation.messages import answer_data, content_of, instant, takeover_brief
 from services.escalation.model import AlertFacts, Escalation, Outcome, planned_in_order
-from services.escalation.opening import Opening, carry_takeover, merge_late_predecessor, open_escalation, open_takeover
+from services.escalation.opening import (
+    Opening,
+    carry_takeover,
+    merge_late_predecessor,
+    open_all,
+    open_escalation,
+    open_takeover,
+)
 from services.escalation.saving import again_rows, announce, notice_rows, open_outcomes, save_outcomes
 from shared import inbox
 from shared.contracts import (
@@ -96,8 +103,7 @@ async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased
             if predecessor.facts is not None:
                 old = await store.load_of_alert(tx, predecessor.alert_id)
         openings = await _openings(deps, tx, released, facts=facts, head=head, old=old, now=now)
-        outcomes = (open_escalation(o, now) for o in openings)
-        opened = await open_outcomes(tx, outcomes, ids=deps.ids, now=now, handed=handed)
+        opened = await open_outcomes(tx, open_all(openings, now), ids=deps.ids, now=now, handed=handed)
         alarmed = await alarm_gaps(deps, tx, [None] * len(opened), opened, now)
         events = _started(released.alert_id, released.raiser, opened, now)
         messages = await announce(tx, events, ids=deps.ids, cause=cause, now=now)
@@ -198,6 +204,7 @@ def _started(alert_id: UUID, raiser: str, opened: Sequence[Outcome], now: dateti
                 acknowledge_by_at=outcome.escalation.acknowledge_by_at,
                 unreached_at=outcome.escalation.unreached_at,
                 gaps=outcome.escalation.gaps,
+                one_provider=outcome.escalation.one_provider,
                 told=tuple(dict.fromkeys(page.target.told for page in outcome.pages)),
             )
             for outcome in opened

@@ -45,6 +45,7 @@ class _Climb:
     told: dict[int, tuple[str, ...]] = field(default_factory=dict)
     pages: list[PlannedPage] = field(default_factory=list)
     gaps: dict[Gap, None] = field(default_factory=dict)
+    one_provider: bool = False
     first_is_announced: bool = False
     """Whether another event tells of the first level that is paged."""
 
@@ -71,8 +72,7 @@ class _Climb:
             self.told[level] = tuple(dict.fromkeys(target.told for target in targets))
             paged = {page.target.contact_point_id for page in self.pages}
             fresh = [target for target in targets if target.contact_point_id not in paged]
-            if any(target.is_single_way for target in targets):
-                self.gaps[Gap.ONE_PROVIDER] = None
+            self.one_provider = self.one_provider or any(target.is_single_way for target in targets)
             precedence = self.escalation.alert.precedence
             self.pages.extend(
                 planned_in_order(fresh, self.message_type, level=level, asks=True, precedence=precedence, now=self.now)
@@ -83,6 +83,8 @@ class _Climb:
         told_of = sorted(self.reached.items())[1 if self.first_is_announced else 0 :]
         if self.gaps:
             raised = with_gaps(raised, self.gaps)
+        if self.one_provider and not raised.one_provider:
+            raised = changed(raised, one_provider=True)
         if self.pages and not raised.paged:
             raised = changed(raised, paged=True)
         events = tuple(
@@ -93,6 +95,7 @@ class _Climb:
                 raised_at=self.now,
                 next_due_at=raised.due_at,
                 gaps=tuple(self.gaps),
+                one_provider=self.one_provider,
                 told=self.told[number],
                 raised_by=by,
             )
@@ -193,23 +196,43 @@ def next_level(
 ) -> tuple[int, tuple[Target, ...], list[Gap]]:
     """The next level that somebody can be paged at: its number, the contact points, and the gaps passed on the way.
 
-    Beyond the last level, the last one that has people repeats. If no level has any, the duty office is paged in their
-    place; if the plan itself is missing, expired or unreadable, the duty office is paged beside them.
+    Beyond the last level, the last one that has people repeats, with those who were added. If no level has any, the
+    duty office is paged in their place; if the plan itself is missing, expired or unreadable, the duty office is paged
+    beside them. Whoever stopped their own pages gets none: a level of theirs alone is passed, which is no gap.
     """
     skipped: list[Gap] = []
-    count = len(escalation.levels)
-    beside = directory.office_targets() if directory.gap(now) is not None else ()
+    count, somebody = len(escalation.levels), False
+    beside = _asked(escalation, directory.office_targets()) if directory.gap(now) is not None else ()
     for number in range(level + 1, count + 1):
         targets, gap = directory.at_level(escalation.levels[number - 1], now)
-        if targets:
-            return number, _together(targets, beside), skipped
-        skipped.append(gap or Gap.EMPTY_LEVEL)
+        if asked := _asked(escalation, targets):
+            return number, _together(asked, beside), skipped
+        if not targets:
+            skipped.append(gap or Gap.EMPTY_LEVEL)
+    added = added_targets(escalation, directory)
     for number in range(min(level, count), 0, -1):
         targets, _gap = directory.at_level(escalation.levels[number - 1], now)
-        if targets:
-            return number, _together(targets, beside), skipped
-    skipped.append(Gap.ALL_LEVELS_EMPTY)
-    return max(count, 1), directory.office_targets(), skipped
+        somebody = somebody or bool(targets)
+        if asked := _together(_asked(escalation, targets), added):
+            return number, _together(asked, beside), skipped
+    if not somebody:
+        skipped.append(Gap.ALL_LEVELS_EMPTY)
+    return max(count, 1), _asked(escalation, directory.office_targets()), skipped
+
+
+def added_targets(escalation: Escalation, directory: Directory) -> tuple[Target, ...]:
+    """The contact points of those who were added while the escalation ran."""
+    if not escalation.added:
+        return ()
+    found = (target for contact_id in escalation.added for target in directory.targets_of(contact_id))
+    return _asked(escalation, tuple(found))
+
+
+def _asked(escalation: Escalation, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    """Without those who stopped their pages."""
+    if not escalation.stopped:
+        return targets
+    return tuple(target for target in targets if escalation.still_asks(target))
 
 
 def _together(targets: Sequence[Target], beside: Sequence[Target]) -> tuple[Target, ...]:
@@ -265,12 +288,16 @@ def level_pages(
         targets, _gap = directory.at_level(level, now)
         for page in planned_in_order(targets, message_type, level=number, asks=asks, precedence=precedence, now=now):
             pages.setdefault(page.target.contact_point_id, page)
+    for page in planned_in_order(
+        added_targets(escalation, directory), message_type, level=reached, asks=asks, precedence=precedence, now=now
+    ):
+        pages.setdefault(page.target.contact_point_id, page)
     if not pages or directory.gap(now) is not None:
         for page in planned_in_order(
             directory.office_targets(), message_type, level=reached, asks=asks, precedence=precedence, now=now
         ):
             pages.setdefault(page.target.contact_point_id, page)
-    return tuple(pages.values())
+    return tuple(page for page in pages.values() if escalation.still_asks(page.target))
 
 
 def gap_tuple(gap: Gap | None) -> tuple[Gap, ...]:

@@ -130,8 +130,18 @@ class Escalation:
     ended_at: datetime | None = None
     end_reason: EndReason | None = None
     gaps: tuple[Gap, ...] = ()
+    one_provider: bool = False
+    """Somebody who was paged can be reached through one provider alone: if that fails, nothing rings there."""
+    added: tuple[UUID, ...] = ()
+    """Contacts who were added while it ran."""
+    stopped: tuple[UUID, ...] = ()
+    """Contacts who stopped their own pages, and contact points of offices at which somebody did."""
     brief: Mapping[str, Any] | None = None
     """For a takeover: the unreached partner, its office's numbers and the call script."""
+
+    def still_asks(self, target: Target) -> bool:
+        """Whether nobody has stopped the pages to this contact point."""
+        return not self.stopped or not {target.contact_id, target.contact_point_id}.intersection(self.stopped)
 
     @property
     def interval_seconds(self) -> int:

@@ -128,6 +128,9 @@ escalations = Table(
     _at("ended_at"),
     Column("end_reason", Text),
     Column("gaps", ARRAY(Text), nullable=False),
+    Column("one_provider", Boolean, nullable=False, server_default=text("false")),
+    Column("added", ARRAY(Uuid)),
+    Column("stopped", ARRAY(Uuid)),
     Column("brief", JSONB),
     _at("changed_at", nullable=False),
     Index("uq_escalations_alert_id_partner_subject_partner", "alert_id", "partner", "subject_partner", unique=True),
@@ -171,6 +174,7 @@ pages = Table(
     Index("ix_pages_alert_id", "alert_id"),
     Index("ix_pages_reply_key", "reply_key", "created_at", postgresql_where=text("reply_key IS NOT NULL")),
     Index("ix_pages_sent_with", "sent_with", postgresql_where=text("sent_with IS NOT NULL")),
+    Index("ix_pages_beside", "partner", "created_at", postgresql_where=text("escalation_id IS NULL")),
 )
 
 attempts = Table(
@@ -371,6 +375,9 @@ def escalation_row(escalation: Escalation, now: datetime) -> dict[str, Any]:
         "ended_at": escalation.ended_at,
         "end_reason": escalation.end_reason,
         "gaps": list(escalation.gaps),
+        "one_provider": escalation.one_provider,
+        "added": list(escalation.added) or None,
+        "stopped": list(escalation.stopped) or None,
         "brief": escalation.brief,
         "changed_at": now,
     }
@@ -412,6 +419,9 @@ def escalation_of(row: Mapping[str, Any], facts: AlertFacts) -> Escalation:
         ended_at=row["ended_at"],
         end_reason=None if row["end_reason"] is None else EndReason(row["end_reason"]),
         gaps=tuple(Gap(gap) for gap in row["gaps"]),
+        one_provider=row["one_provider"],
+        added=tuple(row["added"] or ()),
+        stopped=tuple(row["stopped"] or ()),
         brief=row["brief"],
     )
 
@@ -791,7 +801,9 @@ _OPENED = _Alike(
 )
 _INSERT_OPENED = f"INSERT INTO escalations ({_OPENED.columns}) {{rows}} ON CONFLICT DO NOTHING RETURNING id"
 _INSERT_OPENED_ALIKE = _INSERT_OPENED.format(rows=_OPENED.rows)
-_INSERT_OPENED_OTHERS = _INSERT_OPENED.format(rows="SELECT * FROM jsonb_populate_recordset(NULL::escalations, $1)")
+_INSERT_OPENED_OTHERS = _INSERT_OPENED.format(
+    rows=f"SELECT {_OPENED.columns} FROM jsonb_populate_recordset(NULL::escalations, $1)"  # noqa: S608 - as above
+)
 
 
 async def insert_opened(

@@ -24,7 +24,7 @@ from services.escalation.paging import (
     not_at_night,
     wait_seconds,
 )
-from shared.contracts import ChannelName, Gap, LevelTarget, PlannedContact, PlannedLevel, PlannedPoint, Precedence
+from shared.contracts import ChannelName, LevelTarget, PlannedContact, PlannedLevel, PlannedPoint, Precedence
 from shared.ids import derived
 from tests.support.escalation_cases import T0, begin, plan
 
@@ -223,17 +223,16 @@ def test_two_ways_share_no_provider(channels: tuple[str, ...], enough: bool) -> 
     assert has_two_ways([ChannelName(name) for name in channels], CARRIED) is enough
 
 
-def test_one_provider_is_a_gap_that_delays_nothing() -> None:
+def test_one_provider_is_a_lack_that_delays_nothing() -> None:
     """The lack is shown beside the level that it was found at, and everybody is paged as before."""
     points = (point("sms"), point("voice", ChannelName.VOICE))
     story = begin(known(*points, carried=CARRIED))
-    assert story.escalation.gaps == (Gap.ONE_PROVIDER,)
+    assert story.escalation.one_provider
     assert story.log == [(0, ["sms", "voice"])]
-    assert begin(known(*points, point("mail", ChannelName.EMAIL), carried=CARRIED)).escalation.gaps == ()
+    assert begin(known(*points, point("mail", ChannelName.EMAIL), carried=CARRIED)).escalation.one_provider is False
 
 
-def test_no_gap_where_the_installation_has_one_provider_alone() -> None:
+def test_no_lack_where_the_installation_has_one_provider_alone() -> None:
     """Where everything goes one way in any case, no partner's plan is to blame."""
-    assert (
-        begin(known(point("hook", ChannelName.WEBHOOK), carried={ChannelName.WEBHOOK: "webhook"})).escalation.gaps == ()
-    )
+    alone = known(point("hook", ChannelName.WEBHOOK), carried={ChannelName.WEBHOOK: "webhook"})
+    assert begin(alone).escalation.one_provider is False

@@ -22,6 +22,11 @@ ALTER TABLE pages
 CREATE INDEX ix_pages_reply_key ON pages (reply_key, created_at) WHERE reply_key IS NOT NULL;
 CREATE INDEX ix_pages_sent_with ON pages (sent_with) WHERE sent_with IS NOT NULL;
 
+ALTER TABLE escalations
+    ADD COLUMN one_provider boolean NOT NULL DEFAULT false,
+    ADD COLUMN added uuid[],
+    ADD COLUMN stopped uuid[];
+
 ALTER TABLE attempts
     ADD COLUMN provider text,
     ADD COLUMN delivered_at timestamptz,
