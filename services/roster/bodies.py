@@ -327,6 +327,7 @@ class DeadlinesRow(_Body):
     next_level_every_seconds: int | None = Field(default=None, ge=1, le=domain.DEADLINE_SECONDS_MAX)
     unreached_after_seconds: int = Field(ge=1, le=domain.DEADLINE_SECONDS_MAX)
     position_within_seconds: int = Field(ge=1, le=domain.DEADLINE_SECONDS_MAX)
+    read_back: bool = Field(default=False, description="Whether whoever acknowledges also reads the alert back.")
 
 
 class DeadlinesBody(_Body):

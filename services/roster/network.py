@@ -259,6 +259,7 @@ class _Reader:
             next_level_every_seconds=table.optional_integer("next_level_every_seconds"),
             unreached_after_seconds=table.integer("unreached_after_seconds", instead=domain.DEADLINE_SECONDS_MAX),
             position_within_seconds=table.integer("position_within_seconds"),
+            read_back=table.flag("read_back"),
         )
         table.close()
         table.note_all(domain.deadlines_faults(deadlines))

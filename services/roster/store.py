@@ -186,6 +186,7 @@ deadlines = Table(
     Column("next_level_every_seconds", Integer),
     Column("unreached_after_seconds", Integer, nullable=False),
     Column("position_within_seconds", Integer, nullable=False),
+    Column("read_back", Boolean, nullable=False, server_default=text("false")),
     Column("version", Integer, nullable=False),
 )
 
@@ -305,6 +306,7 @@ async def find_deadlines(tx: Transaction) -> StoredDeadlines:
             next_level_every_seconds=row.next_level_every_seconds,
             unreached_after_seconds=row.unreached_after_seconds,
             position_within_seconds=row.position_within_seconds,
+            read_back=row.read_back,
         )
         for row in rows
     }

@@ -229,6 +229,11 @@ class Table:
         """A whole number, or `None` if there is none."""
         return self.integer(key) if self._has(key) else None
 
+    def flag(self, key: str) -> bool:
+        """True or false; false if there is none."""
+        value = self._get(key, False)
+        return value if isinstance(value, bool) else self._wrong(key, value, "true or false", False)
+
     def texts(self, key: str, limit: int, default: Sequence[str] | None = None) -> tuple[str, ...]:
         """A list of at most `limit` strings; required if there is no default."""
         value = self._get(key, default)

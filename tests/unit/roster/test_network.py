@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from services.roster import domain, network, publication, schedule
 from services.roster.network import Kind, NetworkFile, NetworkFileError, parse
 from services.roster.schedule import Frequency
-from shared.contracts import DEFAULT_DEADLINES, ChannelName, CredentialKind, Role, Standing
+from shared.contracts import DEFAULT_DEADLINES, ChannelName, CredentialKind, Precedence, Role, Standing
 from shared.egress import EgressPolicy
 
 DEVELOPMENT = EgressPolicy(allow_http=True, allow_loopback=True)
@@ -189,6 +189,17 @@ def test_what_the_file_says_is_what_is_read() -> None:
     assert state.policy.levels[0].targets[0].id == rota.id
     assert state.credentials[0].name == "Ann Example"
     assert state.credentials[0].contact_id == state.contacts[0].id
+
+
+def test_the_network_may_want_alerts_read_back() -> None:
+    """`read_back` is true or false, false if it is not said, and nothing else."""
+    head = "format = 1\n[deadlines.FLASH]\nacknowledge_within_seconds = 600\nunreached_after_seconds = 1800\n"
+    text = f"{head}position_within_seconds = 7200\n"
+    assert not parse(text, "n.toml").deadlines()[Precedence.FLASH].read_back
+    assert parse(f"{text}read_back = true\n", "n.toml").deadlines()[Precedence.FLASH].read_back
+    with pytest.raises(NetworkFileError) as refused:
+        parse(f"{text}read_back = 1\n", "n.toml")
+    assert "true or false" in str(refused.value.problems[0])
 
 
 def test_ids_are_the_same_every_time() -> None:

@@ -1,4 +1,4 @@
-"""A contact point's delay behind its level, a contact's own time zone, and addresses where nobody can be reached."""
+"""Delays and zones of contacts, addresses where nobody is reached, and whether the network wants alerts read back."""
 
 from collections.abc import Sequence
 
@@ -12,6 +12,7 @@ depends_on: str | Sequence[str] | None = None
 TABLES = """
 ALTER TABLE contact_points ADD COLUMN delay_seconds integer NOT NULL DEFAULT 0;
 ALTER TABLE contacts ADD COLUMN time_zone text;
+ALTER TABLE deadlines ADD COLUMN read_back boolean NOT NULL DEFAULT false;
 ALTER TABLE point_health ADD COLUMN hard boolean NOT NULL DEFAULT false;
 """
 
