@@ -1,10 +1,11 @@
 """What a page tells a person: approved texts by language, filled in with what handling lets channels say.
 
 The cast
-    Catalogue     the texts of all languages: `texts/*.toml`, one file for each
     PageFacts     what is known of one page: its alert, whom it reaches, until when, and what it is about
     say           facts, link and code in; a `PersonMessage` in every form that a channel takes out
-    parse_reply   what a person wrote back, in any of the languages
+    reply_text    what is sent back to a reply; page_texts  what the page behind a link says
+
+The texts themselves are in `wording`, replies are read in `reply_words`, and signs are counted in `plain_text`.
 
 The promises: a word in capitals leads every form of a drill. Of an alert at `TLP:RED` or `TLP:AMBER+STRICT` nothing
 leaves but precedence, sender, link and code, whatever the message is about. Whatever is missing, there is a message: a
@@ -14,39 +15,82 @@ segments; it gives up the headline first, and never the link, the code or the ti
 
 from __future__ import annotations
 
-import gettext
 import html
-import re
-import tomllib
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import cache
 from string import Formatter
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import pycountry
-
 from services.escalation.channels import PersonMessage, VoiceScript
 from services.escalation.model import AlertFacts
+from services.escalation.plain_text import (
+    FIRST_STRONG,
+    LEFT_TO_RIGHT,
+    POP,
+    RIGHT_TO_LEFT_MARK,
+    cut_to,
+    fits_sms,
+    fitted,
+    has_right_to_left,
+    one_line,
+    paragraphs,
+    sentence,
+    speakable,
+    spelled,
+    tidy,
+    to_gsm,
+)
+from services.escalation.reply_words import Act, ParsedReply, parse_reply, reply_word
+from services.escalation.wording import (
+    FALLBACK,
+    LANGUAGES,
+    RIGHT_TO_LEFT,
+    Catalogue,
+    MissingText,
+    catalogue,
+    choose_language,
+    country_name,
+    is_right_to_left,
+    own_name,
+    partner_name,
+    primary,
+)
 from shared.contracts import Precedence, Status, Tlp
 
-FALLBACK: Final = "en"
-LANGUAGES: Final = ("en", "fr", "es", "it", "pt", "de", "ar")
-RIGHT_TO_LEFT: Final = frozenset({"ar"})
+__all__ = [
+    "ALERT_TYPES",
+    "LANGUAGES",
+    "PEOPLE_IN_MENU_MAX",
+    "Act",
+    "AlertText",
+    "Catalogue",
+    "Key",
+    "OfficeKey",
+    "PageFacts",
+    "ParsedReply",
+    "ReplyText",
+    "catalogue",
+    "choose_language",
+    "country_name",
+    "facts_of",
+    "instant_text",
+    "is_right_to_left",
+    "page_texts",
+    "paragraphs_of",
+    "parse_reply",
+    "partner_name",
+    "reply_text",
+    "reply_word",
+    "say",
+    "voice_people",
+]
 
 DRILL_WORDS: Final = {Status.EXERCISE: "EXERCISE", Status.TEST: "TEST"}
 """Leads every form of a message, in every language. The local word may follow."""
-
-SMS_SEGMENTS_MAX: Final = 3
-GSM_UNITS_MAX: Final = 153 * SMS_SEGMENTS_MAX
-UCS2_UNITS_MAX: Final = 67 * SMS_SEGMENTS_MAX
-"""A long SMS loses some room of each segment to the header that joins them: 160 septets to 153, 70 characters to 67
-(3GPP TS 23.040, 9.2.3.24.1)."""
 
 SPOKEN_CHARACTERS_MAX: Final = 900
 """About a minute of speech; whoever needs more has the link."""
@@ -55,12 +99,6 @@ SPOKEN_EMBASSIES_MAX: Final = 3
 
 PEOPLE_IN_MENU_MAX: Final = 8
 """Keys 1 to 8 are people; 9 repeats, 0 is none of them."""
-
-REPLY_CHARACTERS_MAX: Final = 4000
-REPLY_LINES_MAX: Final = 3
-"""The answer stands in one of the first lines that say anything; below them are signatures and quotations."""
-
-REST_CHARACTERS_MAX: Final = 1000
 
 
 ALERT_TYPES: Final = frozenset({"alert.released", "alert.updated", "code.replaced"})
@@ -82,17 +120,6 @@ class OfficeKey(StrEnum):
     NOBODY = "0"
 
 
-class Act(StrEnum):
-    """What a person can say in a reply."""
-
-    YES = "yes"
-    ALL = "all"
-    WRONG = "wrong"
-    STOP = "stop"
-    HELP = "help"
-    ASK = "ask"
-
-
 class ReplyText(StrEnum):
     """What Red Phone says back to a reply: keys of `[reply]`, with the placeholders in brackets."""
 
@@ -112,15 +139,6 @@ class ReplyText(StrEnum):
     NOT_UNDERSTOOD = "not_understood"  # {word}
     HELP = "help"  # {word} {all} {wrong} {stop} {ask}
     FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedReply:
-    """`code` is ASCII digits, None if there was none; `rest` a name or a question as it was written, perhaps empty."""
-
-    act: Act
-    code: str | None
-    rest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,93 +211,6 @@ class PageFacts:
         return DRILL_WORDS.get(self.status)
 
 
-class MissingText(LookupError):
-    """One language lacks a text, or a text asks for a value that its message does not have."""
-
-
-class Catalogue:
-    """The texts of all languages, by dotted key. `tables` are the parsed files by language."""
-
-    def __init__(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
-        self._texts = {language: dict(_flat(table)) for language, table in tables.items()}
-
-    def keys(self, language: str) -> frozenset[str]:
-        """Every key that this language has."""
-        return frozenset(self._texts.get(language, {}))
-
-    def has(self, key: str) -> bool:
-        """Whether the fallback language has this text."""
-        return key in self._texts[FALLBACK]
-
-    def find(self, language: str, key: str) -> str:
-        """One text as it is written; raises `MissingText`."""
-        found = self._texts.get(language, {}).get(key)
-        if not isinstance(found, str):
-            raise MissingText(f"{language} has no {key}")
-        return found
-
-    def items(self, language: str, key: str) -> tuple[str, ...]:
-        """A list of words; raises `MissingText`."""
-        found = self._texts.get(language, {}).get(key)
-        if not isinstance(found, list):
-            raise MissingText(f"{language} has no {key}")
-        return tuple(found)
-
-    def find_or_fallback(self, language: str, key: str) -> str:
-        """One text, in the fallback language if need be: for those that are understood beside another language."""
-        try:
-            return self.find(language, key)
-        except MissingText:
-            return self.find(FALLBACK, key)
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            pairs += _flat(value, f"{prefix}{key}.")
-        else:
-            pairs.append((f"{prefix}{key}", value))
-    return pairs
-
-
-@cache
-def catalogue() -> Catalogue:
-    """The approved texts, read once."""
-    folder = Path(__file__).parent / "texts"
-    return Catalogue(
-        {language: tomllib.loads((folder / f"{language}.toml").read_text("utf-8")) for language in LANGUAGES}
-    )
-
-
-# --- languages --------------------------------------------------------------------------------------------------------
-
-
-def primary(tag: str) -> str:
-    """`fr` of `fr-CA`."""
-    return tag.strip().replace("_", "-").split("-")[0].lower()
-
-
-def choose_language(languages: Sequence[str]) -> str:
-    """The first of the reader's languages that there are texts in; English if there is none."""
-    return next((code for tag in languages if (code := primary(tag)) in LANGUAGES), FALLBACK)
-
-
-def is_right_to_left(language: str) -> bool:
-    """Whether pages and mails in this language carry `dir="rtl"`."""
-    return primary(language) in RIGHT_TO_LEFT
-
-
-def _own_name(texts: Catalogue, tag: str) -> str:
-    """What speakers of a language call it; for one that there are no texts in, its English name or its tag."""
-    code = primary(tag)
-    try:
-        return texts.find(code, "about.name")
-    except MissingText:
-        known = pycountry.languages.get(alpha_2=code) if len(code) == 2 else None
-        return tag if known is None else str(known.name)
-
-
 def page_texts(languages: Sequence[str], *, texts: Catalogue | None = None) -> dict[str, str]:
     """Everything that the page behind a link says: keys of `[page]`, besides `language` and `direction`.
 
@@ -307,7 +238,7 @@ def reply_text(kind: ReplyText, languages: Sequence[str], *, texts: Catalogue | 
         "word": reply_word(Act.YES, language, texts=texts),
         **{act.value: reply_word(act, language, texts=texts) for act in Act},
     }
-    given = {key: _line(str(value)) for key, value in values.items() if value not in (None, "")}
+    given = {key: one_line(str(value)) for key, value in values.items() if value not in (None, "")}
     defaults = {
         "what": texts.find_or_fallback(language, "word.the_alert"),
         "by": "",
@@ -315,19 +246,8 @@ def reply_text(kind: ReplyText, languages: Sequence[str], *, texts: Catalogue | 
         "count": "",
         "code": "",
     }
-    said = _tidy(template.format_map({**defaults, **words, **given}))
+    said = tidy(template.format_map({**defaults, **words, **given}))
     return RIGHT_TO_LEFT_MARK + said if language in RIGHT_TO_LEFT else said
-
-
-def reply_word(act: Act, language: str, *, texts: Catalogue | None = None) -> str:
-    """The word that messages in this language name for an act."""
-    texts = texts or catalogue()
-    for code in (primary(language), FALLBACK):
-        try:
-            return texts.items(code, f"words.{act.value}")[0].upper()
-        except MissingText:
-            continue
-    return act.value.upper()
 
 
 def voice_people(names: Sequence[str], languages: Sequence[str], *, texts: Catalogue | None = None) -> str:
@@ -336,7 +256,7 @@ def voice_people(names: Sequence[str], languages: Sequence[str], *, texts: Catal
     language = choose_language(languages)
     each = texts.find_or_fallback(language, "voice.office_person")
     parts = [texts.find_or_fallback(language, "voice.office_menu")]
-    parts += [each.format(key=key, name=_speakable(name)) for key, name in enumerate(names[:PEOPLE_IN_MENU_MAX], 1)]
+    parts += [each.format(key=key, name=speakable(name)) for key, name in enumerate(names[:PEOPLE_IN_MENU_MAX], 1)]
     parts.append(texts.find_or_fallback(language, "voice.office_rest"))
     return " ".join(parts)
 
@@ -531,7 +451,7 @@ class _Writer:
         if self._is_drill:
             blocks.append(_Block("banner", f"{page.drill_word} – {self._plain(self._drill_key())}"))
         if self._instead_of is not None:
-            missing = _own_name(self._texts, self._instead_of)
+            missing = own_name(self._texts, self._instead_of)
             blocks.append(_Block("notice", self._plain("line.language_missing", language=missing)))
         blocks.append(_Block("lead", self._what()))
         if (todo := self._todo()) is not None:
@@ -558,7 +478,7 @@ class _Writer:
 
     def _alert_blocks(self, info: AlertText) -> list[_Block]:
         blocks = [_Block("headline", self._isolated_line(_headline(self._page, info)))]
-        blocks += [_Block("body", _paragraphs(text)) for text in (info.description, info.instruction) if text.strip()]
+        blocks += [_Block("body", paragraphs(text)) for text in (info.description, info.instruction) if text.strip()]
         if primary(info.language) != self._language:
             name = self._language_name(info.language)
             blocks.append(_Block("notice", self._plain("line.alert_language", language=name)))
@@ -591,7 +511,7 @@ class _Writer:
         ]
         written = {key: said.get(key) for key in ("offer", "note", "question", "answer", "read_back")}
         lines += [
-            self._plain(f"line.{key}", value=_line(value))
+            self._plain(f"line.{key}", value=one_line(value))
             for key, value in written.items()
             if isinstance(value, str) and value.strip()
         ]
@@ -599,7 +519,7 @@ class _Writer:
 
     def _said(self, key: str, value: object) -> str:
         at = _instant(value) if key in _INSTANTS else None
-        return _line(str(value)) if at is None else self.time(at)
+        return one_line(str(value)) if at is None else self.time(at)
 
     def _takeover_lines(self) -> list[str]:
         page, lines = self._page, []
@@ -654,7 +574,7 @@ class _Writer:
         if self._page.message_type == "partner.unreached" and not self._page.link_only and len(self._items) == 1:
             office = _mapped(self._page.data.get("office"))
             if office.get("switchboard"):
-                tail.append(_line(str(office["switchboard"]))[:40])
+                tail.append(one_line(str(office["switchboard"]))[:40])
         if self._code is not None:
             word = reply_word(Act.YES, self._language, texts=self._texts)
             key = "line.short_office" if self._page.is_office else "line.short"
@@ -663,7 +583,7 @@ class _Writer:
             tail.append(self._link)
         if len(self._items) > 1:
             return self._short_list(tail)
-        return _fitted(self._led(self._subject()), tail)
+        return fitted(self._led(self._subject()), tail)
 
     def _short_list(self, tail: Sequence[str]) -> str:
         """All alerts with their headlines; where that is too long with their references; at last only how many."""
@@ -676,7 +596,7 @@ class _Writer:
                 text = fold("\n".join(filter(None, (head, *listed, *tail))))
                 if fits_sms(text):
                     return text
-        return _fitted(head, tail)
+        return fitted(head, tail)
 
     # --- spoken -------------------------------------------------------------------------------------------------------
 
@@ -686,7 +606,7 @@ class _Writer:
         if self._is_drill:
             parts.insert(0, f"{page.drill_word}. {self._plain(self._drill_key())}")
         if self._instead_of is not None:
-            parts.append(self._plain("line.language_missing", language=_own_name(self._texts, self._instead_of)))
+            parts.append(self._plain("line.language_missing", language=own_name(self._texts, self._instead_of)))
         parts.append(self._what(spoken=True))
         parts += self._spoken_items() if len(self._items) > 1 else self._spoken_own()
         if (todo := self._todo(spoken=True)) is not None:
@@ -694,7 +614,7 @@ class _Writer:
         can_acknowledge = self._code is not None and not any(item.link_only for item in self._items)
         return VoiceScript(
             language=self._texts.find(self._language, "about.voice"),
-            alert=" ".join(_sentence(part) for part in parts if part.strip()),
+            alert=" ".join(sentence(part) for part in parts if part.strip()),
             menu=self._menu(can_acknowledge=can_acknowledge),
             acknowledged=self._plain("voice.acknowledged"),
             wrong_person=self._plain("voice.wrong_person"),
@@ -734,10 +654,10 @@ class _Writer:
             return []
         parts = []
         if self._info is not None and page.message_type in ALERT_TYPES:
-            parts += [_speakable(_headline(page, self._info)), _speakable(self._info.instruction)]
+            parts += [speakable(_headline(page, self._info)), speakable(self._info.instruction)]
             room = SPOKEN_CHARACTERS_MAX - sum(map(len, parts))
-            parts.insert(1, _cut(_speakable(self._info.description), room))
-            parts[2] = _cut(parts[2], SPOKEN_CHARACTERS_MAX)
+            parts.insert(1, cut_to(speakable(self._info.description), room))
+            parts[2] = cut_to(parts[2], SPOKEN_CHARACTERS_MAX)
         if page.message_type == "partner.unreached":
             office = _mapped(page.data.get("office"))
             if office.get("switchboard"):
@@ -747,7 +667,9 @@ class _Writer:
                 parts.append(self._plain("voice.embassy", partner=where, number=self._spoken_number(number)))
             parts += [self._plain("voice.script"), self._text("script.text", page, spoken=True)]
         said = _data_of(page)
-        parts += [_cut(_speakable(str(said[key])), 400) for key in ("question", "answer", "read_back") if said.get(key)]
+        parts += [
+            cut_to(speakable(str(said[key])), 400) for key in ("question", "answer", "read_back") if said.get(key)
+        ]
         return parts
 
     # --- filling in ---------------------------------------------------------------------------------------------------
@@ -773,14 +695,14 @@ class _Writer:
         if not spoken and self._language in RIGHT_TO_LEFT:
             wanted = {key: self._isolated(key, value) for key, value in wanted.items()}
         text = template.format_map(wanted)
-        return text if all(wanted.values()) else _tidy(text)
+        return text if all(wanted.values()) else tidy(text)
 
     def _isolated(self, key: str, value: str) -> str:
         # In a right-to-left line a reference or a time would be shown back to front. Code and link stay bare: people
         # copy them, and programs that find links take the invisible marks for a part of them.
         if self._language not in RIGHT_TO_LEFT or key in ("code", "word") or not value or value.isdecimal():
             return value
-        mark = FIRST_STRONG if any(unicodedata.bidirectional(one) in ("R", "AL") for one in value) else LEFT_TO_RIGHT
+        mark = FIRST_STRONG if has_right_to_left(value) else LEFT_TO_RIGHT
         return f"{mark}{value}{POP}"
 
     def _isolated_line(self, value: str) -> str:
@@ -799,34 +721,34 @@ class _Writer:
         headline = "" if info is None else _headline(item, info)
         partner = data.get("partner") or data.get("unreached_partner") or data.get("partner_without_duty") or ""
         values |= {
-            "reference": _spelled(item.reference) if spoken else item.reference,
-            "headline": _speakable(headline) if spoken else headline,
+            "reference": spelled(item.reference) if spoken else item.reference,
+            "headline": speakable(headline) if spoken else headline,
             "level": item.level,
             "partner": self._partner(str(partner)),
-            "by": _line(str(data.get("by") or "")),
+            "by": one_line(str(data.get("by") or "")),
             "deadline": "" if item.answer_by_at is None else self.time(item.answer_by_at, spoken=spoken),
         }
         for key in _INSTANTS:
             at = _instant(data.get(key))
             values[key] = "" if at is None else self.time(at, spoken=spoken)
         for key in ("levels_tried", "attempts", "wanted", "addressed", "answered", "channel"):
-            values[key] = _line(str(data.get(key, "")))
+            values[key] = one_line(str(data.get(key, "")))
         within_seconds = data.get("within_seconds")
         values["minutes"] = within_seconds // 60 if isinstance(within_seconds, int) else ""
         values["partners"] = ", ".join(self._partner(str(code)) for code in _listed(data.get("never_paged")))
-        code = _line(str(data.get("code") or ""))
+        code = one_line(str(data.get("code") or ""))
         values["verification_code"] = " ".join(code) if spoken else code
         return values
 
     def _partner(self, code: str, given: str = "") -> str:
-        given = _line(given or self._page.partner_names.get(code, ""))
+        given = one_line(given or self._page.partner_names.get(code, ""))
         return partner_name(code, given, self._language, texts=self._texts)
 
     def _language_name(self, tag: str) -> str:
         try:
             return self._texts.find(self._language, f"languages.{primary(tag)}")
         except MissingText:
-            return _own_name(self._texts, tag)
+            return own_name(self._texts, tag)
 
     def _verb(self) -> str:
         """Which texts say what the code does: it acknowledges, or takes an unreached partner over."""
@@ -883,14 +805,6 @@ class _Writer:
             rows=rows,
         )
 
-
-RIGHT_TO_LEFT_MARK: Final = "\u200f"
-"""Makes a line that begins with a Latin name a right-to-left one."""
-
-FIRST_STRONG: Final = "\u2068"
-LEFT_TO_RIGHT: Final = "\u2066"
-POP: Final = "\u2069"
-"""Unicode's isolates: what stands between does not change the order of what surrounds it."""
 
 _INSTANTS: Final = ("ended_at", "unreached_at", "at", "answer_by", "estimated_arrival", "valid_until")
 _STYLES: Final = {
@@ -1017,7 +931,7 @@ def _info_for(page: PageFacts, language: str) -> AlertText | None:
 
 def _headline(page: PageFacts, info: AlertText) -> str:
     """The headline on one line. The word of a drill leads the whole message, so it is not said again here."""
-    headline = _line(info.headline)
+    headline = one_line(info.headline)
     word = page.drill_word
     if word and headline.upper().startswith(word):
         headline = headline[len(word) :].lstrip(" :.,-–—") or headline
@@ -1039,290 +953,3 @@ def _instant(value: object) -> datetime | None:
     except ValueError:
         return None
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-
-
-# --- names ------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _countries_in(language: str) -> gettext.NullTranslations:
-    return gettext.translation("iso3166-1", pycountry.LOCALES_DIR, languages=[language], fallback=True)
-
-
-@cache
-def country_name(code: str, language: str) -> str:
-    """A country's usual name in a language, by its ISO 3166-1 code of two or three letters; the code if unknown."""
-    known = pycountry.countries.get(alpha_2=code) if len(code) == 2 else pycountry.countries.get(alpha_3=code)
-    if known is None:
-        return code
-    name = str(getattr(known, "common_name", known.name))
-    return name if language == FALLBACK else _countries_in(language).gettext(name)
-
-
-def partner_name(code: str, given: str, language: str, *, texts: Catalogue | None = None) -> str:
-    """A partner's name in a language. In English it is the one that the partner gave."""
-    texts = texts or catalogue()
-    if language == FALLBACK and given:
-        return given
-    try:
-        return texts.find(language, f"partners.{code}")
-    except MissingText:
-        name = country_name(code, language) if len(code) == 2 else code
-        return given or name if name == code else name
-
-
-TEXTS_KEPT_MAX: Final = 512
-"""One alert's words go to hundreds of people: they are cleaned once."""
-
-# --- cleaning ---------------------------------------------------------------------------------------------------------
-
-_UNSEEN: Final = re.compile(
-    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
-)
-"""Control characters, and those that reorder what surrounds them: in an alert's own words they could only mislead."""
-
-
-@lru_cache(maxsize=TEXTS_KEPT_MAX)
-def _paragraphs(text: str) -> str:
-    lines = (" ".join(_UNSEEN.sub(" ", line).split()) for line in text.replace("\r\n", "\n").split("\n"))
-    return "\n".join(line for line in lines if line)
-
-
-@lru_cache(maxsize=TEXTS_KEPT_MAX)
-def _line(text: str) -> str:
-    """Text of others on one line: nothing in it starts a new line or turns the order of signs round."""
-    return " ".join(_UNSEEN.sub(" ", text).split())
-
-
-def _tidy(text: str) -> str:
-    """A filled-in text without the blanks that an empty value leaves behind."""
-    return " ".join(text.replace(" .", ".").replace(" ,", ",").split(" ")).strip()
-
-
-def _cut(text: str, length: int, *, mark: str = "...") -> str:
-    """The text, cut between words to at most so many characters."""
-    if len(text) <= length:
-        return text
-    room = length - len(mark)
-    if room <= 0:
-        return ""
-    cut = text[:room]
-    if not text[room].isspace() and " " in cut:
-        cut = cut[: cut.rindex(" ")]
-    opened = cut.count(FIRST_STRONG) + cut.count(LEFT_TO_RIGHT) - cut.count(POP)
-    return cut.rstrip(" ,;:-–") + mark + POP * opened
-
-
-def _sentence(text: str) -> str:
-    text = text.strip()
-    return text if text.endswith((".", "!", "?", "؟")) else f"{text}."
-
-
-@lru_cache(maxsize=TEXTS_KEPT_MAX)
-def _speakable(text: str) -> str:
-    """Text as a voice reads it: letters, digits and the signs that make pauses."""
-    kept = (
-        sign if sign.isalnum() or sign in ".,;:?!'’-؟،" or unicodedata.combining(sign) else " " for sign in _line(text)
-    )
-    return " ".join("".join(kept).split())
-
-
-@lru_cache(maxsize=TEXTS_KEPT_MAX)
-def _spelled(reference: str) -> str:
-    """`R P, C A, 2 0 2 6, 0 0 4 2`: sign by sign, with a pause where the reference has a dash."""
-    return ", ".join(" ".join(part) for part in reference.split("-") if part)
-
-
-# --- SMS --------------------------------------------------------------------------------------------------------------
-
-_GSM_BASIC: Final = frozenset(
-    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
-    "abcdefghijklmnopqrstuvwxyzäöñüà"
-)
-_GSM_EXTENDED: Final = frozenset("^{}\\[~]|€\f")
-_GSM: Final = _GSM_BASIC | _GSM_EXTENDED
-"""The default alphabet of 3GPP TS 23.038, 6.2.1, and its extension, whose characters take two units."""
-
-_TYPOGRAPHY: Final = str.maketrans(
-    {
-        "’": "'",
-        "\u2018": "'",
-        "“": '"',
-        "”": '"',
-        "„": '"',
-        "«": '"',
-        "»": '"',
-        "–": "-",
-        "—": "-",
-        "…": "...",
-        "\u00a0": " ",
-    }
-)
-
-
-@lru_cache(maxsize=TEXTS_KEPT_MAX)
-def to_gsm(text: str) -> str:
-    """The text in the SMS alphabet as far as letters without their accents and plain quotation marks make that."""
-    text = text.translate(_TYPOGRAPHY)
-    kept = []
-    for sign in text:
-        if sign in _GSM_BASIC or sign in _GSM_EXTENDED:
-            kept.append(sign)
-        else:
-            plain = "".join(one for one in unicodedata.normalize("NFKD", sign) if not unicodedata.combining(one))
-            kept.append(plain if plain and all(one in _GSM_BASIC for one in plain) else sign)
-    return "".join(kept)
-
-
-def sms_units(text: str) -> tuple[int, int]:
-    """How many units an SMS takes, and how many three segments hold: septets, or UTF-16 units if one sign needs it."""
-    if _GSM.issuperset(text):
-        return len(text) + sum(map(text.count, _GSM_EXTENDED)), GSM_UNITS_MAX
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2, UCS2_UNITS_MAX
-
-
-def fits_sms(text: str) -> bool:
-    """Whether three segments hold the text."""
-    units, units_max = sms_units(text)
-    return units <= units_max
-
-
-def _fitted(head: str, tail: Sequence[str]) -> str:
-    """Head and tail as one SMS: with all accents if they fit, else without, else with the end of the head cut off."""
-    whole = "\n".join((head, *tail))
-    for text in (whole, to_gsm(whole)):
-        if fits_sms(text):
-            return text
-    head, tail = to_gsm(head), [to_gsm(line) for line in tail]
-    fitting, shortest, longest = "\n".join(tail), 1, len(head)
-    while shortest <= longest:
-        length = (shortest + longest) // 2
-        text = "\n".join(filter(None, (_cut(head, length), *tail)))
-        if fits_sms(text):
-            fitting, shortest = text, length + 1
-        else:
-            longest = length - 1
-    return fitting
-
-
-# --- replies ----------------------------------------------------------------------------------------------------------
-
-CODE_DIGITS: Final = 4
-_DIGITS_MAX: Final = 8
-_QUOTED: Final = re.compile(r"^\s*(>|\||-{2,}|_{5,}|\*{3,}|(from|von|de|da|من)\s*:)", re.IGNORECASE)
-"""What begins a quotation or a signature: marks, a drawn line, or the header of the mail that is answered."""
-
-_TOKEN: Final = re.compile("(?:[^\\W\\d_][\u0610-\u061a\u064b-\u065f\u0670]*)+|\\d+")
-"""Letters, with the vowel marks that Arabic may carry, or digits: "YES4821" is two."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    word: str
-    start: int
-    end: int
-
-
-def parse_reply(text: str, *, texts: Catalogue | None = None) -> ParsedReply | None:
-    """What a person wrote back, whatever language it is in: an act, a code before or after it, and the rest.
-
-    A line that is nothing but a code says yes. None for everything that is no reply at all. Quoted mail below the
-    answer is not read. Never fails, whatever it is given.
-    """
-    lines = _own_lines(text)
-    for number, line in enumerate(lines[:REPLY_LINES_MAX]):
-        parsed = _parse_line(line, _phrases(texts or catalogue()))
-        if parsed is not None:
-            rest = parsed.rest
-            if parsed.act is Act.ASK:
-                rest = " ".join(filter(None, (rest, *lines[number + 1 :])))
-            return ParsedReply(parsed.act, parsed.code, rest[:REST_CHARACTERS_MAX].strip())
-    return None
-
-
-def _own_lines(text: str) -> list[str]:
-    """The lines that the sender wrote: up to the first quoted line or signature mark."""
-    clean = unicodedata.normalize("NFKC", text[:REPLY_CHARACTERS_MAX])
-    kept = "".join(
-        _ascii_digit(sign) for sign in clean if sign == "\n" or unicodedata.category(sign) not in ("Cf", "Cc", "Cs")
-    )
-    lines: list[str] = []
-    for line in kept.split("\n"):
-        if _QUOTED.match(line):
-            # "On Sunday Red Phone wrote:" belongs to what it announces.
-            return lines[:-1] if lines and lines[-1].endswith(":") else lines
-        if line.strip():
-            lines.append(" ".join(line.split()))
-    return lines
-
-
-def _ascii_digit(sign: str) -> str:
-    value = unicodedata.decimal(sign, None)
-    return sign if value is None else str(value)
-
-
-_ARABIC_VARIANTS: Final = {0x0649: "\u064a", 0x0629: "\u0647", 0x0640: None}
-"""Alef maksura is written for yeh, teh marbuta for heh, and the tatweel only stretches a word."""
-
-
-def _plain_word(word: str) -> str:
-    """A word without case, accents and vowel marks; Arabic letters that people write in two ways as one."""
-    parts = unicodedata.normalize("NFD", word.casefold())
-    bare = "".join(sign for sign in parts if not unicodedata.combining(sign))
-    return bare.translate(_ARABIC_VARIANTS)
-
-
-@cache
-def _phrases(texts: Catalogue) -> dict[tuple[str, ...], Act]:
-    """Every phrase of every language, as plain words."""
-    found: dict[tuple[str, ...], Act] = {}
-    for language in LANGUAGES:
-        for act in Act:
-            try:
-                phrases = texts.items(language, f"words.{act.value}")
-            except MissingText:
-                continue
-            for phrase in phrases:
-                if words := tuple(
-                    _plain_word(token) for token in _TOKEN.findall(unicodedata.normalize("NFKC", phrase))
-                ):
-                    found.setdefault(words, act)
-    return found
-
-
-def _parse_line(line: str, phrases: Mapping[tuple[str, ...], Act]) -> ParsedReply | None:
-    tokens = [_Token(_plain_word(match[0]), match.start(), match.end()) for match in _TOKEN.finditer(line)]
-    if not tokens:
-        return ParsedReply(Act.HELP, None) if line.strip("؟? ") == "" and line.strip() else None
-    code, used = _leading_code(tokens, 0)
-    act, words = _act_at(tokens, used, phrases)
-    if act is None:
-        # A code alone is an answer; a code with words that mean nothing to us is not.
-        return ParsedReply(Act.YES, code) if code is not None and used == len(tokens) else None
-    used += words
-    if code is None:
-        code, digits = _leading_code(tokens, used)
-        used += digits
-    rest_from = tokens[used - 1].end
-    return ParsedReply(act, code, line[rest_from:].strip(" .,;:!-–—\"'()[]،؛"))
-
-
-def _leading_code(tokens: Sequence[_Token], at: int) -> tuple[str | None, int]:
-    """The code that begins at a token, and how many tokens it takes: "48 21" is one code, "4821" too."""
-    digits = ""
-    for count, token in enumerate(tokens[at:], 1):
-        if not token.word.isascii() or not token.word.isdecimal() or len(digits + token.word) > _DIGITS_MAX:
-            break
-        digits += token.word
-        if len(digits) >= CODE_DIGITS:
-            return digits, count
-    return None, 0
-
-
-def _act_at(tokens: Sequence[_Token], at: int, phrases: Mapping[tuple[str, ...], Act]) -> tuple[Act | None, int]:
-    """The longest phrase that begins at a token."""
-    for length in range(min(4, len(tokens) - at), 0, -1):
-        act = phrases.get(tuple(token.word for token in tokens[at : at + length]))
-        if act is not None:
-            return act, length
-    return None, 0

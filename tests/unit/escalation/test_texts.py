@@ -17,13 +17,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import services.escalation.texts as module
+import services.escalation.wording as module
+from services.escalation import reply_words
 from services.escalation.channels import PersonMessage
 from services.escalation.messages import content_of
+from services.escalation.plain_text import fits_sms, sms_units, to_gsm
+from services.escalation.reply_words import REST_CHARACTERS_MAX
 from services.escalation.texts import (
     LANGUAGES,
     PEOPLE_IN_MENU_MAX,
-    REST_CHARACTERS_MAX,
     Act,
     AlertText,
     Catalogue,
@@ -34,15 +36,12 @@ from services.escalation.texts import (
     choose_language,
     country_name,
     facts_of,
-    fits_sms,
     page_texts,
     parse_reply,
     partner_name,
     reply_text,
     reply_word,
     say,
-    sms_units,
-    to_gsm,
     voice_people,
 )
 from shared.contracts import AlertReleased, Area, Info, MsgType, Precedence, Status, Tlp
@@ -785,7 +784,7 @@ def test_no_word_means_two_things() -> None:
     """What one language says for yes does not stop pages in another."""
     meanings: dict[tuple[str, ...], set[Act]] = {}
     for _, act, word in words():
-        key = tuple(module._plain_word(part) for part in module._TOKEN.findall(word))
+        key = tuple(reply_words._plain_word(part) for part in reply_words._TOKEN.findall(word))
         meanings.setdefault(key, set()).add(act)
     assert [key for key, acts in meanings.items() if len(acts) > 1] == []
 
