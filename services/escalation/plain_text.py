@@ -146,17 +146,21 @@ def fits_sms(text: str) -> bool:
     return units <= units_max
 
 
-def fitted(head: str, tail: Sequence[str]) -> str:
-    """Head and tail as one SMS: with all accents if they fit, else without, else with the end of the head cut off."""
+def fitted(head: str, tail: Sequence[str], *, least: str) -> str:
+    """Head and tail as one SMS: with all accents if they fit, else without, else with the end of the head cut off.
+
+    The tail stays whole. Where it alone is too long, one SMS more is better than a message that lacks a part: then the
+    head is `least`.
+    """
     whole = "\n".join((head, *tail))
     for text in (whole, to_gsm(whole)):
         if fits_sms(text):
             return text
     head, tail = to_gsm(head), [to_gsm(line) for line in tail]
-    fitting, shortest, longest = "\n".join(tail), 1, len(head)
+    fitting, shortest, longest = "\n".join((least, *tail)), len(least), len(head)
     while shortest <= longest:
         length = (shortest + longest) // 2
-        text = "\n".join(filter(None, (cut_to(head, length), *tail)))
+        text = "\n".join((cut_to(head, length), *tail))
         if fits_sms(text):
             fitting, shortest = text, length + 1
         else:

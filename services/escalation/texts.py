@@ -92,6 +92,11 @@ __all__ = [
 DRILL_WORDS: Final = {Status.EXERCISE: "EXERCISE", Status.TEST: "TEST"}
 """Leads every form of a message, in every language. The local word may follow."""
 
+SENDER: Final = "Red Phone"
+
+SUBJECT_CHARACTERS_MAX: Final = 200
+"""More than any program shows of a subject; the text has it whole."""
+
 SPOKEN_CHARACTERS_MAX: Final = 900
 """About a minute of speech; whoever needs more has the link."""
 
@@ -411,7 +416,7 @@ class _Writer:
         precedences = [item.precedence for item in self._items if item.precedence is not None]
         return PersonMessage(
             language=self._language,
-            subject=self._led(self._subject()),
+            subject=cut_to(self._led(self._subject()), SUBJECT_CHARACTERS_MAX),
             text="\n\n".join(block.text for block in blocks) + "\n",
             html=self._html(blocks),
             short=self._short(),
@@ -583,7 +588,7 @@ class _Writer:
             tail.append(self._link)
         if len(self._items) > 1:
             return self._short_list(tail)
-        return fitted(self._led(self._subject()), tail)
+        return self._fitted(self._subject(), tail)
 
     def _short_list(self, tail: Sequence[str]) -> str:
         """All alerts with their headlines; where that is too long with their references; at last only how many."""
@@ -596,7 +601,11 @@ class _Writer:
                 text = fold("\n".join(filter(None, (head, *listed, *tail))))
                 if fits_sms(text):
                     return text
-        return fitted(head, tail)
+        return self._fitted(self._subject(), tail)
+
+    def _fitted(self, subject: str, tail: Sequence[str]) -> str:
+        least = self._led(self._page.precedence.value if self._page.precedence else SENDER)
+        return fitted(self._led(subject), tail, least=least)
 
     # --- spoken -------------------------------------------------------------------------------------------------------
 
@@ -611,7 +620,9 @@ class _Writer:
         parts += self._spoken_items() if len(self._items) > 1 else self._spoken_own()
         if (todo := self._todo(spoken=True)) is not None:
             parts.append(todo)
-        can_acknowledge = self._code is not None and not any(item.link_only for item in self._items)
+        # A call can take no name: at an office it acknowledges only where it can offer names.
+        names_lack = page.is_office and not page.people
+        can_acknowledge = self._code is not None and not names_lack and not any(item.link_only for item in self._items)
         return VoiceScript(
             language=self._texts.find(self._language, "about.voice"),
             alert=" ".join(sentence(part) for part in parts if part.strip()),

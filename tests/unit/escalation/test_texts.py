@@ -425,6 +425,9 @@ def test_a_page_to_an_office_asks_for_the_name_of_who_acknowledges() -> None:
     assert "If you are Anna Example, press 1." in message.voice.menu
     assert "If you are Ben Example, press 2." in message.voice.menu
     assert message.voice.repeat_key == "9"
+    nobody = told(replace(office, people=())).voice
+    assert not nobody.can_acknowledge, "the record needs a name, and a key press has none"
+    assert "press 1" not in nobody.menu
     many = voice_people([f"Person {n}" for n in range(20)], ["en"])
     assert f"press {PEOPLE_IN_MENU_MAX}." in many
     assert "Person 8" not in many
@@ -611,6 +614,24 @@ def test_whatever_the_headline_the_short_form_fits_and_keeps_what_matters(
     assert CODE in message.short
     assert "04:00" in message.short
     assert "\n" not in message.subject
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_link_that_leaves_no_room_stays_whole_behind_the_word_of_a_drill(language: str) -> None:
+    """A fourth segment is better than a link that does not open, or a drill that does not say so."""
+    link = "https://redphone.example.org/" + "a" * 420
+    short = told(page(languages=(language,), status=Status.EXERCISE), link=link).short
+    assert short.startswith("EXERCISE FLASH\n")
+    assert short.endswith("\n" + link)
+    assert CODE in short
+
+
+def test_a_subject_is_bounded() -> None:
+    """A headline of any length makes a subject that programs can show; the text has it whole."""
+    infos = (AlertText("en", "word " * 200),)
+    message = told(page(infos=infos))
+    assert len(message.subject) <= 200
+    assert ("word " * 200).strip() in message.text
 
 
 def test_accents_are_kept_where_there_is_room_and_given_up_before_words_are() -> None:
