@@ -89,6 +89,8 @@ class Outgoing:
     sent_at: datetime
     headers: Mapping[str, str] | None = field(default=None, repr=False)
     """What `make_ready` has added."""
+    request: object | None = field(default=None, repr=False, compare=False)
+    """What else `make_ready` has made, for the channel alone."""
     message: PersonMessage | None = field(default=None, repr=False)
     """What a person is told; None on the way to a system, which reads `body`."""
 
