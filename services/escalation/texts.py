@@ -627,7 +627,7 @@ class _Writer:
             language=self._texts.find(self._language, "about.voice"),
             alert=" ".join(sentence(part) for part in parts if part.strip()),
             menu=self._menu(can_acknowledge=can_acknowledge),
-            acknowledged=self._plain("voice.acknowledged"),
+            acknowledged=self._plain(f"voice.acknowledged{self._verb()}"),
             wrong_person=self._plain("voice.wrong_person"),
             not_understood=self._plain("voice.not_understood"),
             goodbye=self._plain("voice.goodbye"),
@@ -877,7 +877,7 @@ def _message_key(texts: Catalogue, page: PageFacts) -> str:
         return "message.link_only"
     key = page.message_type.replace(".", "_").replace("-", "_")
     data = page.data
-    if page.position_due:
+    if page.position_due and not data.get("partner_without_duty"):
         key = "position_due"
     elif key == "alert_ended":
         key = "alert_never_paged" if data.get("never_paged") else f"alert_ended_{data.get('reason')}"

@@ -353,6 +353,14 @@ def test_every_message_type_has_texts_of_its_own(language: str) -> None:
     assert len(set(said)) == len(TYPES)
 
 
+def test_an_alarm_about_an_empty_duty_plan_is_not_taken_for_a_reminder() -> None:
+    """Both are told as a raised level; only one asks for a position."""
+    alarm = {"partner_without_duty": "GB", "gaps": ["no_duty_plan"]}
+    assert "Nobody on duty" in told(page(message_type="level.raised", position_due=True, data=alarm)).subject
+    reminder = told(page(message_type="level.raised", position_due=True))
+    assert "Please give your government's position by 04:00" in reminder.short
+
+
 def test_messages_about_no_alert_say_what_they_are_about() -> None:
     """A code to verify a contact point, and a test: without an alert there is no label, and no drill."""
     verify = PageFacts(
@@ -400,6 +408,7 @@ def test_a_takeover_carries_numbers_and_what_to_say_in_text_and_voice() -> None:
     message = told(unreached)
     assert "prendre l’affaire en charge" in message.voice.menu
     assert "prendre l’affaire en charge" in message.text
+    assert "prise en charge" in message.voice.acknowledged
     for part in (
         "+999000100",
         "+999000200",
