@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from services.escalation import answers, api_points, api_talk, link_page, push_key, reading
+from services.escalation import answers, api_asked, api_deliveries, api_points, api_talk, link_page, push_key, reading
 from services.escalation.board import BoardNews, follow_board, read_board
 from services.escalation.handlers import EscalationDeps
 from services.escalation.views import (
@@ -325,6 +325,8 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
         source = follow_board(deps, principal, news, resume)
         return deps.streams.respond(principal, source, allowed=still_allowed(deps, principal))
 
+    api_deliveries.add_routes(routes, deps)
+    api_asked.add_routes(routes, deps)
     api_points.add_routes(routes, deps)
     api_talk.add_routes(routes, deps)
     link_page.add_routes(routes, deps)

@@ -39,7 +39,7 @@ from shared.contracts import ChannelName
 from shared.events import Cause
 from shared.log import get_logger
 from shared.openapi import BODY_LIMIT
-from shared.problems import CORRELATION_ID, HttpProblem, ProblemType, declare_problems, problem_responses
+from shared.problems import CORRELATION_ID, HttpProblem, ProblemType, declare_problems
 from shared.web import new_router
 
 log = get_logger(__name__)
@@ -244,35 +244,8 @@ def router(deps: EscalationDeps, channel: EmailChannel | None, note_status: Note
     secret = deps.settings.email_inbound_key
     inbound = InboundMail(deps, channel, note_status) if channel is not None and secret is not None else None
 
-    @routes.post(
-        PATH,
-        tags=["Providers"],
-        summary="Take an incoming mail",
-        response_model=MailTaken,
-        responses=problem_responses("not_found", "mail_not_signed", "mail_unreadable", "body_too_large"),
-        openapi_extra={
-            BODY_LIMIT: FORM_BYTES_MAX,
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "application/x-www-form-urlencoded": {
-                        "schema": {
-                            "type": "object",
-                            "required": ["timestamp", "token", "signature", "body-mime"],
-                            "properties": {
-                                "timestamp": {"type": "string"},
-                                "token": {"type": "string"},
-                                "signature": {"type": "string"},
-                                "sender": {"type": "string"},
-                                "recipient": {"type": "string"},
-                                "body-mime": {"type": "string"},
-                            },
-                        },
-                    }
-                },
-            },
-        },
-    )
+    # Not in the API's document: partners have nothing to say here.
+    @routes.post(PATH, response_model=MailTaken, include_in_schema=False, openapi_extra={BODY_LIMIT: FORM_BYTES_MAX})
     async def take_mail(request: Request, after: BackgroundTasks) -> MailTaken:
         """For the mail provider alone, which signs what it posts: Mailgun's routes, or whatever speaks as they do.
 

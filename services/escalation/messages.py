@@ -127,7 +127,8 @@ def page_body(row: Mapping[str, Any], data: Mapping[str, Any] | None, alert: Ale
     if row["level"]:
         known["level"] = row["level"]
     says_data = row["alert_id"] is None if alert is None else not alert.link_only
-    beside = dict(data or {}) if says_data else {}
+    # Sorted, because the database keeps another order than whoever first sent it: a replay repeats it byte for byte.
+    beside = orjson.loads(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)) if data and says_data else {}
     forms: list[tuple[Mapping[str, Any], bytes | None]] = [(beside, None if alert is None else alert.body)]
     if alert is not None:
         forms += [(beside, alert.summary), ({}, alert.summary)]

@@ -720,6 +720,41 @@ async def find_open_alerts_of(tx: Transaction, partner: str) -> list[UUID]:
     return [row["alert_id"] for row in rows]
 
 
+async def load_asked_of(tx: Transaction, partner: str) -> list[Escalation]:
+    """The escalations in which a partner's people are still asked, locked in the order of their ids."""
+    connection = await raw(tx)
+    return _escalations_of(
+        await connection.fetch(
+            f"{_SELECT} WHERE e.partner = $1 AND e.kind <> 'information'"
+            " AND e.state IN ('pending', 'notified', 'unreached') ORDER BY e.id FOR UPDATE OF e",
+            partner,
+        )
+    )
+
+
+async def find_points_paged(tx: Transaction, escalation_ids: Sequence[UUID]) -> dict[UUID, set[UUID]]:
+    """The contact points that have a page of each of these escalations."""
+    connection = await raw(tx)
+    rows = await connection.fetch(
+        "SELECT escalation_id, array_agg(DISTINCT contact_point_id) AS points FROM pages"
+        " WHERE escalation_id = ANY($1) GROUP BY 1",
+        list(escalation_ids),
+    )
+    return {row["escalation_id"]: set(row["points"]) for row in rows}
+
+
+async def save_stopped(tx: Transaction, escalation_ids: Sequence[UUID], contact_id: UUID) -> None:
+    """Keeps that a contact, or a contact point of an office, is not paged any more for these escalations."""
+    connection = await raw(tx)
+    await connection.execute(
+        "UPDATE escalations SET stopped = array_append(stopped, $2) WHERE id IN ("
+        "SELECT id FROM escalations WHERE id = ANY($1) AND state <> 'ended'"
+        " AND NOT $2 = ANY(coalesce(stopped, '{}')) ORDER BY id FOR UPDATE)",
+        list(escalation_ids),
+        contact_id,
+    )
+
+
 async def save_due_without_levels(tx: Transaction, partner: str, now: datetime) -> int:
     """Makes due what waits for a partner's next level without knowing any level; returns how many."""
     connection = await raw(tx)

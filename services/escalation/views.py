@@ -218,7 +218,8 @@ def escalation_view(row: Row, principal: Principal) -> EscalationView:
     return EscalationView(**_fields(row, principal))
 
 
-def _attempt(row: Row) -> AttemptView:
+def attempt_view(row: Row) -> AttemptView:
+    """One attempt, with what it cost where a provider told."""
     plain = {name: row[name] for name in AttemptView.model_fields if name != "cost"}
     if row["cost_amount"] is None:
         return AttemptView(**plain)
@@ -231,7 +232,7 @@ def escalation_detail(
     """The row with pages and attempts as this caller may see them."""
     by_page: dict[UUID, list[AttemptView]] = {}
     for attempt in attempts:
-        by_page.setdefault(attempt["page_id"], []).append(_attempt(attempt))
+        by_page.setdefault(attempt["page_id"], []).append(attempt_view(attempt))
     own = principal.partner == row["partner"]
     sees_course = _sees_course(facts_of_json(row["facts"]), row, principal)
     return EscalationDetail(
