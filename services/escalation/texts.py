@@ -97,6 +97,9 @@ SENDER: Final = "Red Phone"
 SUBJECT_CHARACTERS_MAX: Final = 200
 """More than any program shows of a subject; the text has it whole."""
 
+VALUE_CHARACTERS_MAX: Final = 60
+"""Of a name that somebody wrote, in an answer by SMS."""
+
 SPOKEN_CHARACTERS_MAX: Final = 900
 """About a minute of speech; whoever needs more has the link."""
 
@@ -229,9 +232,10 @@ def page_texts(languages: Sequence[str], *, texts: Catalogue | None = None) -> d
 
 
 def reply_text(kind: ReplyText, languages: Sequence[str], *, texts: Catalogue | None = None, **values: object) -> str:
-    """What is sent back to a reply: one short line. `what` may be left out where the label withholds the reference.
+    """What is sent back to a reply: one short line that fits an SMS.
 
-    The reply words that a text shows ({word}, {all}, {wrong}, {stop}, {ask}) need not be given.
+    `what` is a reference, and is left out where the label withholds it; `by` a person's name; `raiser` a partner's
+    code or name. The reply words that a text shows ({word}, {all}, {wrong}, {stop}, {ask}) need not be given.
     """
     texts = texts or catalogue()
     language = choose_language(languages)
@@ -243,7 +247,15 @@ def reply_text(kind: ReplyText, languages: Sequence[str], *, texts: Catalogue | 
         "word": reply_word(Act.YES, language, texts=texts),
         **{act.value: reply_word(act, language, texts=texts) for act in Act},
     }
-    given = {key: one_line(str(value)) for key, value in values.items() if value not in (None, "")}
+    given = {
+        key: cut_to(one_line(str(value)), VALUE_CHARACTERS_MAX)
+        for key, value in values.items()
+        if value not in (None, "")
+    }
+    if "by" in given:
+        given["by"] = texts.find_or_fallback(language, "line.by").format(value=given["by"])
+    if len(given.get("raiser", "")) == 2:
+        given["raiser"] = partner_name(given["raiser"], "", language, texts=texts)
     defaults = {
         "what": texts.find_or_fallback(language, "word.the_alert"),
         "by": "",
@@ -252,7 +264,9 @@ def reply_text(kind: ReplyText, languages: Sequence[str], *, texts: Catalogue | 
         "code": "",
     }
     said = tidy(template.format_map({**defaults, **words, **given}))
-    return RIGHT_TO_LEFT_MARK + said if language in RIGHT_TO_LEFT else said
+    if language in RIGHT_TO_LEFT:
+        said = RIGHT_TO_LEFT_MARK + said
+    return said if fits_sms(said) else to_gsm(said)
 
 
 def voice_people(names: Sequence[str], languages: Sequence[str], *, texts: Catalogue | None = None) -> str:

@@ -21,7 +21,7 @@ import services.escalation.wording as module
 from services.escalation import reply_words
 from services.escalation.channels import PersonMessage
 from services.escalation.messages import content_of
-from services.escalation.plain_text import fits_sms, sms_units, to_gsm
+from services.escalation.plain_text import fits_sms, sms_units
 from services.escalation.reply_words import REST_CHARACTERS_MAX
 from services.escalation.texts import (
     LANGUAGES,
@@ -213,18 +213,19 @@ def test_every_month_has_a_name(language: str) -> None:
 
 @pytest.mark.parametrize(("language", "kind"), [*product(LANGUAGES, ReplyText)])
 def test_every_reply_fits_one_sms_of_three_segments(language: str, kind: ReplyText) -> None:
-    """Whatever is sent back fits, with a long name and a reference in it, and no brace is left."""
-    values: dict[str, Any] = {
-        "what": "RP-CA-2026-0042",
-        "by": "Dr Example Person the Third",
-        "count": 12,
-        "raiser": "Canada",
-        "code": CODE,
-    }
-    said = reply_text(kind, [language], **values)
-    assert fits_sms(to_gsm(said)), said
+    """Whatever is sent back fits, with a name of any length and a reference in it, and no brace is left."""
+    said = reply_text(
+        kind, [language], what="RP-CA-2026-0042", by="Dr Example Person " * 50, count=12, raiser="CA", code=CODE
+    )
+    assert fits_sms(said), said
     assert "Red Phone" in said
     assert not re.search(r"[{}]", said)
+
+
+def test_a_reply_names_who_answered_and_who_was_asked() -> None:
+    """The name that was recorded is shown to whoever wrote it; a partner is named in the reader's language."""
+    assert reply_text(ReplyText.ACKNOWLEDGED, ["en"], what="RP-1", by="Anna Example").endswith("By: Anna Example")
+    assert "Kanada" in reply_text(ReplyText.QUESTION_SENT, ["de"], raiser="CA")
 
 
 def test_a_reply_may_leave_the_reference_out() -> None:
