@@ -13,15 +13,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.escalation import question_store, store
+from services.escalation import countdown, coverage_store, question_store, store
 from services.escalation.directories import Directories
-from services.escalation.domain import (
-    End,
-    decide,
-)
+from services.escalation.domain import CoverageMissed, End, decide
 from services.escalation.handover import HandOver, Senders
+from services.escalation.joining import page_newcomers
 from services.escalation.messages import answer_data, content_of, instant, takeover_brief
-from services.escalation.model import AlertFacts, Escalation, Outcome, planned_in_order
+from services.escalation.model import UNANSWERED, AlertFacts, Escalation, Outcome, planned_in_order
 from services.escalation.opening import (
     Opening,
     carry_takeover,
@@ -31,11 +29,12 @@ from services.escalation.opening import (
     open_takeover,
 )
 from services.escalation.saving import again_rows, announce, notice_rows, open_outcomes, save_outcomes
-from shared import inbox
+from shared import inbox, record
 from shared.contracts import (
     SECRETARIAT,
     AlertEnded,
     AlertReleased,
+    CoverageGoalMissed,
     CredentialsPublished,
     DutyPlanPublished,
     EndedEscalation,
@@ -55,6 +54,7 @@ from shared.contracts import (
     StartedEscalation,
 )
 from shared.db import Transaction
+from shared.errors import Unavailable
 from shared.events import Cause, Event, Message
 from shared.log import get_logger
 from shared.process import Deps
@@ -107,6 +107,9 @@ async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased
         alarmed = await alarm_gaps(deps, tx, [None] * len(opened), opened, now)
         events = _started(released.alert_id, released.raiser, opened, now)
         messages = await announce(tx, events, ids=deps.ids, cause=cause, now=now)
+        messages += await countdown.open_goal(deps, tx, released, head, predecessor, cause=cause, now=now)
+        if predecessor is not None:
+            await coverage_store.end(tx, predecessor.alert_id, now)
         messages += await _supersede(deps, tx, released, old, head, cause=cause, now=now)
         if head.superseded_by is not None:
             messages += await _merge_into_update(deps, tx, head.superseded_by, openings, opened, cause=cause, now=now)
@@ -357,6 +360,7 @@ async def on_alert_ended(deps: EscalationDeps, message: Message[AlertEnded]) -> 
             return
         head = await store.load_head(tx, ended.alert_id, now)
         await store.save_end(tx, ended.alert_id, ended.reason, ended.ended_at)
+        await coverage_store.end(tx, ended.alert_id, now)
         known = await store.load_of_alert(tx, ended.alert_id) if head.facts is not None else []
         open_ones = [e for e in known if e.state is not EscalationState.ENDED]
         outcomes = [decide(e, End(reason=ended.reason, at=ended.ended_at), now) for e in open_ones]
@@ -460,9 +464,45 @@ async def on_partner_acknowledged(deps: EscalationDeps, message: Message[Partner
         ]
         outcomes = [decide(e, End(reason=EndReason.ACKNOWLEDGED, at=now), now) for e in takeovers]
         messages = await save_ended(tx, deps, takeovers, outcomes, cause=Cause.of(message), now=now)
+        messages += await countdown.count_again(deps, tx, event.alert_id, cause=Cause.of(message), now=now)
         await _tell_raiser(deps, tx, event, now)
     deps.wake("delivery")
     deps.relay.publish_soon(messages)
+
+
+async def on_coverage_goal_missed(deps: EscalationDeps, message: Message[CoverageGoalMissed]) -> None:
+    """Whoever has not answered is asked at the next level now; the raiser's and the secretariat's people are told."""
+    now, event, cause = deps.clock.now(), message.body, Cause.of(message)
+    async with deps.senders.hand_over() as handed, deps.database.transaction() as tx:
+        if not await inbox.accept(tx, consumer=deps.consumer(CoverageGoalMissed), message_id=message.id, now=now):
+            return
+        # An Update may have taken the alert's place since: it is what is waited for now.
+        newest = await store.load_newest(tx, event.alert_id, now)
+        head = await store.load_head(tx, newest, now)
+        if head.facts is None:
+            raise Unavailable("the alert itself has not arrived yet", code="alert_unknown")
+        if head.ended_at is not None:
+            return
+        silent = [e for e in await store.load_of_alert(tx, newest) if e.state in UNANSWERED]
+        directories = await deps.directories.find(tx, sorted({e.partner for e in silent}))
+        outcomes = [decide(e, CoverageMissed(directory=directories[e.partner]), now) for e in silent]
+        await alarm_gaps(deps, tx, silent, outcomes, now)
+        await handed.read(tx, {newest})
+        messages = await save_ended(tx, deps, silent, outcomes, cause=cause, now=now, handed=handed)
+        data = {
+            "wanted": event.goal.partners,
+            "addressed": event.asked,
+            "answered": event.acknowledged,
+            "within_seconds": event.goal.within_seconds,
+            "due_at": instant(event.due_at),
+            "missing": list(event.missing),
+        }
+        codes = (event.raiser, SECRETARIAT)
+        await _notify(
+            deps, tx, head.facts, codes=codes, message_type="coverage.missed", data=data, now=now, people=True
+        )
+    deps.wake("delivery", "timers")
+    deps.relay.publish_soon(messages, after=handed.tried)
 
 
 async def on_position_taken(deps: EscalationDeps, message: Message[PositionTaken]) -> None:
@@ -571,7 +611,8 @@ async def _facts_of(tx: Transaction, alert_id: UUID) -> AlertFacts | None:
 async def on_duty_plan_published(deps: EscalationDeps, message: Message[DutyPlanPublished]) -> None:
     """Keeps the newest plan of each partner; a lower version is ignored.
 
-    Whoever is being asked without a plan, by ringing the office alone, is asked by this one at once.
+    Whoever is being asked without a plan, by ringing the office alone, is asked by this one at once; and so is whoever
+    it puts on a level that an unanswered escalation has reached already.
     """
     now, plan = deps.clock.now(), message.body
     async with deps.database.transaction() as tx:
@@ -579,10 +620,47 @@ async def on_duty_plan_published(deps: EscalationDeps, message: Message[DutyPlan
             return
         kept = await store.save_plan(tx, plan.partner, plan.plan_version, plan.model_dump_json(), now)
         woken = await store.save_due_without_levels(tx, plan.partner, now) if kept and plan.levels else 0
+        joined = await _page_newcomers(deps, tx, plan.partner, cause=Cause.of(message), now=now) if kept else 0
+    if joined:
+        deps.wake("delivery")
     if kept:
         deps.wake("warming")
     if woken:
         deps.wake("timers")
+
+
+async def _page_newcomers(deps: EscalationDeps, tx: Transaction, partner: str, *, cause: Cause, now: datetime) -> int:
+    """Pages whoever the new plan puts on levels that were reached already; returns for how many escalations."""
+    asked = await store.load_asked_of(tx, partner) if deps.serves(partner) else []
+    if not asked:
+        return 0
+    directory = await deps.directories.find_one(tx, partner)
+    paged = await store.find_points_paged(tx, [escalation.id for escalation in asked])
+    outcomes = [
+        outcome
+        for escalation in asked
+        if (outcome := page_newcomers(escalation, directory, paged.get(escalation.id, set()), now)) is not None
+    ]
+    entries = [
+        record.Entry(
+            kind="contact.added",
+            partner=partner,
+            alert_id=outcome.escalation.alert.alert_id,
+            object_id=outcome.escalation.id,
+            data={
+                "contact_ids": sorted(
+                    {str(page.target.contact_id) for page in outcome.pages if page.target.contact_id}
+                ),
+                "pages": len(outcome.pages),
+                "by": "duty_plan",
+            },
+        )
+        for outcome in outcomes
+    ]
+    await record.append(tx, entries, cause=cause, ids=deps.ids, now=now)
+    # Nothing is announced: levels and deadlines stay as they were.
+    await save_outcomes(tx, outcomes, ids=deps.ids, cause=cause, now=now)
+    return len(outcomes)
 
 
 async def on_partner_changed(deps: EscalationDeps, message: Message[PartnerChanged]) -> None:
@@ -610,6 +688,7 @@ SUBSCRIPTIONS: dict[type[Event], Callable[[EscalationDeps, Message[Any]], Awaita
     CredentialsPublished: on_credentials_published,
     PartnerUnreached: on_partner_unreached,
     PartnerAcknowledged: on_partner_acknowledged,
+    CoverageGoalMissed: on_coverage_goal_missed,
     PositionTaken: on_position_taken,
     QuestionAsked: on_question_asked,
     QuestionAnswered: on_question_answered,

@@ -521,6 +521,7 @@ async def _stop(
 ) -> tuple[Answered, list[Message[Event]]]:
     """Ends what still asks this person; asking others goes on, and so do the deadlines."""
     carried = await _carried(tx, turn.page)
+    await store.save_stopped(tx, list(carried), turn.page["contact_id"] or turn.page["contact_point_id"])
     ended = await reply_store.end_pages_of(tx, list(carried), turn.page["contact_id"], turn.page["contact_point_id"])
     stopped = [
         record.Entry(
@@ -686,7 +687,7 @@ class _Said:
 
 _TEXT_OF = {
     Result.ACKNOWLEDGED: ReplyText.ACKNOWLEDGED,
-    Result.TAKEN_OVER: ReplyText.ACKNOWLEDGED,
+    Result.TAKEN_OVER: ReplyText.TAKEN_OVER,
     Result.PASSED_ON: ReplyText.WRONG_PERSON,
     Result.STOPPED: ReplyText.STOPPED,
     Result.ASKED: ReplyText.QUESTION_SENT,
