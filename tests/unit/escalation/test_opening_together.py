@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 from services.escalation import opening as module
 from services.escalation.directory import Directory
 from services.escalation.opening import Opening, open_all, open_escalation
-from shared.contracts import DEFAULT_DEADLINES, EndReason, EscalationKind, Precedence
+from shared.contracts import DEFAULT_DEADLINES, ChannelName, EndReason, EscalationKind, Precedence
 from shared.ids import derived
 from tests.support.escalation_cases import MINUTE, T0, begin, directory, facts, opening
+
+SEVERAL_PROVIDERS = {ChannelName.WEBHOOK: "webhook", ChannelName.EMAIL: "email"}
+"""With these, somebody who has webhooks alone is reached one way only."""
 
 DIRECTORIES: tuple[Callable[[], Directory], ...] = (
     directory,
@@ -35,6 +38,8 @@ DIRECTORIES: tuple[Callable[[], Directory], ...] = (
     Directory,
     lambda: replace(directory(), readable=False),
     lambda: replace(directory(), channels=frozenset()),
+    lambda: replace(directory(), providers=SEVERAL_PROVIDERS),
+    lambda: replace(directory(False, True), providers=SEVERAL_PROVIDERS),
 )
 CHANGES = st.fixed_dictionaries(
     {},
