@@ -127,7 +127,7 @@ class _Pattern:
     """One opening, and the escalation that it came to, for openings that differ in partner and people only.
 
     What else a decision depends on is the clock, which `filled` compares, and whom the levels reach: as long as level 1
-    reaches somebody and its people are the only gap, nothing above it is looked at.
+    reaches somebody and no gap is to be told, nothing above it is looked at.
     """
 
     opening: Opening
@@ -142,7 +142,7 @@ class _Pattern:
             and opened.paged
             and opened.level == 1
             and opened.due_reason is DueReason.NEXT_LEVEL
-            and set(opened.gaps) <= {Gap.ONE_PROVIDER}
+            and not opened.gaps
             and not outcome.events
         )
 
@@ -154,11 +154,11 @@ class _Pattern:
         targets, _gap = opening.directory.at_level(levels[0], now)
         message_type, precedence = asking_type(self.escalation), opening.alert.precedence
         pages = planned_in_order(targets, message_type, level=1, asks=True, precedence=precedence, now=now)
-        is_single_way = any(target.is_single_way for target in targets)
-        if not pages or is_single_way is not (Gap.ONE_PROVIDER in self.escalation.gaps):
+        if not pages:
             return None
         endpoints = planned(opening.directory.endpoint_targets(), message_type, level=0, asks=True)
-        opened = changed(self.escalation, id=opening.id, partner=opening.partner, levels=levels)
+        single = any(target.is_single_way for target in targets)
+        opened = changed(self.escalation, id=opening.id, partner=opening.partner, levels=levels, one_provider=single)
         return Outcome(opened, pages=(*endpoints, *pages))
 
     def _has_clock_of(self, other: Opening, levels: Sequence[PlannedLevel]) -> bool:
