@@ -123,6 +123,15 @@ def _bare_mail_address(value: str) -> str:
     return value
 
 
+def _shaped(pattern: str, sentence: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(sentence)
+        return value
+
+    return AfterValidator(check)
+
+
 def _telephone_number(value: str) -> str:
     if not _TELEPHONE_NUMBER.fullmatch(value):
         raise ValueError("must be a telephone number with + and country code, for example +12025550100")
@@ -234,8 +243,8 @@ class Settings(BaseSettings):
         default=(), description="Who carries SMS, the first choice first; the next is tried when one does not take it."
     )
     voice_providers: ProviderNames = Field(default=(), description="Who carries calls, likewise.")
-    twilio_account_sid: Annotated[str, Field(pattern=r"^AC[0-9a-f]{32}$")] | None = Field(
-        default=None, description="The account at Twilio."
+    twilio_account_sid: Annotated[str, _shaped(r"AC[0-9a-f]{32}", "must be AC and 32 hexadecimal digits")] | None = (
+        Field(default=None, description="The account at Twilio.")
     )
     twilio_auth_token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         default=None, description="Its auth token, which requests carry and callbacks are signed with."
@@ -255,9 +264,9 @@ class Settings(BaseSettings):
     telnyx_from: Annotated[str, AfterValidator(_telephone_number)] | None = Field(
         default=None, description="Our number there."
     )
-    telnyx_connection_id: Annotated[str, Field(pattern=r"^[0-9]{1,30}$")] | None = Field(
-        default=None, description="The Voice API application that calls go through."
-    )
+    telnyx_connection_id: (
+        Annotated[str, _shaped(r"[0-9]{1,30}", "must be the application's id, digits only")] | None
+    ) = Field(default=None, description="The Voice API application that calls go through.")
     telnyx_url: Annotated[ServiceUrl, AfterValidator(_provider_url)] = Field(
         default="https://api.telnyx.com", description="Where Telnyx's API is."
     )

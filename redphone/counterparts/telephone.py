@@ -21,7 +21,7 @@ import re
 import secrets
 import socket
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
@@ -39,6 +39,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from twilio.request_validator import RequestValidator
 
+from redphone.counterparts.server import QuietServer
 from shared.clock import Clock
 
 TWILIO_NUMBER = "+15005550006"
@@ -198,14 +199,14 @@ class TelephoneCompany:
         self._changed = asyncio.Condition()
         self._released = asyncio.Event()
         self._http: httpx.AsyncClient | None = None
-        self._server: _Server | None = None
+        self._server: QuietServer | None = None
         self._serving: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         listening = socket.create_server(("127.0.0.1", self._port))
         self._port = listening.getsockname()[1]
         self._http = httpx.AsyncClient(timeout=CALLBACK_SECONDS, trust_env=False)
-        self._server = _Server(uvicorn.Config(self._app(), log_config=None, lifespan="off", access_log=False))
+        self._server = QuietServer(uvicorn.Config(self._app(), log_config=None, lifespan="off", access_log=False))
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]), name="telephone company")
         return self
 
@@ -219,8 +220,7 @@ class TelephoneCompany:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._server.should_exit = True
-        self._server.force_exit = True
+        self._server.end()
         await self._serving
         await self._http.aclose()
 
@@ -694,14 +694,6 @@ class TelephoneCompany:
             await self.call_back_telnyx(sent.callback_url, "message.finalized", final)
         if arrived and not sent.in_reply and line.reply is not None and (answer := line.reply(sent.text)) is not None:
             await self.text(sent.to, answer, provider=sent.provider)
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves the process's signals alone."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _problem(

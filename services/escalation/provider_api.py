@@ -35,6 +35,7 @@ from services.escalation.channels.providers import (
 )
 from services.escalation.channels.providers import calls as conversation
 from services.escalation.channels.providers.calls import KeyAnswer, Step
+from services.escalation.channels.providers.failover import UNAVAILABLE
 from services.escalation.channels.providers.telnyx import COMMAND_SECONDS, Telnyx
 from services.escalation.channels.providers.twilio import Twilio
 from services.escalation.handlers import EscalationDeps
@@ -71,7 +72,6 @@ CALLBACKS = Counter(
 REFUSALS_RECORDED_SECONDS = 60
 """One forged callback in this time is recorded for each provider; the metric counts all."""
 
-_TRANSIENT = frozenset({Reason.PROVIDER_UNAVAILABLE, Reason.PROVIDER_BUSY, Reason.TIMEOUT, Reason.DISCONNECTED})
 _XML = "application/xml"
 _TWILIO_KINDS = ("status", "sms", "voice", "keys")
 
@@ -150,7 +150,7 @@ def _ask_telnyx(desk: _Desk, provider: Telnyx) -> Callable[[Request], Awaitable[
                 answer = await provider.continue_call(callback.call_id, step, command_id=event_id)
             case SpeechEnded():
                 answer = await provider.continue_call(callback.call_id, None, command_id=event_id)
-        if answer is not None and answer.reason in _TRANSIENT:
+        if answer is not None and answer.reason in UNAVAILABLE:
             raise HttpProblem("the provider did not take our answer to its event", code="provider_unavailable")
         await desk.finish(provider, event_id)
         return Response(status_code=200)

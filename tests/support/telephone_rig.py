@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import uvicorn
 
+from redphone.counterparts.server import QuietServer
 from redphone.counterparts.telephone import TelephoneCompany
 from services.escalation.channels.providers.configured import build_providers
 from services.escalation.channels.sms import SmsChannel
@@ -90,20 +90,13 @@ async def exchange(
         for end in rig.service.on_stop:
             stack.push_async_callback(end)
         app = build_app("Escalation", rig.service.routers, service="escalation", clock=clock, ids=rig.ids)
-        server = _Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False))
+        server = QuietServer(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False))
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         try:
             yield Exchange(rig, company, public_url)
         finally:
-            server.should_exit = server.force_exit = True
+            server.end()
             await serving
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leaves signals to the test runner."""
-        yield
 
 
 def contact_id(partner: str, number: int) -> Any:

@@ -328,8 +328,10 @@ async def test_channels_are_there_if_configured(world: World) -> None:
                 settings=settings,
                 providers=providers,
             )
-            for one in (*channels.values(), *providers.values()):
-                closing.push_async_callback(one.close)
+            for channel in channels.values():
+                closing.push_async_callback(channel.close)
+            for provider in providers.values():
+                closing.push_async_callback(provider.close)
         return channels
 
     none = await built(REDPHONE_SMS_PROVIDERS="", REDPHONE_VOICE_PROVIDERS="")

@@ -30,7 +30,10 @@ from services.escalation.channels.providers import (
 from services.escalation.channels.providers.calls import CallState, Step
 from services.escalation.channels.providers.http import cost_of, error_code
 from services.escalation.channels.providers.telnyx import TOLERANCE_SECONDS, Telnyx
+from services.escalation.channels.providers.telnyx import VOICES as TELNYX_VOICES
 from services.escalation.channels.providers.twilio import FIELDS_MAX, Twilio, reply_document
+from services.escalation.channels.providers.twilio import VOICES as TWILIO_VOICES
+from services.escalation.texts import LANGUAGES
 from shared.clock import ManualClock
 
 NOW = datetime(2021, 8, 15, 9, 30, tzinfo=UTC)
@@ -366,3 +369,8 @@ def test_prices_and_codes_are_read_strictly() -> None:
         None,
         None,
     ]
+
+
+def test_every_language_has_a_voice() -> None:
+    """Whatever language a contact chooses, both providers read it with a voice of that language."""
+    assert set(TWILIO_VOICES) == set(TELNYX_VOICES) == set(LANGUAGES)

@@ -23,7 +23,7 @@ REST_SECONDS = 30.0
 """A provider that could not be reached or did not answer is asked last for so long, so that it delays one page and not
 all of them."""
 
-_RESTING = frozenset(
+UNAVAILABLE = frozenset(
     {
         Reason.TIMEOUT,
         Reason.CONNECT_FAILED,
@@ -35,6 +35,7 @@ _RESTING = frozenset(
         Reason.PROVIDER_BUSY,
     }
 )
+"""Reasons that say nothing about the message: the provider itself was not there for it."""
 
 Ask = Callable[[Provider, float], Awaitable[Answer]]
 
@@ -60,7 +61,7 @@ class Failover:
             if left_seconds <= 0:
                 break
             answer = await ask(provider, left_seconds / (len(order) - position))
-            if answer.reason in _RESTING:
+            if answer.reason in UNAVAILABLE:
                 self._resting_until[provider.name] = self._clock.monotonic() + REST_SECONDS
             else:
                 self._resting_until.pop(provider.name, None)

@@ -9,6 +9,7 @@ redirect, no proxy from the environment), and reads at most `REPLY_BYTES_MAX`. A
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from services.escalation.channels.outcomes import failure_of
 from services.escalation.channels.providers import Answer
 from services.escalation.retry import parse_retry_after
 from shared.clock import Clock
+from shared.log import get_logger
+
+log = get_logger(__name__)
 
 CONNECT_SECONDS = 2.0
 REPLY_BYTES_MAX = 65_536
@@ -103,6 +107,9 @@ class ApiClient:
         except PyreqwestError as error:
             outcome = failure_of(error)
             return Failure(outcome.reason, outcome.detail or outcome.reason)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong here, the next provider is to be asked
+            log.error("provider.request_failed", error=type(error).__name__)
+            return Failure(Reason.INTERNAL, type(error).__name__)
 
     async def prepare(self) -> None:
         """Builds the client, which reads the certificate authorities."""
@@ -112,14 +119,15 @@ class ApiClient:
     async def close(self) -> None:
         """Closes all connections."""
         self._closed = True
-        if self._building is not None:
-            client = await self._building
-            await client.close()
+        building, self._building = self._building, None
+        if building is not None:
+            with contextlib.suppress(Exception):  # what could not be built need not be closed
+                await (await building).close()
 
     async def _client(self) -> Client:
         if self._closed:
             raise ClientClosedError("the provider's client is closed", {"causes": None})
-        if self._building is None:
+        if self._building is None or _has_failed(self._building):
             self._building = asyncio.create_task(asyncio.to_thread(self._build), name="build provider client")
         return await asyncio.shield(self._building)
 
@@ -143,6 +151,10 @@ class ApiClient:
             .pool_idle_timeout(timedelta(seconds=IDLE_SECONDS))
             .build()
         )
+
+
+def _has_failed(task: asyncio.Task[Client]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _object(content: bytes) -> Mapping[str, Any]:
