@@ -149,7 +149,7 @@ async def find_pages(tx: Transaction, escalation_id: UUID) -> list[Row]:
     return list(
         await connection.fetch(
             "SELECT id, contact_id, channel, told, message_type, level, asks, state, due_at, attempts, delivered_at,"
-            " created_at FROM pages WHERE escalation_id = $1 ORDER BY created_at, id",
+            " sent_with, created_at FROM pages WHERE escalation_id = $1 ORDER BY created_at, id",
             escalation_id,
         )
     )

@@ -176,6 +176,7 @@ class AttemptView(View):
     provider: str | None = Field(default=None, description="Who carried it, where somebody does.")
     provider_id: str | None = Field(default=None, description="The provider's own name for it.")
     delivered_at: UtcDateTime | None = Field(default=None, description="When it is known to have arrived.")
+    latency_seconds: float | None = Field(default=None, description="From its start until it had arrived.")
     cost: CostView | None = Field(default=None, description="Where the provider tells it.")
 
 
@@ -194,6 +195,9 @@ class PageView(View):
     state: Literal["due", "leased", "done", "ended"]
     next_attempt_at: UtcDateTime | None
     delivered_at: UtcDateTime | None
+    sent_with: UUID | None = Field(
+        default=None, description="Where several pages left as one message: the page whose link and code it carried."
+    )
     created_at: UtcDateTime
     attempts: list[AttemptView]
 
@@ -206,11 +210,35 @@ class EscalationDetail(EscalationView):
     """For a takeover: the unreached office's numbers and what to say."""
 
 
+class CoverageView(View):
+    """How a coverage goal stands: so many partners are to have acknowledged by its due time."""
+
+    alert_id: UUID
+    partners: int
+    within_seconds: int
+    due_at: UtcDateTime
+    """Of an Update, the earlier of its own and that of the message that it corrects."""
+    state: Literal["open", "met", "missed"]
+    acknowledged: int
+    """How many have acknowledged in time until now."""
+    asked: int
+    decided_at: UtcDateTime | None
+
+
 class Board(View):
     """Alert × partner, as of one instant."""
 
     as_of: UtcDateTime
     escalations: list[EscalationView]
+    coverage: list[CoverageView] = Field(
+        default=[], description="For raiser and secretariat: goals that are counted down, or were decided within a day."
+    )
+
+
+def coverage_view(row: Row) -> CoverageView:
+    """A goal as its raiser and the secretariat see it."""
+    fields = {name: row[name] for name in CoverageView.model_fields if name != "asked"}
+    return CoverageView(**fields, asked=len(row["asked"]))
 
 
 def escalation_view(row: Row, principal: Principal) -> EscalationView:
@@ -220,7 +248,9 @@ def escalation_view(row: Row, principal: Principal) -> EscalationView:
 
 def attempt_view(row: Row) -> AttemptView:
     """One attempt, with what it cost where a provider told."""
-    plain = {name: row[name] for name in AttemptView.model_fields if name != "cost"}
+    plain = {name: row[name] for name in AttemptView.model_fields if name not in {"cost", "latency_seconds"}}
+    if row["delivered_at"] is not None:
+        plain["latency_seconds"] = (row["delivered_at"] - row["started_at"]).total_seconds()
     if row["cost_amount"] is None:
         return AttemptView(**plain)
     return AttemptView(**plain, cost=CostView(amount=str(row["cost_amount"]), currency=row["cost_currency"]))
@@ -249,6 +279,7 @@ def escalation_detail(
                 state=page["state"],
                 next_attempt_at=page["due_at"] if page["state"] == "due" else None,
                 delivered_at=page["delivered_at"],
+                sent_with=page["sent_with"],
                 created_at=page["created_at"],
                 attempts=by_page.get(page["id"], []),
             )

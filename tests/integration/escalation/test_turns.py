@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from services.escalation import answers
+from services.escalation import answers, reading
 from services.escalation.channels import AttemptState, Cost, ProviderStatus, Reason, SendResult
 from services.escalation.receipts import note_status
 from services.escalation.retry import HOPELESS_REPEAT_SECONDS
+from services.escalation.views import escalation_detail
 from shared.contracts import ChannelName, Precedence
 from shared.events import Cause
 from tests.integration.escalation.test_people import URL, page_rows, plan, somebody
@@ -288,3 +289,35 @@ async def test_two_providers_are_enough(rig: Rig) -> None:
     await rig.handle(in_order(rig))
     await released(rig)
     assert not (await rig.escalation("GB"))["one_provider"]
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+async def test_escalation_shows_provider_cost_and_latency_of_each_send(rig: Rig) -> None:
+    """Beside state and reason, every attempt shows who carried it, under which name, what it cost and how long it took;
+    a point whose turn is still to come shows when that is.
+    """
+    await rig.handle(in_order(rig))
+    await released(rig)
+    told = await last_sent(rig, "sms")
+    rig.clock.advance(2.5)
+    costly = ProviderStatus(
+        told.provider, told.provider_id, told.state, told.reason, cost=Cost(Decimal("0.0075"), "USD")
+    )
+    assert await note_status(rig.deps, costly, now=rig.clock.now())
+    escalation_id = (await rig.escalation("GB"))["id"]
+    async with rig.deps.intake.transaction() as tx:
+        row = await reading.find_one(tx, person("GB"), escalation_id)
+        pages = await reading.find_pages(tx, escalation_id)
+        attempts = await reading.find_attempts(tx, [page["id"] for page in pages])
+    assert row is not None
+    shown = {page.channel: page for page in escalation_detail(row, pages, attempts, person("GB")).pages}
+    [attempt] = shown[ChannelName.SMS].attempts
+    assert (attempt.state, attempt.reason) == ("delivered", "accepted")
+    assert (attempt.provider, attempt.provider_id) == (told.provider, told.provider_id)
+    assert attempt.latency_seconds == 2.5
+    assert attempt.cost is not None
+    assert (attempt.cost.amount, attempt.cost.currency) == ("0.0075", "USD")
+    assert shown[ChannelName.VOICE].attempts == []
+    assert shown[ChannelName.VOICE].next_attempt_at == rig.clock.now() + timedelta(seconds=120 - 2.5)
