@@ -1,4 +1,4 @@
-"""Answering: `redphone acknowledge`, `position`, `board`, `on-call`, `token`."""
+"""Answering: `redphone acknowledge`, `position`, `add-contact`, `stop-pages`, `board`, `token`."""
 
 from __future__ import annotations
 
@@ -86,6 +86,46 @@ async def position(
     }
     body = {name: value for name, value in said.items() if value is not None}
     _tell(session, [await session.client.post(f"/v1/escalations/{escalation_id}/position", body)], empty="")
+
+
+@calls
+async def add_contact(
+    session: Session,
+    alert: Annotated[
+        str, typer.Argument(metavar="ALERT", help="Reference, or id of alert or escalation.", show_default=False)
+    ],
+    contact: Annotated[
+        str, typer.Argument(metavar="CONTACT", help="Id of a contact of your duty plan.", show_default=False)
+    ],
+) -> None:
+    """Pages one more person of your government at once. Levels and deadlines stay as they are.
+
+    For example:
+
+        redphone add-contact RP-CA-2026-0042 01a201d9-0894-76cc-818c-a0f06597d362 --as us-duty-officer
+    """
+    if _as_id(contact) is None:
+        raise Failed("A contact is named by its id, as your roster has it.", exit_code=Exit.USAGE)
+    escalation_id = await _named_escalation(session, alert) or await _own_escalation(session, alert)
+    added = await session.client.post(f"/v1/escalations/{escalation_id}/contacts", {"contact_id": contact})
+    _tell(session, [added], empty="")
+
+
+@calls
+async def stop_pages(
+    session: Session,
+    alert: Annotated[
+        str, typer.Argument(metavar="ALERT", help="Reference, or id of alert or escalation.", show_default=False)
+    ],
+) -> None:
+    """Ends your own pages about an alert. It is no answer: others of your government go on being asked.
+
+    For example:
+
+        redphone stop-pages RP-CA-2026-0042 --as us-senior-contact
+    """
+    escalation_id = await _named_escalation(session, alert) or await _own_escalation(session, alert)
+    _tell(session, [await session.client.post(f"/v1/escalations/{escalation_id}/pages/stop")], empty="")
 
 
 async def alert_id_of(session: Session, alert: str) -> str:

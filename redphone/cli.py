@@ -1,9 +1,11 @@
 """The `redphone` command: what it can do, and where each part is written.
 
     running       up · serve · deploy · demo · doctor · docs        redphone/up.py, demo.py, doctor.py, documents.py
-    setting up    network apply · token · webhook listen            redphone/network.py, answers.py, listen.py
+    setting up    network apply · token · keys …                    redphone/network.py, answers.py, keys.py
+    your systems  webhook listen|ping · deliveries …                redphone/listen.py, deliveries.py
     an alert      alert raise|release|update|cancel|close|…         redphone/alerts.py, watch.py
     answering     acknowledge · position · board · on-call          redphone/answers.py, on_call.py, watch.py
+                  add-contact · stop-pages
     being reached points list|add|change|remove|verify|confirm      redphone/points.py
 
 What serves is imported only by the commands that serve, so that the others start quickly.
@@ -17,7 +19,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from redphone import alerts, answers, doctor, documents, listen, network, on_call, points
+from redphone import alerts, answers, deliveries, doctor, documents, keys, listen, network, on_call, points
 from redphone.commands import blocks
 from redphone.output import Output
 
@@ -179,8 +181,12 @@ app.add_typer(network.app, name="network")
 app.add_typer(listen.app, name="webhook")
 app.add_typer(alerts.app, name="alert")
 app.add_typer(points.app, name="points")
+app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(keys.app, name="keys")
 app.command("acknowledge")(answers.acknowledge)
 app.command("position")(answers.position)
+app.command("add-contact")(answers.add_contact)
+app.command("stop-pages")(answers.stop_pages)
 app.command("board")(answers.board)
 app.command("on-call")(on_call.on_call)
 app.command("token")(answers.token)

@@ -23,6 +23,7 @@ from redphone.cli import app
 from redphone.exits import Exit, Failed
 
 ALERT_ID = "01900000-0000-7000-8000-000000000001"
+CONTACT_ID = "01a201d9-0894-76cc-818c-a0f06597d362"
 ALERT: dict[str, Any] = {
     "id": ALERT_ID,
     "reference": "RP-CA-2026-0001",
@@ -157,6 +158,8 @@ def test_every_command_of_the_issue_exists() -> None:
             "network secret",
             "acknowledge",
             "position",
+            "add-contact",
+            "stop-pages",
             "board",
             "on-call",
             "token",
@@ -396,6 +399,27 @@ def test_considering_needs_a_time(server: Canned, run: Callable[..., Result]) ->
     """Whoever considers must say until when; otherwise nothing is sent."""
     assert run("position", ALERT_ID, "considering").exit_code == Exit.USAGE
     assert server.asked == []
+
+
+def test_who_is_asked_is_changed_by_two_commands(server: Canned, run: Callable[..., Result]) -> None:
+    """Adding a contact names them; stopping one's own pages names nobody, because it is nobody else's."""
+    cell = {
+        "id": ALERT_ID,
+        "alert": {"id": ALERT_ID, "reference": "RP-CA-2026-0042"},
+        "partner": "CA",
+        "state": "notified",
+        "acknowledgement": None,
+    }
+    server.answers[f"GET /v1/escalations/{ALERT_ID}"] = (200, cell)
+    server.answers[f"POST /v1/escalations/{ALERT_ID}/contacts"] = (200, cell)
+    server.answers[f"POST /v1/escalations/{ALERT_ID}/pages/stop"] = (200, cell)
+    assert run("add-contact", ALERT_ID, CONTACT_ID).exit_code == 0
+    assert run("stop-pages", ALERT_ID).exit_code == 0
+    [(_, added)] = server.sent_to(f"POST /v1/escalations/{ALERT_ID}/contacts")
+    assert json.loads(added) == {"contact_id": CONTACT_ID}
+    [(_, stopped)] = server.sent_to(f"POST /v1/escalations/{ALERT_ID}/pages/stop")
+    assert stopped == b""
+    assert run("add-contact", ALERT_ID, "Jane").exit_code == Exit.USAGE
 
 
 # --- network files ----------------------------------------------------------------------------------------------------
