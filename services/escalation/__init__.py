@@ -16,6 +16,7 @@ The cast
     store       the rows: alert heads, escalations, pages, attempts, duty plans, partners
     reading     escalations for people, and the one rule of who sees them; `views` is their JSON
     api         the HTTP face; `board` is what operators watch
+    provider_api   what telephone providers tell: receipts, replies by SMS, what a call is to say next
 
 The promise: a released alert opens exactly one escalation for each addressed partner, in one transaction with the
 pages of its first level. An acknowledgement and the stop are one transaction on one locked row, and the timer that

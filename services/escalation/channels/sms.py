@@ -30,7 +30,7 @@ class TelephoneChannel:
         self._clock = clock
         self._failover = Failover(providers, clock=clock, attempt_seconds=attempt_seconds)
         self._closed = False
-        self.provider = "+".join(sorted(provider.name for provider in providers))
+        self.provider = ",".join(sorted(provider.name for provider in providers))
 
     async def send(self, page: Outgoing) -> SendResult:
         """Tries the providers in order, once each."""

@@ -35,12 +35,14 @@ from services.escalation.channels import (
     VoiceScript,
     build_channels,
 )
-from services.escalation.channels.providers import Provider
+from services.escalation.channels.providers import Answer, Provider
 from services.escalation.channels.providers.configured import build_providers
+from services.escalation.channels.providers.failover import ATTEMPT_SECONDS, BEFORE_NEXT_SECONDS, Failover
 from services.escalation.channels.providers.http import REPLY_BYTES_MAX
 from services.escalation.channels.sms import SmsChannel
 from services.escalation.channels.voice import VoiceChannel
-from shared.clock import SystemClock
+from services.escalation.delivery import LEASE_SECONDS
+from shared.clock import ManualClock, SystemClock
 from shared.egress import EgressPolicy
 from shared.settings import Settings, load
 from shared.webhooks import SigningKey
@@ -179,6 +181,22 @@ async def test_silence_is_worse_than_a_second_message(world: World) -> None:
     world.company.release()
     await world.company.wait_for(lambda company: len(company.messages) == 2)
     assert sorted(carried(world.company.messages)) == [("telnyx", NUMBER), ("twilio", NUMBER)]
+
+
+async def test_no_provider_keeps_the_next_one_waiting(world: World) -> None:
+    """However much time an attempt has, a silent first provider gets a part of it, and the last one the rest.
+
+    All of it stays below the lease, after which the page would be sent once more.
+    """
+    assert ATTEMPT_SECONDS < LEASE_SECONDS
+    given: list[tuple[str, float]] = []
+
+    async def ask(provider: Provider, seconds: float) -> Answer:
+        given.append((provider.name, seconds))
+        return Answer(Reason.TIMEOUT)
+
+    await Failover(world.providers("twilio", "telnyx"), clock=ManualClock(SENT_AT), attempt_seconds=20).send(ask)
+    assert given == [("twilio", BEFORE_NEXT_SECONDS), ("telnyx", 20)]
 
 
 async def test_a_provider_that_failed_delays_only_one_page(world: World) -> None:
@@ -337,4 +355,4 @@ async def test_channels_are_there_if_configured(world: World) -> None:
     none = await built(REDPHONE_SMS_PROVIDERS="", REDPHONE_VOICE_PROVIDERS="")
     assert not {"sms", "voice"} & none.keys()
     some = await built(REDPHONE_SMS_PROVIDERS="telnyx,twilio", REDPHONE_VOICE_PROVIDERS="twilio")
-    assert (some["sms"].provider, some["voice"].provider) == ("telnyx+twilio", "twilio")
+    assert (some["sms"].provider, some["voice"].provider) == ("telnyx,twilio", "twilio")

@@ -19,6 +19,9 @@ ATTEMPT_SECONDS = 10.0
 """For one attempt with all providers. Each gets an even share of what is left, so that a silent one leaves the next its
 time."""
 
+BEFORE_NEXT_SECONDS = 3.0
+"""No provider keeps the next one waiting for longer. Those of today answer within one."""
+
 REST_SECONDS = 30.0
 """A provider that could not be reached or did not answer is asked last for so long, so that it delays one page and not
 all of them."""
@@ -60,7 +63,9 @@ class Failover:
             left_seconds = self._attempt_seconds - (self._clock.monotonic() - started)
             if left_seconds <= 0:
                 break
-            answer = await ask(provider, left_seconds / (len(order) - position))
+            is_last = position == len(order) - 1
+            share_seconds = left_seconds / (len(order) - position)
+            answer = await ask(provider, share_seconds if is_last else min(share_seconds, BEFORE_NEXT_SECONDS))
             if answer.reason in UNAVAILABLE:
                 self._resting_until[provider.name] = self._clock.monotonic() + REST_SECONDS
             else:
