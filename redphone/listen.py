@@ -25,7 +25,7 @@ from redphone.exits import Exit, Failed
 from redphone.output import clean, instant, state
 from shared.webhooks import BODY_BYTES_MAX, HEADER_TIMESTAMP, KeyMalformed, VerifyingKey, WebhookRefused, verify
 
-app = typer.Typer(no_args_is_help=True, help="Try webhooks out on this machine.")
+app = typer.Typer(no_args_is_help=True, help="Try webhooks out: receive them here, or have one sent.")
 
 DELAY_SECONDS_DEFAULT = 20.0
 """Longer than the sender's patience, so that it counts as a time-out there."""
@@ -206,7 +206,7 @@ async def _respond(send: Send, status: int, text: str) -> None:
 
 @app.callback()
 def webhook() -> None:
-    """Try webhooks out on this machine."""
+    """Try webhooks out: receive them here, or have one sent."""
 
 
 @app.command("listen")

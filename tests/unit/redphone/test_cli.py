@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from redphone import files
 from redphone.cli import app
 from redphone.exits import Exit, Failed
+from shared.keys import KeyRing
 
 ALERT_ID = "01900000-0000-7000-8000-000000000001"
 CONTACT_ID = "01a201d9-0894-76cc-818c-a0f06597d362"
@@ -165,7 +166,9 @@ def test_every_command_of_the_issue_exists() -> None:
             "token",
         ),
         *(f"alert {verb}" for verb in ("raise", "release", "update", "cancel", "close", "show", "list", "watch")),
-        *("webhook listen", "doctor", "docs"),
+        *("webhook listen", "webhook ping", "doctor", "docs"),
+        *(f"deliveries {verb}" for verb in ("list", "show", "replay")),
+        *(f"keys {verb}" for verb in ("list", "add", "promote", "drop", "rotate")),
         *(f"points {verb}" for verb in ("list", "add", "change", "remove", "verify", "confirm")),
     }
 
@@ -512,6 +515,122 @@ def test_a_lost_answer_is_not_asked_for_twice(server: Canned, run: Callable[...,
     server.answers["POST /v1/network"] = (503, problem("unavailable", 503, "not now"))
     assert run("network", "apply", network_file).exit_code == Exit.UNREACHABLE
     assert len(server.sent_to("POST /v1/network")) == 1
+
+
+# --- messages to systems ----------------------------------------------------------------------------------------------
+
+PAGE_ID = "01900000-0000-7000-8000-000000000201"
+ENDPOINT_ID = "01900000-0000-7000-8000-000000000202"
+TRIED = {
+    "number": 1,
+    "started_at": "2026-10-01T08:00:00Z",
+    "finished_at": "2026-10-01T08:00:01Z",
+    "state": "failed",
+    "reason": "http_status",
+    "detail": "HTTP 503",
+    "status_code": 503,
+    "elapsed_seconds": 0.02,
+}
+DELIVERY: dict[str, Any] = {
+    "page_id": PAGE_ID,
+    "endpoint_id": ENDPOINT_ID,
+    "told": "endpoint crisis room",
+    "message_type": "alert.released",
+    "state": "due",
+    "created_at": "2026-10-01T08:00:00Z",
+    "delivered_at": None,
+    "next_attempt_at": "2026-10-01T08:00:02Z",
+    "attempts_made": 1,
+    "attempts": [TRIED],
+}
+DELIVERED = DELIVERY | {"state": "done", "delivered_at": "2026-10-01T08:00:01Z", "next_attempt_at": None}
+
+
+def test_a_ping_says_what_became_of_it(server: Canned, run: Callable[..., Result]) -> None:
+    """The result is waited for: done if the endpoint took it, refused with the reason if not."""
+    taken = {"attempts": [TRIED | {"state": "delivered", "reason": "accepted", "detail": "HTTP 204"}]}
+    server.answers |= {
+        f"POST /v1/endpoints/{ENDPOINT_ID}/ping": (202, {"page_id": PAGE_ID}),
+        f"GET /v1/deliveries/{PAGE_ID}": (200, DELIVERED | taken),
+    }
+    result = run("webhook", "ping", ENDPOINT_ID)
+    assert result.exit_code == 0, result.output
+    assert "took the test message: delivered · accepted · HTTP 204, 20 ms." in result.stdout
+    server.answers[f"GET /v1/deliveries/{PAGE_ID}"] = (200, DELIVERED | {"delivered_at": None})
+    result = run("webhook", "ping", ENDPOINT_ID)
+    assert result.exit_code == Exit.REFUSED
+    assert "failed · http_status · HTTP 503" in result.stderr
+
+
+def test_deliveries_are_listed_with_their_last_attempt(server: Canned, run: Callable[..., Result]) -> None:
+    """Options become the query; each message shows what came of it and what comes next."""
+    server.answers["GET /v1/deliveries"] = (200, {"items": [DELIVERY], "next_cursor": None})
+    result = run("deliveries", "list", "--undelivered", "--state", "due", "--endpoint", ENDPOINT_ID)
+    assert result.exit_code == 0, result.output
+    assert "HTTP 503" in result.stdout
+    assert PAGE_ID in result.stdout
+
+
+def test_a_delivery_is_shown_with_its_body(server: Canned, run: Callable[..., Result]) -> None:
+    """The body that was signed, or that it is not shown to this role."""
+    server.answers[f"GET /v1/deliveries/{PAGE_ID}"] = (200, DELIVERY | {"body": '{"type":"alert.released"}'})
+    assert '{"type":"alert.released"}' in run("deliveries", "show", PAGE_ID).stdout
+    server.answers[f"GET /v1/deliveries/{PAGE_ID}"] = (200, DELIVERY | {"body": None})
+    assert "not shown to your role" in run("deliveries", "show", PAGE_ID).stdout
+
+
+def test_one_message_or_a_range_is_replayed(server: Canned, run: Callable[..., Result]) -> None:
+    """One by its id; a range is followed to its end; half of a range is a wrong command line."""
+    one = {"page_ids": [PAGE_ID], "on_their_way": 1, "continue_from": None}
+    server.answers |= {
+        f"POST /v1/deliveries/{PAGE_ID}/replay": (202, one),
+        f"POST /v1/endpoints/{ENDPOINT_ID}/replay": (202, one | {"continue_from": "2026-10-01T09:00:00Z"}),
+    }
+    assert "1 message is sent again; 1 on the way already." in run("deliveries", "replay", PAGE_ID).stdout
+    span = ("--endpoint", ENDPOINT_ID, "--from", "2026-10-01T08:00:00Z", "--to", "2026-10-02T08:00:00Z")
+    result = run("deliveries", "replay", *span)
+    assert "2 messages are sent again" in result.stdout, result.output
+    sent = [json.loads(body)["from"] for _, body in server.sent_to(f"POST /v1/endpoints/{ENDPOINT_ID}/replay")]
+    assert sent == ["2026-10-01T08:00:00Z", "2026-10-01T09:00:00Z"]
+    assert run("deliveries", "replay", *span[:4]).exit_code == Exit.USAGE
+    assert run("deliveries", "replay").exit_code == Exit.USAGE
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+def test_keys_are_changed_in_three_steps(run: Callable[..., Result], tmp_path: Path) -> None:
+    """Added behind, promoted, the old one dropped; nothing secret is shown, and each step says to restart."""
+    path = tmp_path / "keys.json"
+    KeyRing.generate().save(path)
+    there = ("--data-dir", str(tmp_path))
+    old = json.loads(run("keys", "list", "--json", *there).stdout.splitlines()[1])
+    assert (old["kind"], old["signs"]) == ("webhook", True)
+    added = run("keys", "add", "webhook", *there)
+    assert "verifies" in added.stdout
+    assert "restart every service" in " ".join(added.stderr.split())
+    new = KeyRing.load(path).public_keys()["webhook_keys"][1]["id"]
+    assert run("keys", "drop", "webhook", old["id"], *there).exit_code == Exit.REFUSED
+    assert json.loads(run("keys", "promote", "webhook", new, "--json", *there).stdout)["keys"] == [new, old["id"]]
+    assert run("keys", "drop", "webhook", old["id"], *there).exit_code == 0
+    assert [key["id"] for key in KeyRing.load(path).public_keys()["webhook_keys"]] == [new]
+    rotated = run("keys", "rotate", "token", *there)
+    assert "A new token key signs" in rotated.stdout
+    shown = run("keys", "list", *there).stdout
+    ring = json.loads(path.read_text())
+    assert not any(secret in shown for kind in ("token_keys", "webhook_keys", "storage_keys") for secret in ring[kind])
+
+
+def test_keys_in_a_variable_have_no_file(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to do instead is said, and the variable is not repeated; a missing file is not made up."""
+    monkeypatch.setenv("REDPHONE_KEYS", "very-secret")
+    result = run("keys", "rotate", "webhook")
+    assert result.exit_code == Exit.USAGE
+    assert "REDPHONE_KEYS_FILE" in result.stderr
+    assert "very-secret" not in result.output
+    monkeypatch.delenv("REDPHONE_KEYS")
+    monkeypatch.setenv("REDPHONE_KEYS_FILE", "missing.json")
+    assert run("keys", "add", "feed").exit_code == Exit.REFUSED
 
 
 # --- contact points ---------------------------------------------------------------------------------------------------
