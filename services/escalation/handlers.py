@@ -535,12 +535,13 @@ async def on_question_asked(deps: EscalationDeps, message: Message[QuestionAsked
         if event.question is None or facts is None or not deps.serves(event.raiser):
             return
         await question_store.insert_question(tx, event)
-        data = {
+        asked = {
             "question_id": str(event.question_id),
             "partner": event.partner,
             "by": event.asked_by.name,
             "question": event.question,
         }
+        data = {"asked": asked}
         codes = (event.raiser,)
         await _notify(deps, tx, facts, codes=codes, message_type="question.asked", data=data, now=now, people=True)
     deps.wake("delivery")
@@ -558,7 +559,8 @@ async def on_question_answered(deps: EscalationDeps, message: Message[QuestionAn
         if facts is None or event.answer is None:
             return
         await question_store.keep_answered(tx, event)
-        data = {"question_id": str(event.question_id), "question": event.question, "answer": event.answer}
+        words = {"question_id": str(event.question_id), "question": event.question, "answer": event.answer}
+        data = {"asked": words}
         asked = await question_store.find_partners_asked(tx, event.alert_id)
         reached = await question_store.find_points_reached(tx, [row["id"] for row in asked])
         directories = await deps.directories.find(tx, [row["partner"] for row in asked])
@@ -592,12 +594,13 @@ async def on_read_back_given(deps: EscalationDeps, message: Message[ReadBackGive
         if facts is None:
             return
         said = "; ".join(filter(None, (event.country, event.request, event.time)))
-        data = {
-            "answered_escalation_id": str(event.escalation_id),
+        repeated = {
+            "escalation_id": str(event.escalation_id),
             "partner": event.partner,
             "by": event.given_by.name,
             "read_back": said,
         }
+        data = {"repeated": repeated}
         codes = (event.raiser,)
         await _notify(deps, tx, facts, codes=codes, message_type="read_back.given", data=data, now=now, people=True)
     deps.wake("delivery")

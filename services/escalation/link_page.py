@@ -105,7 +105,6 @@ _SAID = {
     Result.STOPPED: "stop_recorded",
     Result.ASKED: "question_recorded",
     Result.READ_BACK_GIVEN: "read_back_recorded",
-    Result.ALREADY_ANSWERED: "error_answered",
 }
 
 _TROUBLE = {
@@ -340,10 +339,10 @@ def _words(
     if looked.is_locked:
         return texts["error_locked"], None
     if answered is None:
-        return _standing(texts, looked)
+        return _standing(texts, looked, facts)
     result = answered.result
-    if result is Result.ACKNOWLEDGED:
-        return None, _acknowledged(texts, facts, answered)
+    if result in (Result.ACKNOWLEDGED, Result.ALREADY_ANSWERED):
+        return None, _answered_before(texts, answered.escalations, facts)
     if result in _SAID:
         raiser = partner_name(facts.raiser, facts.raiser_name, texts["language"])
         return None, texts[_SAID[result]].format(raiser=raiser)
@@ -353,18 +352,24 @@ def _words(
     return (None if key is None else texts[key].format(left=answered.tries_left)), None
 
 
-def _standing(texts: Mapping[str, str], looked: Looked) -> tuple[str | None, str | None]:
+def _standing(texts: Mapping[str, str], looked: Looked, facts: PageFacts) -> tuple[str | None, str | None]:
     """What is said to whoever only looks."""
     if looked.is_expired:
         return texts["error_expired"], None
     if looked.is_over:
         return texts["error_ended"], None
-    return None, None if looked.asks_acknowledgement else texts["error_answered"]
+    return None, None if looked.asks_acknowledgement else _answered_before(texts, looked.escalations, facts)
 
 
-def _acknowledged(texts: Mapping[str, str], facts: PageFacts, answered: Answered) -> str:
-    at = next((e.acknowledged_at for e in answered.escalations if e.acknowledged_at is not None), facts.as_of_at)
-    return texts["acknowledged"].format(time=instant_text(at, facts))
+def _answered_before(texts: Mapping[str, str], escalations: Sequence[Escalation], facts: PageFacts) -> str:
+    """That somebody has it, and since when."""
+    at = next((e.acknowledged_at for e in escalations if e.acknowledged_at is not None), None)
+    if at is None:
+        return texts["error_answered"]
+    time = instant_text(at, facts)
+    # Left to right within a line that may run the other way.
+    shown = f"\u2066{time}\u2069" if texts["direction"] == "rtl" else time
+    return texts["acknowledged"].format(time=shown)
 
 
 def _refused(texts: Mapping[str, str], answered: Answered) -> str:

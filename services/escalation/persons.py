@@ -21,6 +21,7 @@ from services.escalation.channels import PersonMessage, VoiceScript
 from services.escalation.directories import Directories
 from services.escalation.handlers import EscalationDeps
 from services.escalation.messages import AlertPart, alert_part
+from services.escalation.read_backs import REQUESTED as READ_BACK_REQUESTED
 from services.escalation.replies import people_on_duty
 from services.escalation.texts import PageFacts, facts_of, say
 from shared.contracts import ChannelName
@@ -157,8 +158,10 @@ class Persons:
 
 
 def _asks(row: store.Row) -> bool:
-    """Whether this page wants an answer by a time. One that only informs a partner has no such time."""
-    return bool(row["asks"]) and row["answer_by_at"] is not None
+    """Whether this page wants an answer by a time. One that only informs a partner has no such time; a read-back, which
+    is asked for after the answer, has none either.
+    """
+    return (bool(row["asks"]) and row["answer_by_at"] is not None) or row["message_type"] == READ_BACK_REQUESTED
 
 
 def _stand_in(facts: PageFacts) -> str:

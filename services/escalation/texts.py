@@ -165,9 +165,9 @@ class PageFacts:
     """What is known of one page when it is sent.
 
     `data` is what the page says beside its alert, in the shapes of `messages` (answer, brief, ending) and:
-    question.asked {partner, by, question}; question.answered {question, answer}; read_back.given {partner, by,
-    read_back}; coverage.missed {wanted, addressed, answered, within_seconds}; contact_point.verification {code,
-    valid_until}; contact_point.failing {channel, partner}.
+    question.asked {asked: {partner, by, question}}; question.answered {asked: {question, answer}}; read_back.given
+    {repeated: {partner, by, read_back}}; coverage.missed {wanted, addressed, answered, within_seconds};
+    contact_point.verification {code, valid_until}; contact_point.failing {channel, partner}.
     """
 
     message_type: str
@@ -931,8 +931,8 @@ def _todo_key(page: PageFacts) -> str | None:
 
 
 def _data_of(page: PageFacts) -> Mapping[str, Any]:
-    answer = page.data.get("answer")
-    return answer if isinstance(answer, Mapping) else page.data
+    nested = (page.data.get(key) for key in ("answer", "asked", "repeated"))
+    return next((said for said in nested if isinstance(said, Mapping)), page.data)
 
 
 def _mapped(value: object) -> Mapping[str, Any]:

@@ -158,6 +158,54 @@ class UnreachedData(WebhookData):
     call_script: str | None = None
 
 
+class CoverageData(WebhookData):
+    """How the goal stood at its due time. Absent where handling lets only the link through."""
+
+    wanted: int | None = Field(default=None, description="Partners that were to have acknowledged.")
+    addressed: int | None = Field(default=None, description="Partners that were asked.")
+    answered: int | None = Field(default=None, description="Partners that had acknowledged in time.")
+    within_seconds: int | None = None
+    due_at: UtcDateTime | None = None
+    missing: list[str] | None = Field(default=None, description="Partners that had not acknowledged.")
+
+
+class WebhookQuestion(_Part):
+    """A question back, and its answer once there is one."""
+
+    question_id: UUID
+    partner: str | None = Field(default=None, description="Who asks; the raiser alone is told.")
+    by: str | None = Field(default=None, description="The person who asks; the raiser learns the name.")
+    question: str | None = None
+    answer: str | None = None
+
+
+class QuestionData(WebhookData):
+    """A question back, or its answer. Absent where handling lets only the link through."""
+
+    asked: WebhookQuestion | None = None
+
+
+class WebhookReadBack(_Part):
+    """What a partner has repeated."""
+
+    escalation_id: UUID = Field(description="The partner's, to confirm it.")
+    partner: str
+    by: str | None = None
+    read_back: str = Field(description="Country, request and time in the person's own words.")
+
+
+class ReadBackData(WebhookData):
+    """A read-back. Absent where handling lets only the link through."""
+
+    repeated: WebhookReadBack | None = None
+
+
+class ReadBackRequestData(WebhookData):
+    """A read-back that is asked for."""
+
+    note: str | None = Field(default=None, description="What the raiser said of the one before.")
+
+
 class _Message(_Part):
     timestamp: UtcDateTime = Field(description="When it happened; the same on every attempt.")
 
@@ -204,6 +252,41 @@ class AnswerReceivedMessage(_Message):
     data: AnswerData
 
 
+class CoverageMissedMessage(_Message):
+    """`coverage.missed`"""
+
+    type: Literal["coverage.missed"]
+    data: CoverageData
+
+
+class QuestionAskedMessage(_Message):
+    """`question.asked`"""
+
+    type: Literal["question.asked"]
+    data: QuestionData
+
+
+class QuestionAnsweredMessage(_Message):
+    """`question.answered`"""
+
+    type: Literal["question.answered"]
+    data: QuestionData
+
+
+class ReadBackGivenMessage(_Message):
+    """`read_back.given`"""
+
+    type: Literal["read_back.given"]
+    data: ReadBackData
+
+
+class ReadBackRequestedMessage(_Message):
+    """`read_back.requested`"""
+
+    type: Literal["read_back.requested"]
+    data: ReadBackRequestData
+
+
 class TestPingMessage(_Message):
     """`test.ping`"""
 
@@ -245,6 +328,40 @@ WEBHOOKS = (
         "A partner has answered",
         "For the raiser: an acknowledgement or a position. Also ends a takeover whose partner has answered.",
         AnswerReceivedMessage,
+    ),
+    Webhook(
+        "coverage.missed",
+        "Too few partners have acknowledged in time",
+        "For raiser and secretariat: the alert's coverage goal was missed. Every partner that has not answered is asked"
+        " at its next level at once; `missing` names them.",
+        CoverageMissedMessage,
+    ),
+    Webhook(
+        "question.asked",
+        "A partner has a question",
+        "For the raiser: a partner that was asked wants to know something first. Answer it with"
+        " `POST /v1/questions/{question_id}/answer`; everybody who was asked is told.",
+        QuestionAskedMessage,
+    ),
+    Webhook(
+        "question.answered",
+        "A question was answered",
+        "For everybody who was asked by the alert: what one of them wanted to know, and what the raiser says.",
+        QuestionAnsweredMessage,
+    ),
+    Webhook(
+        "read_back.requested",
+        "A read-back is asked for",
+        "Whoever acknowledged repeats country, request and time with"
+        " `POST /v1/escalations/{escalation_id}/read-back`: the network asks for it at this precedence, or the raiser"
+        " has rejected the one before. It goes to the person; to a system only where that is how they are reached.",
+        ReadBackRequestedMessage,
+    ),
+    Webhook(
+        "read_back.given",
+        "A partner has read the alert back",
+        "For the raiser: say whether it is right with `POST /v1/escalations/{escalation_id}/read-back/confirmation`.",
+        ReadBackGivenMessage,
     ),
     Webhook(
         "alert.ended",
