@@ -7,6 +7,7 @@ repeats it and does nothing twice.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from redphone import files, watch
 from redphone.client import segment
 from redphone.commands import Session, calls
 from redphone.exits import Exit, Failed
-from redphone.output import clean, instant, state, summary_grid
+from redphone.output import clean, instant, span, state, summary_grid
 from shared.contracts import Precedence, Tlp
 
 app = typer.Typer(no_args_is_help=True, help="Raise an alert, correct it, recall it, stand it down, watch who answers.")
@@ -75,6 +76,14 @@ AcknowledgeWithin = Annotated[
     int | None,
     typer.Option("--acknowledge-within", help="Shortens the time to acknowledge, in seconds.", metavar="SECONDS"),
 ]
+GoalOption = Annotated[
+    str | None,
+    typer.Option(
+        "--goal",
+        help="How many partners are to have acknowledged, and by when: 8/15m. Missed, it escalates.",
+        metavar="N/TIME",
+    ),
+]
 AnswersVisible = Annotated[
     bool, typer.Option("--answers-visible", help="The addressed partners see each other's answers.")
 ]
@@ -109,6 +118,7 @@ async def raise_alert(
     tlp: TlpOption = None,
     expires: ExpiresOption = None,
     acknowledge_within: AcknowledgeWithin = None,
+    goal: GoalOption = None,
     answers_visible: AnswersVisible = False,
     crisis: Annotated[
         str | None, typer.Option("--crisis", help="Id of the crisis it belongs to.", metavar="ID")
@@ -148,6 +158,7 @@ async def raise_alert(
         tlp=_tlp(tlp),
         expires=expires,
         acknowledge_within_seconds=acknowledge_within,
+        coverage_goal=_goal(goal),
         answers_visible=answers_visible or None,
         crisis_id=crisis,
         precedence=precedence,
@@ -215,6 +226,8 @@ def _tell(
     grid.add_row("To", ", ".join(to))
     if told:
         grid.add_row("Told", ", ".join(told))
+    if (goal := alert.get("coverage_goal")) is not None:
+        grid.add_row("Goal", f"{goal['partners']} of {len(to)} within {span(goal['within_seconds'])}")
     grid.add_row("Id", str(alert["id"]))
     for name, value in further:
         grid.add_row(name, clean(value))
@@ -276,6 +289,7 @@ async def update_alert(
     severity: SeverityOption = None,
     tlp: TlpOption = None,
     expires: ExpiresOption = None,
+    goal: GoalOption = None,
     body: BodyOption = None,
     self_release_reason: ReasonOption = None,
 ) -> None:
@@ -301,6 +315,7 @@ async def update_alert(
         severity=_word(severity),
         tlp=_tlp(tlp),
         expires=expires,
+        coverage_goal=_goal(goal),
         self_release_reason=self_release_reason,
     )
     if to is not None:
@@ -532,6 +547,19 @@ def _said(**fields: Any) -> dict[str, Any]:
 
 def _codes(text: str | None) -> list[str] | None:
     return None if text is None else [code.upper() for code in text.replace(",", " ").split()]
+
+
+_GOAL = re.compile(r"([1-9][0-9]{0,3})/([1-9][0-9]{0,5})(s|m|min|h)")
+_SECONDS_OF = {"s": 1, "m": 60, "min": 60, "h": 3600}
+
+
+def _goal(text: str | None) -> dict[str, int] | None:
+    if text is None:
+        return None
+    found = _GOAL.fullmatch(text.replace(" ", "").lower())
+    if found is None:
+        raise Failed("--goal says how many and by when: 8/15m, 3/90s or 20/2h.", exit_code=Exit.USAGE)
+    return {"partners": int(found[1]), "within_seconds": int(found[2]) * _SECONDS_OF[found[3]]}
 
 
 def _word(text: str | None) -> str | None:

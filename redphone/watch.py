@@ -66,6 +66,8 @@ class View:
     clock: Clock
     wanted: Callable[[Mapping[str, Any]], bool]
     cells: dict[str, dict[str, Any]] = field(default_factory=dict)
+    goals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The coverage goals that we may see, by alert."""
     ahead: timedelta = timedelta(0)
     """How far the server's clock is ahead of ours."""
     heard_at: float | None = None
@@ -79,6 +81,9 @@ class View:
                 self.ahead = as_of - self.clock.now()
         if event.name == "board":
             self.cells.clear()
+        if event.name in ("board", "coverage"):
+            goals = event.data.get("coverage", []) if event.name == "board" else event.data
+            self.goals = {goal["alert_id"]: goal for goal in goals}
         brought = event.data["escalations"] if event.name == "board" else event.data if event.name == "cells" else []
         fresh = [cell for cell in brought if self.wanted(cell)]
         self.cells.update({cell["id"]: cell for cell in fresh})
@@ -257,7 +262,12 @@ def picture(view: View) -> RenderableType:
     if not ordered and view.heard_at is not None:
         parts.append(Text("Nothing is open. This screen shows what comes.", style="dim"))
     for cells in ordered:
-        parts += [_title(cells[0]["alert"], cells, view.now()), alert_grid(cells, now=view.now()), Text()]
+        alert = cells[0]["alert"]
+        parts += [
+            _title(alert, cells, view.now(), view.goals.get(alert["id"])),
+            alert_grid(cells, now=view.now()),
+            Text(),
+        ]
     return Group(*parts)
 
 
@@ -272,18 +282,32 @@ def _urgency(cells: list[dict[str, Any]]) -> tuple[bool, bool, int, float]:
     )
 
 
-def _title(alert: Mapping[str, Any], cells: list[dict[str, Any]], now: datetime) -> Text:
+def _title(
+    alert: Mapping[str, Any], cells: list[dict[str, Any]], now: datetime, goal: Mapping[str, Any] | None = None
+) -> Text:
     owed = [cell for cell in cells if cell["kind"] == "answer"]
     answered = sum(has_answered(cell) for cell in owed)
     released = parse_instant(alert["released_at"])
     age = f"{span((now - released).total_seconds())} ago" if released else ""
     title = Text.assemble((alert["reference"], "bold"), " ", state(alert["precedence"]))
     title.append(f" · {answered} of {len(owed)} acknowledged · released {age}")
+    if goal is not None:
+        title.append_text(_goal(goal, now))
     if alert["ended_at"] is not None:
         title.append(" · ended", style="dim")
     if alert["headline"]:
         title.append(f"\n{plain(alert['headline'])}")
     return title
+
+
+def _goal(goal: Mapping[str, Any], now: datetime) -> Text:
+    due_at = parse_instant(goal["due_at"])
+    shown = Text(f" · goal {goal['acknowledged']} of {goal['partners']} ")
+    if goal["state"] == "met":
+        return shown.append("met", style="green")
+    if goal["state"] == "missed":
+        return shown.append("missed", style="bold red")
+    return shown.append(f"in {countdown((due_at - now).total_seconds())}" if due_at else "")
 
 
 def alert_grid(cells: list[dict[str, Any]], *, now: datetime) -> Table:
@@ -313,6 +337,9 @@ def _state(cell: Mapping[str, Any]) -> Text:
             shown.append(" late", style="yellow")
         if answer["by"]:
             shown.append(f"\n{_short(answer['by'])}", style="dim")
+        if cell.get("read_back"):
+            settled = cell["read_back"]["state"] == "confirmed"
+            shown.append(f"\nread-back {cell['read_back']['state']}", style="dim" if settled else "yellow")
     elif cell["takeover"] is not None:
         by = cell["takeover"]["by"] or cell["takeover"]["partner"]
         shown.append(f"\ntaken over by\n{_short(by)}", style="dim")

@@ -55,6 +55,9 @@ __all__ = [
     "ContactPointFailing",
     "ContactPointRecovered",
     "ContactPointVerified",
+    "CoverageGoal",
+    "CoverageGoalMet",
+    "CoverageGoalMissed",
     "CredentialKind",
     "CredentialsPublished",
     "Deadlines",
@@ -170,6 +173,13 @@ class Recipient(Value):
     partner: Code
     kind: Literal[EscalationKind.ANSWER, EscalationKind.INFORMATION] = EscalationKind.ANSWER
     addressed_at: datetime
+
+
+class CoverageGoal(Value):
+    """How many of the addressed partners the raiser wants to have acknowledged, and within which time of release."""
+
+    partners: int = Field(ge=1)
+    within_seconds: int = Field(ge=1)
 
 
 class Deadlines(Value):
@@ -355,6 +365,7 @@ class AlertReleased(Event):
     released_at: datetime
     expires_at: datetime
     acknowledge_within_seconds: int | None = Field(default=None, ge=1)
+    coverage_goal: CoverageGoal | None = None
     recipients: tuple[Recipient, ...]
     answers_visible: bool = False
     released_by: Actor
@@ -625,6 +636,35 @@ class PartnerTakenOver(_AboutOneEscalation):
         if viewer in (self.raiser, self.taken_over_by.partner):
             return self
         return self.model_copy(update={"taken_over_by": self.taken_over_by.withheld()})
+
+
+class _AboutCoverage(Event):
+    """Fields that both outcomes of a coverage goal have."""
+
+    alert_id: UUID
+    raiser: Code
+    goal: CoverageGoal
+    due_at: datetime
+    acknowledged: int = Field(ge=0, description="How many of those who were asked had acknowledged.")
+    asked: int = Field(ge=0, description="How many were asked to answer.")
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.raiser, SECRETARIAT})
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class CoverageGoalMet(_AboutCoverage):
+    """As many partners as the raiser wanted have acknowledged in time; `met_at` is when the last of them did."""
+
+    met_at: datetime
+
+
+@event(owner="escalation", version=1, key="alert_id")
+class CoverageGoalMissed(_AboutCoverage):
+    """Too few partners have acknowledged in time: who has not is asked at the next level, and people are told."""
+
+    missed_at: datetime
+    missing: tuple[Code, ...] = Field(description="Partners that had not acknowledged.")
 
 
 @event(owner="escalation", version=1, key="alert_id")

@@ -14,13 +14,14 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
 from services.alerting import cap
-from services.alerting.content import Proposal, earliest_expiry, shown_headline
+from services.alerting.content import RECIPIENTS_MAX, Proposal, earliest_expiry, shown_headline
 from services.alerting.crises.domain import CrisisState
 from services.alerting.domain import Alert, AlertState
 from services.alerting.views import AreaModel, InfoModel
 from shared.contracts import (
     Category,
     Certainty,
+    CoverageGoal,
     MsgType,
     Precedence,
     ResponseType,
@@ -55,6 +56,19 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class CoverageGoalBody(_Body):
+    """How many of the partners in `to` are to have acknowledged, and within which time of release.
+
+    It is counted down. When it is missed, every partner that has not answered is asked at its next level at once, and
+    your officers on duty and the secretariat are told.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"partners": 2, "within_seconds": 900}]})
+
+    partners: StrictInt = Field(ge=1, le=RECIPIENTS_MAX)
+    within_seconds: StrictInt = Field(ge=1, description="At least 60, and before silent partners are unreached.")
+
+
 class _Saying(_Body):
     """The fields that say something; what is left out is not said."""
 
@@ -80,6 +94,9 @@ class _Saying(_Body):
     acknowledge_within_seconds: StrictInt | None = Field(
         default=None, description="Shortens the time to acknowledge that the precedence gives."
     )
+    coverage_goal: CoverageGoalBody | None = Field(
+        default=None, description='For example "8 of 10 within 15 minutes". Left out, none is counted.'
+    )
     answers_visible: StrictBool | None = Field(
         default=None, description="Whether the addressed partners see each other's answers."
     )
@@ -91,6 +108,8 @@ class _Saying(_Body):
         for name in _COPIED:
             if (value := getattr(self, name, None)) is not None:
                 said[name] = tuple(value) if isinstance(value, list) else value
+        if self.coverage_goal is not None:
+            said["coverage_goal"] = CoverageGoal(**self.coverage_goal.model_dump())
         if self.info is not None:
             said["info"] = tuple(block.value() for block in self.info)
         if self.areas is not None:
@@ -98,7 +117,9 @@ class _Saying(_Body):
         return Proposal(**said, expires_at=self.expires)
 
 
-_COPIED = [name for name in Proposal.__dataclass_fields__ if name not in {"info", "areas", "expires_at"}]
+_COPIED = [
+    name for name in Proposal.__dataclass_fields__ if name not in {"info", "areas", "expires_at", "coverage_goal"}
+]
 
 
 class DraftBody(_Saying):
@@ -234,6 +255,7 @@ def read_cap(document: bytes) -> tuple[Proposal, UUID | None, tuple[str, ...]]:
         tlp=drafted.tlp,
         expires_at=drafted.expires_at,
         acknowledge_within_seconds=drafted.acknowledge_within_seconds,
+        coverage_goal=drafted.coverage_goal,
         note=drafted.note,
     )
     return proposal, _crisis_named(drafted.incidents), drafted.left_out
@@ -257,6 +279,7 @@ def write_cap(alert: Alert, chain: list[Alert]) -> bytes:
         tlp=content.tlp,
         expires_at=alert.expires_at or content.expires_at or earliest_expiry(content.precedence, sent_at),
         acknowledge_by_at=None if within is None else sent_at + timedelta(seconds=within),
+        coverage_goal=content.coverage_goal,
         info=tuple(
             block.model_copy(update={"headline": shown_headline(content.status, block.headline)})
             for block in content.info

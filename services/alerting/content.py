@@ -22,6 +22,7 @@ from shared.contracts import (
     Category,
     Certainty,
     Code,
+    CoverageGoal,
     Deadlines,
     Info,
     Precedence,
@@ -68,6 +69,7 @@ EXPIRES_AFTER_UNREACHED = timedelta(hours=24)
 
 EXPIRES_WITHIN_MAX = timedelta(days=180)
 ACKNOWLEDGE_WITHIN_SECONDS_MIN = 60
+COVERAGE_WITHIN_SECONDS_MIN = 60
 
 DEFAULT_EVENT = "Displacement crisis"
 RESERVED_PARAMETERS = "rdn:"
@@ -97,6 +99,7 @@ class Content(Value):
     for_information: tuple[Code, ...] = ()
     expires_at: datetime | None = None
     acknowledge_within_seconds: int | None = None
+    coverage_goal: CoverageGoal | None = None
     answers_visible: bool = False
     note: str | None = None
 
@@ -135,6 +138,7 @@ class Proposal:
     tlp: Tlp | None = None
     expires_at: datetime | None = None
     acknowledge_within_seconds: int | None = None
+    coverage_goal: CoverageGoal | None = None
     answers_visible: bool | None = None
     note: str | None = None
 
@@ -183,6 +187,7 @@ def compose(proposal: Proposal, *, base: Content | None = None) -> Content:
             "status",
             "tlp",
             "acknowledge_within_seconds",
+            "coverage_goal",
             "answers_visible",
             "note",
         )
@@ -335,6 +340,22 @@ def _check_head(content: Content, network: Network, errors: list[FieldError]) ->
             f"{table.acknowledge_within_seconds} at {content.precedence}: an alert may only shorten the table"
         )
         errors.append(FieldError("acknowledge_within_seconds", detail, "out_of_range"))
+    if content.coverage_goal is not None:
+        _check_coverage_goal(content.coverage_goal, content, table, errors)
+
+
+def _check_coverage_goal(goal: CoverageGoal, content: Content, deadlines: Deadlines, errors: list[FieldError]) -> None:
+    if not 1 <= goal.partners <= len(content.to):
+        detail = f"the goal counts partners in to: 1 to {len(content.to)} of them can acknowledge"
+        errors.append(FieldError("coverage_goal.partners", detail, "out_of_range"))
+    # Later than that nobody is left to be asked: every partner has answered, or people call its office.
+    latest = deadlines.unreached_after_seconds
+    if not COVERAGE_WITHIN_SECONDS_MIN <= goal.within_seconds <= latest:
+        detail = (
+            f"the goal is due between {COVERAGE_WITHIN_SECONDS_MIN} and {latest} seconds after release at "
+            f"{content.precedence}: afterwards silent partners are unreached"
+        )
+        errors.append(FieldError("coverage_goal.within_seconds", detail, "out_of_range"))
 
 
 def _check_audience(

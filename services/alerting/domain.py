@@ -329,6 +329,7 @@ def released_event(alert: Alert) -> AlertReleased:
         released_at=alert.released_at,
         expires_at=alert.expires_at,
         acknowledge_within_seconds=content.acknowledge_within_seconds,
+        coverage_goal=content.coverage_goal,
         recipients=alert.recipients,
         answers_visible=content.answers_visible,
         released_by=alert.released_by,

@@ -21,8 +21,11 @@ from services.alerting.domain import Alert
 from services.alerting.visibility import Access, access
 from shared import inbox, outbox, security
 from shared.contracts import (
+    AnswerCodeLocked,
     ContactPointFailing,
     ContactPointRecovered,
+    CoverageGoalMet,
+    CoverageGoalMissed,
     CredentialsPublished,
     DeadlinesChanged,
     EscalationKind,
@@ -36,6 +39,10 @@ from shared.contracts import (
     PartnerUnreached,
     PositionTaken,
     Precedence,
+    QuestionAnswered,
+    QuestionAsked,
+    ReadBackConfirmed,
+    ReadBackGiven,
 )
 from shared.db import Transaction
 from shared.errors import Forbidden, NotFound
@@ -435,6 +442,13 @@ SUBSCRIPTIONS: dict[type[Event], Callable[[Any, Message[Any]], Awaitable[None]]]
     PositionTaken: on_answer,
     PartnerUnreached: on_answer,
     PartnerTakenOver: on_answer,
+    QuestionAsked: on_answer,
+    QuestionAnswered: on_answer,
+    ReadBackGiven: on_answer,
+    ReadBackConfirmed: on_answer,
+    AnswerCodeLocked: on_answer,
+    CoverageGoalMet: on_answer,
+    CoverageGoalMissed: on_answer,
     EscalationsEnded: on_answer,
     ContactPointFailing: on_answer,
     ContactPointRecovered: on_answer,

@@ -24,6 +24,7 @@ from shared.contracts import (
     Area,
     Category,
     Certainty,
+    CoverageGoal,
     EscalationKind,
     Info,
     MsgType,
@@ -172,6 +173,13 @@ class RecipientView(BaseModel):
     addressed_at: UtcDateTime
 
 
+class CoverageGoalView(BaseModel):
+    """How many of the partners in `to` are to have acknowledged, and within which time of release."""
+
+    partners: int
+    within_seconds: int
+
+
 class AlertView(BaseModel):
     """An alert as the caller may read it."""
 
@@ -191,6 +199,9 @@ class AlertView(BaseModel):
     asks_anew: bool = Field(description="Whether this Update asks those again who have answered.")
     answers_visible: bool = Field(description="Whether the addressed partners see each other's answers.")
     acknowledge_within_seconds: int | None = None
+    coverage_goal: CoverageGoalView | None = Field(
+        default=None, description="Whether it was met or missed, timeline and board tell raiser and secretariat."
+    )
     to: list[str] = Field(description="Partners that must acknowledge.")
     for_information: list[str] = Field(description="Partners that are told.")
     recipients: list[RecipientView] = Field(description="Since when each partner is addressed; empty for a draft.")
@@ -258,6 +269,7 @@ def alert_view(alert: Alert, viewer: Viewer) -> AlertView | None:
         asks_anew=alert.asks_anew,
         answers_visible=content.answers_visible,
         acknowledge_within_seconds=content.acknowledge_within_seconds,
+        coverage_goal=_goal(content.coverage_goal),
         to=list(content.to),
         for_information=list(content.for_information),
         recipients=[
@@ -328,6 +340,10 @@ def _entry_data(entry: Entry, granted: Access, viewer: Viewer) -> dict[str, Any]
         if name.endswith("_by") and isinstance(value, dict) and value.get("name") is None:
             data[name] = {"partner": value["partner"]}
     return data
+
+
+def _goal(goal: CoverageGoal | None) -> CoverageGoalView | None:
+    return None if goal is None else CoverageGoalView(partners=goal.partners, within_seconds=goal.within_seconds)
 
 
 def _actor(actor: Actor | None, *, own: bool) -> ActorView | None:

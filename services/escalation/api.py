@@ -316,7 +316,8 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
     async def stream_board(
         principal: Principal = Depends(caller), resume: str | None = Depends(last_event_id)
     ) -> Response:
-        """Server-sent events: `board` with the whole, then `cells` with what changed, and `as_of` every two seconds.
+        """Server-sent events: `board` with the whole, then `cells` with what changed, `coverage` with all goals when
+        one of them changes, and `as_of` every two seconds.
 
         Data older than that is STALE: the stream is cut, whatever the connection says. Resumes with `Last-Event-ID`.
         """

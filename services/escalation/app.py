@@ -17,6 +17,7 @@ from services.escalation.channels import Channel, build_channels
 from services.escalation.channels.email import EmailChannel
 from services.escalation.channels.providers import Provider
 from services.escalation.channels.providers.configured import build_providers
+from services.escalation.countdown import Countdowns
 from services.escalation.delivery import RECHECK_SECONDS, Delivery
 from services.escalation.directories import Directories
 from services.escalation.handlers import EscalationDeps
@@ -68,16 +69,18 @@ def build(
         parts["delivery"] = Delivery(deps, outlets, persons, jitter)
         extended = EscalationDeps(**shared, directories=directories, senders=parts["delivery"])
         parts["timers"] = Timers(extended)
+        parts["countdowns"] = Countdowns(extended)
         parts["news"] = BoardNews(extended)
         parts["warming"] = Warming(extended, parts["delivery"])
         return extended
 
     def loops(_deps: Deps) -> Sequence[Loop]:
-        delivery, timers = parts["delivery"], parts["timers"]
+        delivery, timers, countdowns = parts["delivery"], parts["timers"], parts["countdowns"]
         return (
             Loop("delivery", delivery.run_once, interval_seconds=delivery.next_in_seconds, clock=clock),
             Loop("recorder", delivery.recorder.run_once, interval_seconds=1.0, clock=clock),
             Loop("timers", timers.run_once, interval_seconds=timers.next_in_seconds, clock=clock),
+            Loop("coverage", countdowns.run_once, interval_seconds=countdowns.next_in_seconds, clock=clock),
             Loop("warming", parts["warming"].run_once, interval_seconds=30.0, clock=clock),
             Loop("board", parts["news"].run_once, interval_seconds=NEWS_SECONDS, clock=clock),
         )

@@ -7,14 +7,16 @@ the same cut as quiet. One loop per process asks whether there is news; a hundre
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from services.escalation import reading
+from services.escalation import coverage_store, reading
 from services.escalation.handlers import EscalationDeps
-from services.escalation.views import Board, escalation_view
+from services.escalation.views import Board, CoverageView, coverage_view, escalation_view
+from shared.contracts import SECRETARIAT
+from shared.db import Transaction
 from shared.errors import Unavailable
 from shared.problems import HttpProblem
 from shared.security import Principal
@@ -28,6 +30,9 @@ OVERLAP = timedelta(seconds=2)
 
 ENDED_SHOWN = timedelta(hours=1)
 """How long an alert that has ended stays on the board."""
+
+DECIDED_SHOWN = timedelta(days=1)
+"""How long a coverage goal that was met or missed stays on the board."""
 
 
 RESUMABLE = ENDED_SHOWN
@@ -71,13 +76,22 @@ async def read_board(deps: EscalationDeps, principal: Principal) -> Board:
     wanted = reading.Wanted(open_alerts_only=True, ended_since=now - ENDED_SHOWN)
     async with deps.intake.transaction() as tx:
         rows = await reading.find_cells(tx, principal, wanted)
-    return Board(as_of=now, escalations=[escalation_view(row, principal) for row in rows])
+        goals = await _find_goals(tx, principal, now)
+    return Board(as_of=now, escalations=[escalation_view(row, principal) for row in rows], coverage=goals)
+
+
+async def _find_goals(tx: Transaction, principal: Principal, now: datetime) -> list[CoverageView]:
+    """How the caller's own coverage goals stand; the secretariat sees everybody's."""
+    if not reading.sees_escalations(principal):
+        return []
+    raiser = None if principal.is_service or principal.partner == SECRETARIAT else principal.partner
+    return [coverage_view(row) for row in await coverage_store.find_shown(tx, raiser, now - DECIDED_SHOWN)]
 
 
 def follow_board(
     deps: EscalationDeps, principal: Principal, news: BoardNews, last_event_id: str | None
 ) -> AsyncIterator[StreamEvent]:
-    """Events `board` (the whole, first), `cells` (what changed) and `as_of`; each carries the id to resume from.
+    """Events `board` (the whole, first), `cells` and `coverage` (what changed) and `as_of`, with ids to resume from.
 
     Raises a problem at once for an id that this stream cannot have sent.
     """
@@ -89,10 +103,12 @@ async def _follow(
 ) -> AsyncIterator[StreamEvent]:
     seen, spoke_at = news.newest, deps.clock.monotonic()
     shown: dict[str, str] = {}
+    goals = "[]"
     if since is None or not RESUMABLE > deps.clock.now() - since >= -OVERLAP:
         board = await read_board(deps, principal)
         since = board.as_of
         shown = {str(cell.id): cell.model_dump_json() for cell in board.escalations}
+        goals = _json_of(board.coverage)
         yield StreamEvent(board.model_dump_json(), event="board", id=_id_of(since))
     news.listeners += 1
     try:
@@ -100,7 +116,7 @@ async def _follow(
             await news.wait(seen, max(0.0, spoke_at + AS_OF_SECONDS - deps.clock.monotonic()))
             seen, now = news.newest, deps.clock.now()
             try:
-                cells = await _changed(deps, principal, since - OVERLAP, shown)
+                cells, goals_now = await _changed(deps, principal, since - OVERLAP, shown)
             except Unavailable:
                 # No `as_of` while the database is away: the screen sees its data age, and says STALE.
                 await deps.clock.sleep(NEWS_SECONDS)
@@ -109,6 +125,9 @@ async def _follow(
             if cells:
                 payload = orjson.dumps([orjson.Fragment(cell) for cell in cells]).decode()
                 yield StreamEvent(payload, event="cells", id=_id_of(now))
+            if goals_now != goals:
+                goals = goals_now
+                yield StreamEvent(goals, event="coverage", id=_id_of(now))
             if cells or deps.clock.monotonic() - spoke_at >= AS_OF_SECONDS:
                 spoke_at = deps.clock.monotonic()
                 yield StreamEvent(orjson.dumps({"as_of": render_instant(now)}).decode(), event="as_of", id=_id_of(now))
@@ -116,14 +135,22 @@ async def _follow(
         news.listeners -= 1
 
 
-async def _changed(deps: EscalationDeps, principal: Principal, since: datetime, shown: dict[str, str]) -> list[str]:
+async def _changed(
+    deps: EscalationDeps, principal: Principal, since: datetime, shown: dict[str, str]
+) -> tuple[list[str], str]:
+    """The cells that are news, and all coverage goals as they stand."""
     async with deps.intake.transaction() as tx:
         rows = await reading.find_cells(tx, principal, reading.Wanted(changed_since=since))
+        goals = _json_of(await _find_goals(tx, principal, deps.clock.now()))
     texts = {str(row["id"]): escalation_view(row, principal).model_dump_json() for row in rows}
     fresh = [text for cell, text in texts.items() if shown.get(cell) != text]
     shown.clear()
     shown.update(texts)
-    return fresh
+    return fresh, goals
+
+
+def _json_of(goals: Sequence[CoverageView]) -> str:
+    return orjson.dumps([orjson.Fragment(goal.model_dump_json()) for goal in goals]).decode()
 
 
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()

@@ -139,6 +139,13 @@ class RaiseLevel:
 
 
 @dataclass(frozen=True, slots=True)
+class CoverageMissed:
+    """Too few partners have acknowledged in time for the raiser's goal: this one, if silent, is asked more loudly."""
+
+    directory: Directory
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The alert ended, was superseded, or (takeover) the partner answered."""
 
@@ -146,7 +153,7 @@ class End:
     at: datetime
 
 
-Input = DueTimeReached | PagesAttempted | Acknowledge | TakePosition | TakeOver | RaiseLevel | End
+Input = DueTimeReached | PagesAttempted | Acknowledge | TakePosition | TakeOver | RaiseLevel | CoverageMissed | End
 
 
 # --- deciding ---------------------------------------------------------------------------------------------------------
@@ -455,6 +462,13 @@ def _(command: RaiseLevel, escalation: Escalation, now: datetime) -> Outcome:
             f"only an unanswered escalation can be raised; this one is {escalation.state}", code="not_waiting"
         )
     return raise_one(escalation, command.directory, LevelReason.RAISED_BY_HAND, now, by=command.by)
+
+
+@_decide.register
+def _(command: CoverageMissed, escalation: Escalation, now: datetime) -> Outcome:
+    if escalation.kind is not EscalationKind.ANSWER or escalation.state not in UNANSWERED:
+        return Outcome(escalation)
+    return raise_one(escalation, command.directory, LevelReason.COVERAGE_MISSED, now)
 
 
 @_decide.register

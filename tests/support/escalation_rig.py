@@ -141,7 +141,9 @@ class Rig:
 
     async def settle(self) -> None:
         """Runs bus and loops until nothing is left to do at this instant."""
-        loops = [self.service.loops[name] for name in ("timers", "delivery", "recorder", "relay", "sequencer")]
+        loops = [
+            self.service.loops[name] for name in ("timers", "coverage", "delivery", "recorder", "relay", "sequencer")
+        ]
         for _ in range(50):
             done = await run_until_idle(loops)
             await self.service.deps.relay.drain()
@@ -183,6 +185,7 @@ class Rig:
     async def _next_due(self) -> datetime | None:
         rows = await self.rows(
             "SELECT least((SELECT min(due_at) FROM escalations WHERE due_at > $1),"
+            " (SELECT min(due_at) FROM coverage_goals WHERE state = 'open' AND due_at > $1),"
             " (SELECT min(due_at) FROM pages WHERE state = 'due' AND due_at > $1)) AS due_at",
             self.clock.now(),
         )

@@ -26,6 +26,7 @@ from services.alerting.cap.message import (
 from services.alerting.cap.profile import (
     ACKNOWLEDGE_BY_PARAMETER,
     COUNTRY_GEOCODE,
+    COVERAGE_GOAL_PARAMETER,
     FOR_INFORMATION_PARAMETER,
     PARAMETER_PREFIX,
     PRECEDENCE_PARAMETER,
@@ -39,8 +40,9 @@ from services.alerting.cap.profile import (
     expires_at_of,
     is_english,
     own_parameters,
+    read_coverage_goal,
 )
-from shared.contracts import Area, Info, MsgType, Precedence, Status, Tlp
+from shared.contracts import Area, CoverageGoal, Info, MsgType, Precedence, Status, Tlp
 
 _UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -62,6 +64,7 @@ class CapDraft:
     precedence: Precedence
     tlp: Tlp
     acknowledge_within_seconds: int | None
+    coverage_goal: CoverageGoal | None
     expires_at: datetime
     note: str | None
     references: tuple[Reference, ...]
@@ -89,6 +92,7 @@ class CapSource:
     countries: tuple[str, ...] = ()
     for_information: tuple[str, ...] = ()
     acknowledge_by_at: datetime | None = None
+    coverage_goal: CoverageGoal | None = None
     note: str | None = None
     references: tuple[Reference, ...] = ()
     incidents: tuple[str, ...] = ()
@@ -122,6 +126,7 @@ def to_draft(message: CapMessage) -> CapDraft:
         precedence=Precedence(ours[PRECEDENCE_PARAMETER]),
         tlp=Tlp(ours.get(TLP_PARAMETER, Tlp.AMBER)),
         acknowledge_within_seconds=_seconds(message.sent, acknowledge_by_at),
+        coverage_goal=read_coverage_goal(ours.get(COVERAGE_GOAL_PARAMETER, "")),
         expires_at=expires_at_of(message) or message.sent,
         note=message.note,
         references=message.references,
@@ -174,11 +179,13 @@ def from_source(source: CapSource) -> CapMessage:
     Times lose their fractions of a second and coordinates what is finer than a centimetre; characters that XML cannot
     hold become U+FFFD. Countries that no area names become areas of their own.
     """
+    goal = source.coverage_goal
     shared = {
         PRECEDENCE_PARAMETER: str(source.precedence),
         TLP_PARAMETER: str(source.tlp),
         ACKNOWLEDGE_BY_PARAMETER: source.acknowledge_by_at and write_instant(_whole(source.acknowledge_by_at)),
         FOR_INFORMATION_PARAMETER: " ".join(source.for_information),
+        COVERAGE_GOAL_PARAMETER: goal and f"{goal.partners}/{goal.within_seconds}",
     }
     parameters = tuple((name, value) for name, value in shared.items() if value)
     message = CapMessage(

@@ -28,7 +28,7 @@ from services.alerting.cap.message import (
     quoted,
     read_instant,
 )
-from shared.contracts import Info, MsgType, Precedence, Status, Tlp
+from shared.contracts import CoverageGoal, Info, MsgType, Precedence, Status, Tlp
 from shared.errors import FieldError
 
 PROFILE = "urn:redphone:cap:profile:1.0"
@@ -39,11 +39,20 @@ PRECEDENCE_PARAMETER = "rdn:precedence"
 TLP_PARAMETER = "rdn:tlp"
 ACKNOWLEDGE_BY_PARAMETER = "rdn:ack_by"
 FOR_INFORMATION_PARAMETER = "rdn:for_information"
+COVERAGE_GOAL_PARAMETER = "rdn:coverage_goal"
+"""How many of <addresses> are to acknowledge within how many seconds of <sent>: `8/900`."""
 TRANSLATION_PARAMETER = "rdn:is_translation"
 """`true` in a block whose text was translated from another block; the one parameter that belongs to a single block."""
 
-SHARED_PARAMETERS = (PRECEDENCE_PARAMETER, TLP_PARAMETER, ACKNOWLEDGE_BY_PARAMETER, FOR_INFORMATION_PARAMETER)
+SHARED_PARAMETERS = (
+    PRECEDENCE_PARAMETER,
+    TLP_PARAMETER,
+    ACKNOWLEDGE_BY_PARAMETER,
+    FOR_INFORMATION_PARAMETER,
+    COVERAGE_GOAL_PARAMETER,
+)
 
+_COVERAGE_GOAL = re.compile(r"([1-9][0-9]{0,3})/([1-9][0-9]{0,7})", re.ASCII)
 _PARTNER = re.compile(r"[A-Z]{2}", re.ASCII)
 
 
@@ -171,6 +180,8 @@ def _check_parameter(message: CapMessage, name: str, value: str, path: str, find
             findings.add(
                 path, "The time to acknowledge by must lie after <sent>, and not after <expires>.", "wrong_time"
             )
+    elif name == COVERAGE_GOAL_PARAMETER and read_coverage_goal(value) is None:
+        findings.add(path, "Write how many partners within how many seconds, such as 8/900.", "wrong_goal")
     elif name == FOR_INFORMATION_PARAMETER:
         codes = value.split()
         _check_partners(codes, path, findings)
@@ -178,6 +189,12 @@ def _check_parameter(message: CapMessage, name: str, value: str, path: str, find
         if twice:
             detail = f"{', '.join(twice)} cannot both answer (<addresses>) and be told for information."
             findings.add(path, detail, "repeated")
+
+
+def read_coverage_goal(text: str) -> CoverageGoal | None:
+    """The goal that a parameter's text says, or None if it says none."""
+    found = _COVERAGE_GOAL.fullmatch(text)
+    return None if found is None else CoverageGoal(partners=int(found[1]), within_seconds=int(found[2]))
 
 
 def own_parameters(info: Info) -> dict[str, str]:

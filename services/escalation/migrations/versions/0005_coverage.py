@@ -10,6 +10,18 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 TABLES = """
+CREATE TABLE coverage_goals (
+    alert_id uuid CONSTRAINT pk_coverage_goals PRIMARY KEY,
+    raiser text NOT NULL,
+    partners smallint NOT NULL,
+    within_seconds integer NOT NULL,
+    asked text[] NOT NULL,
+    due_at timestamptz NOT NULL,
+    state text NOT NULL,
+    decided_at timestamptz
+);
+CREATE INDEX ix_coverage_goals_due_at ON coverage_goals (due_at) WHERE state = 'open';
+CREATE INDEX ix_coverage_goals_decided_at ON coverage_goals (decided_at);
 """
 
 
