@@ -28,6 +28,7 @@ from sqlalchemy import select
 
 from redphone import demo_screen, files
 from redphone.client import Client, Connection
+from redphone.demo_channels import Counterparts, Heard
 from redphone.demo_network import Network, demonstration_network
 from redphone.demo_people import DUTY_OFFICER, RELEASER, People, machines_of
 from redphone.demo_receivers import Receipt, Receivers
@@ -43,6 +44,7 @@ from redphone.output import Output, parse_instant, summary_grid
 from redphone.up import START_POLL_SECONDS, Signals, bind, explained, serve_until_stopped, until_stopped
 from redphone.watch import follow_board
 from shared import hosting, inbox, outbox
+from shared.clock import SystemClock
 from shared.contracts import DutyPlanPublished
 from shared.log import configure
 from shared.settings import Settings, load
@@ -103,14 +105,27 @@ async def play(options: DemoOptions, output: Output) -> None:
 
 async def _perform(chosen: Scenario, options: DemoOptions, output: Output, directory: Path) -> dict[str, Any] | None:
     """The report, or None if somebody stopped it before there was one."""
-    # The environment names other installations' servers and data, which a demonstration must not touch.
-    settings = load({}, data_dir=directory / "data", port=0, development=True, log_level="WARNING")
+    # The environment names other installations' servers, data and providers, which a demonstration must not touch.
+    async with Counterparts(SystemClock()) as counterparts:
+        return await _perform_with(counterparts, chosen, options, output, directory)
+
+
+async def _perform_with(
+    counterparts: Counterparts, chosen: Scenario, options: DemoOptions, output: Output, directory: Path
+) -> dict[str, Any] | None:
+    chosen_here: dict[str, Any] = {
+        "data_dir": directory / "data",
+        "port": 0,
+        "development": True,
+        "log_level": "WARNING",
+    }
+    settings = load({}, **chosen_here)
     with (directory / LOG_NAME).open("w", encoding="utf-8") as log:
         with redirect_stderr(log):
             configure(level=settings.log_level, json_lines=True)
         listening = bind(settings)
         address = hosting.address_of(listening)
-        settings = settings.model_copy(update={"public_url": address})
+        settings = load(counterparts.environment(), **chosen_here, public_url=address)
         reports: list[dict[str, Any]] = []
         waiting = Waiting(output)
 
@@ -123,7 +138,9 @@ async def _perform(chosen: Scenario, options: DemoOptions, output: Output, direc
             while not running.started:
                 await running.clock.sleep(START_POLL_SECONDS)
             try:
-                async with Play(chosen, options, output, running, waiting) as performance:
+                async with Play(
+                    chosen, options, output, running, waiting=waiting, counterparts=counterparts
+                ) as performance:
                     reports.append(await performance.run())
                     _show(reports[0], output)
                     if options.stay:
@@ -213,11 +230,19 @@ class Play:
     """One performance on a running installation. Use as an asynchronous context manager; `run` may be called once."""
 
     def __init__(
-        self, chosen: Scenario, options: DemoOptions, output: Output, running: Installation, waiting: Waiting
+        self,
+        chosen: Scenario,
+        options: DemoOptions,
+        output: Output,
+        running: Installation,
+        *,
+        waiting: Waiting,
+        counterparts: Counterparts,
     ) -> None:
         self._scenario = chosen
         self._pace = QUICK if options.quick else NORMAL
-        self._running, self._waiting = running, waiting
+        self._running, self._waiting, self._counterparts = running, waiting, counterparts
+        counterparts.on_heard = self._on_heard
         self._clock, self._ids = running.clock, running.ids
         self._output = output
         self._changed = asyncio.Event()
@@ -244,7 +269,8 @@ class Play:
 
     async def run(self) -> dict[str, Any]:
         """Plays everything and returns the report. Raises `Failed` when something refuses or does not come."""
-        network = demonstration_network(self._receivers.url, self._pace)
+        network = demonstration_network(self._receivers.url, self._pace, self._scenario.parts)
+        self._counterparts.serve(network, self._scenario, str(self._running.settings.public_url))
         credentials = await self._set_up(network)
         self._waiting.hide()
         screen = Screen(self._output, self._scenario, self._pace, network.names, self._clock)
@@ -255,6 +281,8 @@ class Play:
                     self._pace,
                     connection=self._connection,
                     credentials=credentials,
+                    counterparts=self._counterparts,
+                    network=network,
                     clock=self._clock,
                     ids=self._ids,
                     group=group,
@@ -339,7 +367,7 @@ class Play:
         return await self._facts(
             officer,
             acknowledged_at=people.acknowledged_at,
-            names=network.names,
+            network=network,
             alerts=[alert, update],
             cells=cells,
             seconds=self._clock.monotonic() - began,
@@ -385,7 +413,7 @@ class Play:
         officer: Client,
         *,
         acknowledged_at: Mapping[str, datetime],
-        names: Mapping[str, str],
+        network: Network,
         alerts: Sequence[Mapping[str, Any]],
         cells: Sequence[Mapping[str, Any]],
         seconds: float,
@@ -403,7 +431,9 @@ class Play:
         return Facts(
             scenario=self._scenario,
             pace=self._pace,
-            names=names,
+            names=network.names,
+            heard=tuple(self._counterparts.heard),
+            languages={(one.partner, one.place): one.languages for one in network.reached},
             receipts=tuple(self._receivers.receipts),
             strays=self._receivers.strays,
             cells=cells,
@@ -423,6 +453,11 @@ class Play:
         if self._people is not None:
             self._people.on_receipt(receipt)
 
+    def _on_heard(self, heard: Heard) -> None:
+        self._changed.set()
+        if self._people is not None:
+            self._people.on_heard(heard)
+
     async def _follow(self, screen: Screen, people: People) -> None:
         """Follows the raiser's board for as long as the performance lasts."""
         client = people.client_of(self._scenario.raiser, DUTY_OFFICER)
@@ -437,6 +472,8 @@ class Play:
                         screen.tell(*sentence)
                     screen.tell_failure(cell)
                     self._note_unreached(cell, people)
+                    if cell["kind"] == "answer" and cell["acknowledgement"] is not None:
+                        people.on_acknowledged(cell)
                 self._changed.set()
 
     def _known(self, screen: Screen) -> list[Mapping[str, Any]]:

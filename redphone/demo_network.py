@@ -7,7 +7,7 @@ write it: the deadlines of each precedence, where webhooks go, and who is on dut
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
 from importlib import resources
@@ -15,24 +15,47 @@ from typing import Any
 
 import orjson
 
-from redphone.demo_scenario import PRECEDENCE, Pace
+from redphone.demo_scenario import DUTY, OFFICE, PRECEDENCE, SENIOR, Pace, Part, Telephones, Via
 
 SYSTEM = "system"
-OFFICE = "office"
-ON_DUTY = {"duty": "duty-1", "senior": "senior-1"}
+ON_DUTY = {"duty": DUTY, "senior": SENIOR}
 """By rota the one contact who is on duty: those who have a credential, so that whoever is paged can answer."""
 
 
 @dataclass(frozen=True)
+class Reached:
+    """A person or an office, and where they are reached."""
+
+    partner: str
+    place: str
+    name: str
+    languages: tuple[str, ...]
+    sms: str | None
+    voice: str | None
+    email: str | None
+
+
+@dataclass(frozen=True)
 class Network:
-    """A network file's text, and the partners' names by code."""
+    """A network file's text, the partners' names by code, and everybody whom it reaches."""
 
     text: str
     names: Mapping[str, str]
+    reached: tuple[Reached, ...]
+
+    def person(self, partner: str, place: str) -> Reached:
+        """Who is reached at a place; the senior contact speaks for the office."""
+        key = SENIOR if place == OFFICE else place
+        return next(one for one in self.reached if (one.partner, one.place) == (partner, key))
 
 
-def demonstration_network(receivers_url: str, pace: Pace) -> Network:
-    """The shipped network with the deadlines of `pace` and every webhook at `receivers_url`/partner/place."""
+def demonstration_network(receivers_url: str, pace: Pace, parts: Sequence[Part] = ()) -> Network:
+    """The shipped network with the deadlines of `pace` and every webhook at `receivers_url`/partner/place.
+
+    Whoever answers by telephone is called at once, not after two minutes, unless their part is to show what happens
+    before those have passed.
+    """
+    called = {(part.partner, part.answers_at) for part in parts if _is_called_at_once(part)}
     document = tomllib.loads((resources.files("redphone") / "rdn.toml").read_text("utf-8"))
     document["deadlines"][PRECEDENCE] = pace.deadlines()
     for code, partner in document["partners"].items():
@@ -42,11 +65,33 @@ def demonstration_network(receivers_url: str, pace: Pace) -> Network:
             _redirect(office, f"{receivers_url}/{code}/{OFFICE}")
         for key, contact in partner.get("contacts", {}).items():
             _redirect(contact, f"{receivers_url}/{code}/{key}")
+            if (code, key) in called:
+                contact["points"]["voice"].pop("delay_seconds", None)
         for key, rota in partner.get("rotas", {}).items():
             for layer in rota["layers"] if key in ON_DUTY else ():
                 layer["participants"] = [ON_DUTY[key]]
     names = {code: partner["name"] for code, partner in document["partners"].items()}
-    return Network(written(document), names)
+    return Network(written(document), names, tuple(_reached(document)))
+
+
+def _is_called_at_once(part: Part) -> bool:
+    return part.via is Via.VOICE and part.telephones is Telephones.WORK
+
+
+def _reached(document: Mapping[str, Any]) -> Iterator[Reached]:
+    for code, partner in document["partners"].items():
+        owners = {OFFICE: partner["offices"]["main"], **partner.get("contacts", {})}
+        for place, owner in owners.items():
+            by_channel = {point["channel"]: point["address"] for point in owner.get("points", {}).values()}
+            yield Reached(
+                partner=code,
+                place=place,
+                name=owner["name"],
+                languages=tuple(owner.get("languages", partner.get("languages", ["en"]))),
+                sms=by_channel.get("sms"),
+                voice=by_channel.get("voice"),
+                email=by_channel.get("email"),
+            )
 
 
 def _redirect(owner: dict[str, Any], url: str) -> None:

@@ -13,12 +13,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from redphone.client import Client, Connection
-from redphone.demo_network import OFFICE
+from redphone.demo_channels import AnswerRefused, Counterparts, Heard
+from redphone.demo_network import Network
 from redphone.demo_receivers import Receipt
-from redphone.demo_scenario import Machine, Pace, Part, Scenario, Stance, Wakes
+from redphone.demo_scenario import DUTY, OFFICE, Machine, Pace, Part, Scenario, Stance, Via, Wakes
+from redphone.exits import Exit, Failed
 from redphone.files import SavedCredential
+from redphone.output import parse_instant
 from shared.clock import Clock
-from shared.contracts import SECRETARIAT
+from shared.contracts import SECRETARIAT, ChannelName
 from shared.ids import Ids
 from shared.web import render_instant
 
@@ -32,6 +35,15 @@ TAKEOVER_AFTER = 0.8
 CONSIDERING_FOR = timedelta(hours=2)
 EXERCISE_OFFER = "{} (exercise)"
 
+_READ_ON = {
+    Via.API: frozenset[ChannelName](),
+    Via.SMS: frozenset({ChannelName.SMS}),
+    Via.VOICE: frozenset[ChannelName](),
+    Via.EMAIL: frozenset({ChannelName.EMAIL}),
+    Via.LINK: frozenset({ChannelName.SMS, ChannelName.EMAIL}),
+}
+"""Where the message arrives that is answered so. Calls are answered while they last, by the telephone itself."""
+
 
 class People:
     """Everybody who acts. Tasks run in `group`, so that the first refusal ends the demonstration and is told."""
@@ -43,6 +55,8 @@ class People:
         *,
         connection: Connection,
         credentials: Mapping[str, SavedCredential],
+        counterparts: Counterparts,
+        network: Network,
         clock: Clock,
         ids: Ids,
         group: asyncio.TaskGroup,
@@ -51,11 +65,13 @@ class People:
     ) -> None:
         self._scenario, self._pace = scenario, pace
         self._connection, self._credentials = connection, credentials
+        self._counterparts, self._network = counterparts, network
         self._clock, self._ids = clock, ids
         self._group, self._tell, self._name_of = group, tell, name_of
         self._clients: dict[str, Client] = {}
         self._acting: set[tuple[str, str]] = set()
         self._newest: dict[str, Receipt] = {}
+        self._newest_heard: dict[str, Heard] = {}
         self.acknowledged_at: dict[str, datetime] = {}
         """By partner the instant at which its acknowledgement was confirmed to its officer."""
 
@@ -93,8 +109,31 @@ class People:
         elif receipt.type != "alert.updated":
             self._on_page(part, receipt)
 
+    def on_heard(self, heard: Heard) -> None:
+        """A message has come to somebody's telephone or mailbox: whoever answers from there begins to."""
+        part = self._scenario.part_of(heard.partner)
+        if part is None or heard.place != part.answers_at or not heard.asks or heard.channel not in _READ_ON[part.via]:
+            return
+        self._newest_heard[part.partner] = heard
+        if part.wakes not in (Wakes.UNREACHED, Wakes.NEVER):
+            self._act("answer", part.partner, self._answer_from_there(part))
+
+    def on_acknowledged(self, cell: Mapping[str, Any]) -> None:
+        """The board says that somebody acknowledged: whoever did so from a channel now thinks about a position."""
+        partner = str(cell["partner"])
+        part = self._scenario.part_of(partner)
+        if part is None or part.via is Via.API or partner in self.acknowledged_at:
+            return
+        self.acknowledged_at[partner] = parse_instant(cell["acknowledgement"]["at"]) or self._clock.now()
+        if part.stance is not None:
+            role = DUTY_OFFICER if part.answers_at == DUTY else SENIOR_CONTACT
+            client = self.client_of(partner, role)
+            self._act("position", partner, self._take_position(part, part.stance, client, str(cell["id"])))
+
     def _on_page(self, part: Part, receipt: Receipt) -> None:
         """A telephone rings."""
+        if part.via is not Via.API:
+            return
         if part.wrong_person_first and receipt.level == 1:
             self._act("wrong person", part.partner, self._say_wrong_person(part, receipt))
         elif part.wakes is Wakes.LEVEL_1 and receipt.level == 1:
@@ -107,7 +146,9 @@ class People:
     def on_unreached(self, partner: str) -> None:
         """The board calls a partner unreached: somebody there finds the page only now."""
         part = self._scenario.part_of(partner)
-        if part is not None and part.wakes is Wakes.UNREACHED and partner in self._newest:
+        if part is not None and part.wakes is Wakes.UNREACHED and partner in self._newest_heard:
+            self._act("answer", partner, self._answer_from_there(part))
+        elif part is not None and part.wakes is Wakes.UNREACHED and part.via is Via.API and partner in self._newest:
             self._begin(part, SENIOR_CONTACT, self._newest[partner])
 
     def _on_unreached_page(self, receipt: Receipt) -> None:
@@ -139,15 +180,25 @@ class People:
         newest = self._newest.get(part.partner, receipt)
         said = await client.post("/v1/acknowledgements", {"alert_ids": [newest.alert_id]}, key=client.new_key())
         self.acknowledged_at[part.partner] = self._clock.now()
-        if part.stance is None:
-            return
+        if part.stance is not None:
+            await self._take_position(part, part.stance, client, said["escalations"][0]["id"])
+
+    async def _answer_from_there(self, part: Part) -> None:
+        """From telephone, mailbox or link, with what the message said. That it was heard stands on the board."""
+        await self._wait(part.after)
+        heard = self._newest_heard[part.partner]
+        name = self._network.person(part.partner, part.answers_at).name
+        try:
+            await self._counterparts.answer(part, heard, name)
+        except AnswerRefused as refused:
+            raise Failed(f"{part.partner}: {refused}.", exit_code=Exit.REFUSED) from None
+
+    async def _take_position(self, part: Part, stance: Stance, client: Client, escalation_id: str) -> None:
         await self._wait(POSITION_AFTER)
-        escalation_id = said["escalations"][0]["id"]
-        newest = self._newest.get(part.partner, newest)
+        newest = self._newest.get(part.partner)
+        known = newest.escalation_id if newest is not None else None
         await client.post(
-            f"/v1/escalations/{newest.escalation_id or escalation_id}/position",
-            self._position(part, part.stance),
-            key=client.new_key(),
+            f"/v1/escalations/{known or escalation_id}/position", self._position(part, stance), key=client.new_key()
         )
 
     def _position(self, part: Part, stance: Stance) -> dict[str, str]:

@@ -18,8 +18,8 @@ from typing import Any, Self
 
 import orjson
 
-from redphone.demo_network import OFFICE, SYSTEM
-from redphone.demo_scenario import Machine
+from redphone.demo_network import SYSTEM
+from redphone.demo_scenario import DUTY, OFFICE, SENIOR, Machine
 from shared import webhooks
 from shared.clock import Clock
 from shared.webhooks import VerifyingKey, WebhookRefused
@@ -220,7 +220,7 @@ class Receivers:
 
 def place_name(place: str) -> str:
     """The place in words."""
-    names = {SYSTEM: "system", OFFICE: "office", "duty-1": "duty officer", "senior-1": "senior contact"}
+    names = {SYSTEM: "system", OFFICE: "office", DUTY: "duty officer", SENIOR: "senior contact"}
     return names.get(place, place)
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from redphone.demo_channels import Heard
 from redphone.demo_receivers import Receipt, place_name
-from redphone.demo_scenario import STATUS, Pace, Part, Scenario
+from redphone.demo_scenario import STATUS, Pace, Part, Scenario, Telephones, Via
 from redphone.output import parse_instant
-from shared.contracts import SECRETARIAT
+from shared.contracts import SECRETARIAT, ChannelName
 
 AFTER_ANSWER_GRACE = timedelta(seconds=1)
 """What was on its way when somebody acknowledged may still arrive; what is sent afterwards is a fault."""
@@ -26,6 +27,14 @@ EARLY_GRACE = timedelta(milliseconds=50)
 PAGING_TYPES = ("alert.released", "level.raised")
 """What first reaches somebody; whoever got one of these must hear of corrections and of the end."""
 
+NEXT_CHANNEL_WITHIN = timedelta(seconds=6)
+"""A call that would be due after two minutes follows a lost message in milliseconds; a busy machine gets some more."""
+
+PEOPLES = (ChannelName.SMS, ChannelName.VOICE, ChannelName.EMAIL)
+CHANNEL_NAMES = {"webhook": "webhook", "sms": "SMS", "voice": "call", "email": "mail", "push": "push", "chat": "chat"}
+VIA_NAMES = {"api": "API", "sms": "SMS", "voice": "call", "email": "mail", "link": "link"}
+"""From where somebody answered, for people."""
+
 WHYS_MAX = 10
 """How many examples a failed check gives."""
 
@@ -35,13 +44,16 @@ class Facts:
     """Everything that was seen. `cells` are the escalations just before the stand-down, `ended` those after it.
 
     `details` are escalations with every page and attempt, those of the corrected alert too. `alerts` are the messages
-    in the order of their release.
+    in the order of their release. `heard` is what came to telephones and mailboxes, `languages` what their owners
+    speak, by partner and place.
     """
 
     scenario: Scenario
     pace: Pace
     names: Mapping[str, str]
     receipts: Sequence[Receipt]
+    heard: Sequence[Heard]
+    languages: Mapping[tuple[str, str], Sequence[str]]
     strays: int
     cells: Sequence[Mapping[str, Any]]
     ended: Sequence[Mapping[str, Any]]
@@ -87,6 +99,7 @@ def report_of(facts: Facts) -> dict[str, Any]:
             "refused": sum(receipt.refused is not None for receipt in facts.receipts),
         },
         "duplicates": sum(receipt.repeated for receipt in facts.receipts),
+        "messages": {channel.value: sum(one.channel is channel for one in facts.heard) for channel in PEOPLES},
         "partners": partners,
         "checks": [
             {"promise": check.promise, "holds": check.holds, "broken": list(check.broken[:WHYS_MAX])}
@@ -127,6 +140,7 @@ def _partner(facts: Facts, part: Part) -> dict[str, Any]:
         "levels": cell.get("levels"),
         "acknowledged_after_seconds": _seconds_between(start, parse_instant(answer["at"])) if answer else None,
         "acknowledged_by": answer["by"] if answer else None,
+        "acknowledged_via": answer["via"] if answer else None,
         "late": bool(answer and answer["late"]),
         "position": position["stance"] if position else None,
         "offer": position["offer"] if position else None,
@@ -140,17 +154,20 @@ def _partner(facts: Facts, part: Part) -> dict[str, Any]:
 
 
 def attempts_of(details: Sequence[Mapping[str, Any]], partner: str) -> dict[str, Any]:
-    """How many attempts were accepted, and why the others were not: `{"accepted": 5, "failed": {"HTTP 500": 2}}`."""
-    accepted, failed = 0, Counter[str]()
+    """How many attempts were accepted, by which channels, and why the others were not:
+    `{"accepted": 5, "by_channel": {"webhook": 4, "sms": 1}, "failed": {"HTTP 500": 2}}`.
+    """
+    by_channel, failed = Counter[str](), Counter[str]()
     for detail in details:
         if detail["partner"] != partner or detail["kind"] == "takeover":
             continue
-        for attempt in (attempt for page in detail["pages"] for attempt in page["attempts"]):
+        for channel, attempt in ((page["channel"], one) for page in detail["pages"] for one in page["attempts"]):
             if attempt["state"] in ("sent", "delivered"):
-                accepted += 1
+                by_channel[channel] += 1
             elif attempt["state"] is not None:
                 failed[reason_in_words(attempt)] += 1
-    return {"accepted": accepted, "failed": dict(failed.most_common())}
+    accepted = sum(by_channel.values())
+    return {"accepted": accepted, "by_channel": dict(by_channel.most_common()), "failed": dict(failed.most_common())}
 
 
 def reason_in_words(attempt: Mapping[str, Any]) -> str:
@@ -200,6 +217,9 @@ def _checks(facts: Facts) -> Iterator[Check]:
     yield Check("the stand-down reaches everybody who was paged", tuple(_missed_by(facts, "alert.ended", before=False)))
     yield Check("every escalation ends with the alert", tuple(_still_open(facts)))
     yield Check("every message says EXERCISE first", tuple(_unlabelled(facts)))
+    yield Check("everybody acknowledges from where the scenario says", tuple(_answered_elsewhere(facts)))
+    yield Check("messages and calls speak their reader's language", tuple(_foreign(facts)))
+    yield Check("where a message is lost, the next channel starts at once", tuple(_kept_waiting(facts)))
 
 
 def _wrong_ends(facts: Facts) -> Iterator[str]:
@@ -342,6 +362,45 @@ def _unlabelled(facts: Facts) -> Iterator[str]:
     for receipt in facts.receipts:
         if receipt.headline and (not receipt.headline.startswith(f"{label} ") or receipt.headline.count(label) != 1):
             yield f"{_whom(receipt)} read: {receipt.headline[:40]}"
+
+    for heard in facts.heard:
+        if heard.said and (not heard.said.startswith(label) or heard.said.splitlines()[0].count(label) != 1):
+            yield f"{_reader(heard)}: {heard.said[:40]}"
+
+
+def _answered_elsewhere(facts: Facts) -> Iterator[str]:
+    for part in facts.scenario.parts:
+        answer = (_cell_of(facts.cells, part.partner) or {}).get("acknowledgement")
+        if answer is not None and answer["via"] != part.via.value:
+            yield f"{part.partner} acknowledged by {answer['via']}, not {part.via.value}"
+
+
+def _foreign(facts: Facts) -> Iterator[str]:
+    """Calls in another language than the first of whoever is called; calls that nobody took say nothing."""
+    for heard in facts.heard:
+        spoken = facts.languages.get((heard.partner, heard.place), ())
+        if heard.language and spoken and not heard.language.startswith(spoken[0]):
+            yield f"{_reader(heard)} heard {heard.language}"
+    for part in facts.scenario.parts:
+        if part.via is Via.VOICE and not any(one.partner == part.partner and one.language for one in facts.heard):
+            yield f"{part.partner} was told nothing by telephone"
+
+
+def _kept_waiting(facts: Facts) -> Iterator[str]:
+    for part in facts.scenario.parts:
+        if part.telephones is not Telephones.TEXTS_LOST:
+            continue
+        own = [one for one in facts.heard if (one.partner, one.place) == (part.partner, part.answers_at)]
+        text = next((one for one in own if one.channel is ChannelName.SMS), None)
+        call = next((one for one in own if one.channel is ChannelName.VOICE), None)
+        if text is None or call is None:
+            yield f"{part.partner} got no {'message' if text is None else 'call'}"
+        elif call.at > text.at + NEXT_CHANNEL_WITHIN:
+            yield f"{part.partner} was called only {(call.at - text.at).total_seconds():.1f} s after the lost message"
+
+
+def _reader(heard: Heard) -> str:
+    return f"{heard.partner} {place_name(heard.place)} by {CHANNEL_NAMES[heard.channel]}"
 
 
 def _whom(receipt: Receipt) -> str:

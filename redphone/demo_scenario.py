@@ -45,6 +45,24 @@ class Wakes(StrEnum):
     NEVER = "never"
 
 
+class Via(StrEnum):
+    """From where the partner's people acknowledge; the names are the API's own."""
+
+    API = "api"
+    SMS = "sms"
+    VOICE = "voice"
+    EMAIL = "email"
+    LINK = "link"
+
+
+class Telephones(StrEnum):
+    """How a partner's telephones are: they work, short messages get lost, or nobody is reached at all."""
+
+    WORK = "work"
+    TEXTS_LOST = "texts_lost"
+    DEAD = "dead"
+
+
 class Stance(StrEnum):
     """The partner's substantive answer; the names are the API's own."""
 
@@ -56,6 +74,9 @@ class Stance(StrEnum):
 
 LEVEL_OF = {Wakes.MACHINE: 1, Wakes.LEVEL_1: 1, Wakes.LEVEL_2: 2, Wakes.LEVEL_3: 3, Wakes.UNREACHED: 3, Wakes.NEVER: 3}
 """The level at which a partner's escalation stands when it is answered, or when all levels are spent."""
+
+DUTY, SENIOR, OFFICE = "duty-1", "senior-1", "office"
+"""Who of a partner is on duty, and its office, by their keys in the network file."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +135,20 @@ class Part:
     offer: str | None = None
     wrong_person_first: bool = False
     """The duty officer says "wrong person" at level 1, which pages the next level at once."""
+    via: Via = Via.API
+    telephones: Telephones = Telephones.WORK
 
     @property
     def answers_in_time(self) -> bool:
         """Whether a human of this partner acknowledges before all levels are spent."""
         return self.wakes not in (Wakes.UNREACHED, Wakes.NEVER)
+
+    @property
+    def answers_at(self) -> str:
+        """Whose telephone or mailbox the answer comes from."""
+        if self.wakes in (Wakes.MACHINE, Wakes.LEVEL_1):
+            return DUTY
+        return OFFICE if self.wakes is Wakes.LEVEL_3 else SENIOR
 
     @property
     def plays(self) -> str:
@@ -140,7 +170,19 @@ class Part:
         }[self.wakes]
         if self.wrong_person_first:
             people = "wrong person, then the next"
-        return f"{machine}, {people}"
+        by = {
+            Via.API: "",
+            Via.SMS: " by SMS",
+            Via.VOICE: " by telephone key",
+            Via.EMAIL: " by mail",
+            Via.LINK: " by the link",
+        }[self.via]
+        lost = {
+            Telephones.WORK: "",
+            Telephones.TEXTS_LOST: "; its SMS get lost",
+            Telephones.DEAD: "; its telephones are dead",
+        }[self.telephones]
+        return f"{machine}, {people}{by}{lost}"
 
 
 @dataclass(frozen=True)
@@ -298,11 +340,13 @@ def _answers(
     machine: Machine = Machine.ANSWERS,
     wakes: Wakes = Wakes.LEVEL_1,
     after: float = 0.2,
+    via: Via = Via.API,
+    telephones: Telephones = Telephones.WORK,
 ) -> Part:
     """Somebody acknowledges before all levels are spent, and takes a position. From level 2 on that is late."""
     level = LEVEL_OF[wakes]
     end = End(stance.value, level, late=level > 1)
-    return Part(partner, machine, wakes, end, after=after, stance=stance, offer=offer)
+    return Part(partner, machine, wakes, end, after=after, stance=stance, offer=offer, via=via, telephones=telephones)
 
 
 def _wrong_person(partner: str, stance: Stance, offer: str | None = None) -> Part:
@@ -313,16 +357,22 @@ def _wrong_person(partner: str, stance: Stance, offer: str | None = None) -> Par
     )
 
 
-def _too_late(partner: str, *, machine: Machine = Machine.ANSWERS) -> Part:
+def _too_late(partner: str, *, machine: Machine = Machine.ANSWERS, via: Via = Via.API) -> Part:
     """Unreached first, and then somebody acknowledges all the same."""
     end = End("acknowledged", level=3, late=True, was_unreached=True)
-    return Part(partner, machine, Wakes.UNREACHED, end, after=1.2)
+    return Part(partner, machine, Wakes.UNREACHED, end, after=1.2, via=via)
 
 
-def _silent(partner: str, taken_over_by: str, *, machine: Machine = Machine.ANSWERS) -> Part:
+def _silent(
+    partner: str,
+    taken_over_by: str,
+    *,
+    machine: Machine = Machine.ANSWERS,
+    telephones: Telephones = Telephones.WORK,
+) -> Part:
     """Nobody answers; a human of the raiser or of the secretariat takes the partner over."""
     end = End("unreached", level=3, was_unreached=True, taken_over_by=taken_over_by)
-    return Part(partner, machine, Wakes.NEVER, end)
+    return Part(partner, machine, Wakes.NEVER, end, telephones=telephones)
 
 
 def _afghanistan() -> Scenario:
@@ -343,15 +393,15 @@ def _afghanistan() -> Scenario:
         ),
         closing=8,
         parts=(
-            _answers("GB", Stance.COMMITTED, "seats on two flights"),
-            _answers("US", Stance.COMMITTED, "seats on four flights", after=0.4),
+            _answers("GB", Stance.COMMITTED, "seats on two flights", via=Via.SMS),
+            _answers("US", Stance.COMMITTED, "seats on four flights", via=Via.VOICE, telephones=Telephones.TEXTS_LOST),
             _answers("DE", Stance.COMMITTED, "one flight, transit", machine=Machine.FAILS_FIRST, wakes=Wakes.MACHINE),
             _answers("EU", Stance.CONSIDERING, machine=Machine.SLOW, wakes=Wakes.MACHINE),
-            _answers("AU", Stance.COMMITTED, "300 visas", machine=Machine.HANGS, wakes=Wakes.LEVEL_2),
-            _answers("ES", Stance.DECLINED, wakes=Wakes.LEVEL_2, after=0.4),
-            _answers("IT", Stance.NOTED, wakes=Wakes.LEVEL_3),
-            _too_late("NZ"),
-            _silent("BR", taken_over_by="XR", machine=Machine.DOWN),
+            _answers("AU", Stance.COMMITTED, "300 visas", machine=Machine.HANGS, wakes=Wakes.LEVEL_2, via=Via.EMAIL),
+            _answers("ES", Stance.DECLINED, wakes=Wakes.LEVEL_2, via=Via.VOICE),
+            _answers("IT", Stance.NOTED, wakes=Wakes.LEVEL_3, via=Via.LINK),
+            _too_late("NZ", via=Via.LINK),
+            _silent("BR", taken_over_by="XR", machine=Machine.DOWN, telephones=Telephones.DEAD),
         ),
     )
 

@@ -20,7 +20,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from redphone.demo_report import reason_in_words
+from redphone.demo_report import CHANNEL_NAMES, VIA_NAMES, reason_in_words
 from redphone.demo_scenario import PRECEDENCE, STATUS, Pace, Scenario
 from redphone.output import Output, parse_instant, plain
 from redphone.watch import ANSWERED, View, has_answered
@@ -283,10 +283,13 @@ def _bar(cell: Mapping[str, Any], pace: Pace, now: datetime) -> Text:
 
 
 def _attempt(cell: Mapping[str, Any], now: datetime, *, wide: bool) -> Text:
-    tried = cell["last_attempt"]
+    tried, answer = cell["last_attempt"], cell["acknowledgement"]
+    if answer is not None:
+        by = f" ({plain(answer['by'])})" if wide and answer["by"] else ""
+        return Text(f"✔ by {_via(answer)}{by}", style="green")
     if tried is None:
         return Text("–", style="dim")
-    told_whom = _told(tried["told"])
+    told_whom = f"{CHANNEL_NAMES.get(tried['channel'], tried['channel'])} to {_told(tried['told'])}"
     if tried["state"] is None:
         return Text(f"… {told_whom}", style="yellow")
     failed = tried["state"] in ("failed", "expired")
@@ -296,6 +299,11 @@ def _attempt(cell: Mapping[str, Any], now: datetime, *, wide: bool) -> Text:
         ago = f", {max(0.0, (now - at).total_seconds()):.0f} s ago" if at else ""
         shown.append(f"{f' by {told_whom}' if failed else ''}{ago}", style="dim")
     return shown
+
+
+def _via(answer: Mapping[str, Any]) -> str:
+    """From where somebody answered, in a word."""
+    return VIA_NAMES.get(str(answer["via"]), plain(str(answer["via"])))
 
 
 def _told(told_whom: str) -> str:
@@ -330,7 +338,8 @@ def news_of(
         yield (bold, ": ", (f"level {cell['level']}", "yellow"), " is paged")
     if cell["acknowledgement"] is not None and old["acknowledgement"] is None:
         by, late = cell["acknowledgement"]["by"], cell["acknowledgement"]["late"]
-        yield (bold, " ", ("acknowledges", "green"), f" ({by})" if by else "", ", late" if late else "")
+        how = f" by {_via(cell['acknowledgement'])}"
+        yield (bold, " ", ("acknowledges", "green"), how, f" ({by})" if by else "", ", late" if late else "")
     position = cell["position"]
     if cell["state"] != old["state"]:
         if position is not None and cell["state"] == position["stance"]:
@@ -347,7 +356,8 @@ def failure_of(cell: Mapping[str, Any], name: str) -> tuple[str | tuple[str, str
     tried = cell["last_attempt"]
     if tried is None or tried["state"] != "failed" or cell["kind"] != "answer":
         return None
-    return ((name, "bold"), ": ", (f"{_told(tried['told'])} fails", "red"), f" ({reason_in_words(tried)}), tried again")
+    to_whom = f"{CHANNEL_NAMES.get(tried['channel'], tried['channel'])} to {_told(tried['told'])}"
+    return ((name, "bold"), ": ", (f"{to_whom} fails", "red"), f" ({reason_in_words(tried)})")
 
 
 # --- the report -------------------------------------------------------------------------------------------------------
@@ -359,8 +369,8 @@ def report(document: Mapping[str, Any], *, wide: bool) -> RenderableType:
     table.add_column("  PARTNER", width=PARTNER_COLUMNS + 1, no_wrap=True, overflow="ellipsis")
     table.add_column("ENDED", width=14, no_wrap=True)
     table.add_column("LEVEL" if wide else "LVL", width=5 if wide else 3, no_wrap=True)
-    table.add_column("ACKNOWLEDGED", width=13, no_wrap=True)
-    table.add_column("ATTEMPTS", width=22 if wide else None, ratio=None if wide else 1, overflow="fold")
+    table.add_column("ACKNOWLEDGED", width=17, no_wrap=True)
+    table.add_column("ATTEMPTS", width=28 if wide else None, ratio=None if wide else 1, overflow="fold")
     if wide:
         table.add_column("WHAT IT PLAYED", ratio=1, overflow="fold", style="dim")
     for partner in document["partners"]:
@@ -389,14 +399,16 @@ def report(document: Mapping[str, Any], *, wide: bool) -> RenderableType:
 def _acknowledged(partner: Mapping[str, Any]) -> Text:
     seconds = partner["acknowledged_after_seconds"]
     if seconds is not None:
-        return Text.assemble(f"{seconds:.1f} s", (" late" if partner["late"] else "", "yellow"))
+        via = VIA_NAMES.get(str(partner["acknowledged_via"]), "")
+        return Text.assemble(f"{seconds:.1f} s", f" {via}", (" late" if partner["late"] else "", "yellow"))
     if partner["taken_over_by"]:
         return Text(f"no, {partner['taken_over_by']} has it", style="magenta")
     return Text("no", style="bold red")
 
 
 def _attempts(attempts: Mapping[str, Any]) -> Text:
-    shown = Text(f"{attempts['accepted']} ok", style="green")
+    channels = [_counted(count, CHANNEL_NAMES.get(name, name)) for name, count in attempts["by_channel"].items()]
+    shown = Text(", ".join(channels) or "0 ok", style="green")
     for reason, count in attempts["failed"].items():
         shown.append(f", {count} × {reason.removeprefix('HTTP ')}", style="red")
     return shown
@@ -418,10 +430,15 @@ def _summary(document: Mapping[str, Any]) -> Text:
     )
     unreached = ", ".join(document["unreached"]) or "nobody"
     repeats = document["duplicates"]
+    messages = ", ".join(_counted(count, CHANNEL_NAMES[channel]) for channel, count in document["messages"].items())
     return Text(
         f"{document['acknowledged']} of {document['addressed']} acknowledged · unreached: {unreached} · {told_all} · "
-        f"{document['signatures']['checked']} signatures checked · {repeats} arrived twice"
+        f"{document['signatures']['checked']} signatures checked · {repeats} arrived twice · {messages}"
     )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 or what.isupper() else f"{count} {what}s"
 
 
 def _verdict(document: Mapping[str, Any]) -> Text:

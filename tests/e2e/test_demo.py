@@ -49,6 +49,10 @@ async def test_a_crisis_is_played_to_its_end_and_judged(tmp_path: Path) -> None:
     assert report["signatures"]["checked"] > 100
     partners = {partner["partner"]: partner for partner in report["partners"]}
     assert partners["DE"]["attempts"]["failed"] == {"HTTP 500": 2}
+    answered = {code: partner["acknowledged_via"] for code, partner in partners.items()}
+    expected = {"GB": "sms", "US": "voice", "AU": "email", "ES": "voice", "IT": "link", "NZ": "link", "BR": None}
+    assert {code: answered[code] for code in expected} == expected
+    assert {channel for channel, count in report["messages"].items() if count > 5} == {"sms", "voice", "email"}
     assert partners["BR"]["taken_over_by"] == "XR"
     assert partners["NZ"]["late"] is True
     assert {"alert_released", "partner_acknowledged", "partner_unreached"} <= {e["type"] for e in report["timeline"]}

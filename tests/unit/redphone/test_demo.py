@@ -17,10 +17,12 @@ from rich.console import Console
 from rich.text import Text
 
 from redphone import demo, demo_screen
+from redphone.counterparts.telephone import PlacedCall, Spoken
+from redphone.demo_channels import Heard
 from redphone.demo_network import ON_DUTY, demonstration_network, written
 from redphone.demo_receivers import FAILURES_FIRST, Receipt, Receivers
 from redphone.demo_report import AFTER_ANSWER_GRACE, Facts, report_of
-from redphone.demo_scenario import CRISES, NORMAL, QUICK, Machine, Pace, Scenario, Timeline, Wakes, scenario
+from redphone.demo_scenario import CRISES, NORMAL, QUICK, Machine, Pace, Part, Scenario, Timeline, Via, Wakes, scenario
 from redphone.demo_screen import Line
 from redphone.exits import Failed
 from redphone.output import Output
@@ -28,7 +30,7 @@ from services.alerting.content import PARAMETER_CHARACTERS_MAX, PARAMETERS_MAX, 
 from services.roster.network import NetworkFile, parse
 from shared import webhooks
 from shared.clock import SystemClock
-from shared.contracts import Category, PositionStance, Precedence, ResponseType
+from shared.contracts import Category, ChannelName, PositionStance, Precedence, ResponseType
 from shared.egress import EgressPolicy
 from shared.webhooks import SigningKey
 
@@ -177,6 +179,27 @@ def test_whoever_is_on_duty_has_a_credential_to_answer_with() -> None:
         for key, rota in partner["rotas"].items():
             assert [layer["participants"] for layer in rota["layers"]] == [[ON_DUTY[key]]]
             assert ON_DUTY[key] in holders
+
+
+def test_whoever_answers_a_call_is_called_at_once_unless_messages_get_lost() -> None:
+    """Two minutes are too long for a demonstration; where the call is to come early, they stay as they are."""
+    parts = scenario("afghanistan").parts
+    document = tomllib.loads(demonstration_network("http://127.0.0.1:4711", NORMAL, parts).text)
+    delays = {
+        code: partner["contacts"][part.answers_at]["points"]["voice"].get("delay_seconds")
+        for part in parts
+        for code, partner in document["partners"].items()
+        if part.partner == code and part.via is Via.VOICE
+    }
+    assert delays == {"US": 120, "ES": None}
+
+
+def test_a_message_says_how_it_is_answered() -> None:
+    """The code is the number that the message repeats, the word the one before it; a year is neither."""
+    text = "Released: March 2026. Open the link and enter the code 4821: http://x/a/t Or answer with: SÍ 4821"
+    heard = _heard("ES", "email", 0, text)
+    assert (heard.code, heard.reply, heard.asks) == ("4821", "SÍ 4821", True)
+    assert not _heard("ES", "sms", 0, "The alert has ended.").asks
 
 
 def test_toml_is_written_as_it_was_read() -> None:
@@ -349,9 +372,24 @@ def _cell(partner: str, state: str, level: int, **more: Any) -> dict[str, Any]:
     }
 
 
+def _heard(partner: str, channel: str, seconds: float, text: str = "EXERCISE FLASH", place: str = "duty-1") -> Heard:
+    at = AT + timedelta(seconds=seconds)
+    if channel != "voice":
+        return Heard(ChannelName(channel), partner, place, text, at)
+    language = "es-ES" if partner == "ES" else "en-GB"
+    call = PlacedCall("twilio", "CA1", "+1", "+2", "", spoken=[Spoken(text, language, "voice")])
+    return Heard(ChannelName.VOICE, partner, place, "", at, call=call)
+
+
+def _heard_by(part: Part) -> list[Heard]:
+    """The messages of one partner's people: an SMS, and a call where that is how they answer."""
+    texts = [_heard(part.partner, "sms", 0.2, place=part.answers_at)]
+    return texts + ([_heard(part.partner, "voice", 0.4, place=part.answers_at)] if part.via is Via.VOICE else [])
+
+
 def _facts(played: Scenario) -> Facts:
     """Everything as the scenario says it should be."""
-    cells, receipts = [], []
+    cells, receipts, heard = [], [], list[Heard]()
     unreached, acknowledged = {}, {}
     for number, part in enumerate(played.parts):
         end, at_seconds = part.end, 2.0 + number
@@ -360,7 +398,9 @@ def _facts(played: Scenario) -> Facts:
             _receipt(part.partner, "alert.updated", 19),
             _receipt(part.partner, "alert.ended", 25),
         ]
-        answer = {"at": _z(at_seconds), "by": "Avery Example", "late": end.late} if end.state != "unreached" else None
+        said = {"at": _z(at_seconds), "by": "Avery Example", "late": end.late, "via": part.via.value}
+        answer = said if end.state != "unreached" else None
+        heard += _heard_by(part)
         position = {"stance": part.stance.value, "offer": part.offer} if part.stance else None
         takeover = {"partner": end.taken_over_by, "by": None} if end.taken_over_by else None
         cells.append(
@@ -393,6 +433,8 @@ def _facts(played: Scenario) -> Facts:
         pace=NORMAL,
         names={code: code for code in CODES},
         receipts=receipts,
+        heard=heard,
+        languages={(part.partner, part.answers_at): ["es" if part.partner == "ES" else "en"] for part in played.parts},
         strays=0,
         cells=cells,
         ended=[_cell(partner, "ended", 1) for partner in played.addressed],
@@ -485,6 +527,42 @@ def test_one_message_too_few_fails_the_report(missing: str, sentence: str) -> No
     assert sentence in _broken(replace(facts, receipts=receipts))
 
 
+@pytest.mark.parametrize(
+    ("heard", "sentence"),
+    [
+        (_heard("GB", "sms", 1, "FLASH from Canada"), "GB duty officer by SMS: FLASH from Canada"),
+        (_heard("GB", "email", 1, "EXERCISE EXERCISE FLASH"), "GB duty officer by mail: EXERCISE EXERCISE"),
+        (_heard("GB", "voice", 1, "Alert"), "GB duty officer by call: Alert"),
+        (_heard("ES", "voice", 1, place="senior-1"), ""),
+        (replace(_heard("GB", "voice", 1), partner="ES", place="senior-1"), "ES senior contact by call heard en-GB"),
+    ],
+)
+def test_a_message_to_a_person_that_is_not_as_it_should_be_fails_the_report(heard: Heard, sentence: str) -> None:
+    """Without EXERCISE, with it twice, or read out in another language than the reader's."""
+    facts = _facts(scenario("afghanistan"))
+    found = _broken(replace(facts, heard=[*facts.heard, heard]))
+    assert sentence in found
+    assert bool(found) == bool(sentence)
+
+
+def test_an_answer_from_elsewhere_fails_the_report() -> None:
+    """Whoever should have answered by SMS and did so through the API is named."""
+    facts = _facts(scenario("afghanistan"))
+    cells = [
+        {**cell, "acknowledgement": {**cell["acknowledgement"], "via": "api"}} if cell["partner"] == "GB" else cell
+        for cell in facts.cells
+    ]
+    assert "GB acknowledged by api, not sms" in _broken(replace(facts, cells=cells))
+
+
+def test_a_call_that_waits_for_its_turn_after_a_lost_message_fails_the_report() -> None:
+    """Where messages get lost, the call must follow at once, and there must be one."""
+    facts = _facts(scenario("afghanistan"))
+    others = [one for one in facts.heard if (one.partner, one.channel) != ("US", "voice")]
+    assert "US got no call" in _broken(replace(facts, heard=others))
+    assert "US was called only 9.8 s after" in _broken(replace(facts, heard=[*others, _heard("US", "voice", 10)]))
+
+
 def test_strays_and_open_escalations_fail_the_report() -> None:
     """Requests for nobody and an escalation that outlives its alert are faults."""
     facts = _facts(scenario("afghanistan"))
@@ -503,9 +581,14 @@ def test_attempts_are_counted_with_their_reasons() -> None:
         {"state": None, "reason": None, "detail": None},
     ]
     facts = _facts(scenario("afghanistan"))
-    report = report_of(replace(facts, details=[_cell("DE", "committed", 1, pages=[{"attempts": attempts}])]))
+    pages = [{"channel": "webhook", "attempts": attempts}, {"channel": "sms", "attempts": attempts[3:]}]
+    report = report_of(replace(facts, details=[_cell("DE", "committed", 1, pages=pages)]))
     partner = next(partner for partner in report["partners"] if partner["partner"] == "DE")
-    assert partner["attempts"] == {"accepted": 1, "failed": {"HTTP 500": 2, "connect failed": 1}}
+    assert partner["attempts"] == {
+        "accepted": 2,
+        "by_channel": {"webhook": 1, "sms": 1},
+        "failed": {"HTTP 500": 2, "connect failed": 1},
+    }
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
@@ -523,7 +606,7 @@ def _drawn(thing: Any, width: int, *, colours: bool = False) -> list[str]:
 def _board_cells() -> list[dict[str, Any]]:
     tried = {"at": _z(1), "state": "failed", "reason": "http_status", "detail": "HTTP 503", "channel": "webhook"}
     due = {"next_due_at": _z(6), "next_due": "next_level"}
-    answer = {"at": _z(8.7), "by": "Avery Example", "late": True}
+    answer = {"at": _z(8.7), "by": "Avery Example", "late": True, "via": "email"}
     return [
         _cell("GB", "notified", 1, last_attempt={**tried, "told": "endpoint Crisis desk system"}, **due),
         _cell("EU", "acknowledged", 2, acknowledgement=answer),
@@ -546,6 +629,7 @@ def test_the_board_fits_its_terminal_and_says_everything_in_words(width: int) ->
         "level 2 in 3 s",
         "HTTP 503",
         "in 8.7 s, late",
+        "✔ by mail",
         "needs a person",
         "XR takes over",
         "unreached in 6 s",
@@ -573,10 +657,11 @@ class _Silent:
 def test_a_change_is_told_once() -> None:
     """What has not changed is no news; an acknowledgement is."""
     before, after = _cell("GB", "notified", 1), _cell("GB", "acknowledged", 1)
-    after["acknowledgement"] = {"at": _z(2), "by": "Avery Example", "late": False}
+    after["acknowledgement"] = {"at": _z(2), "by": "Avery Example", "late": False, "via": "sms"}
     assert list(demo_screen.news_of(before, before, "United Kingdom")) == []
     [sentence] = demo_screen.news_of(before, after, "United Kingdom")
-    assert "acknowledges" in "".join(part if isinstance(part, str) else part[0] for part in sentence)
+    words = "".join(part if isinstance(part, str) else part[0] for part in sentence)
+    assert "acknowledges by SMS" in words
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -590,7 +675,7 @@ def test_the_report_fits_its_terminal_and_names_what_failed(width: int) -> None:
     assert "✔ nobody is paged for whom it was not" in text
     assert "✘ all" in text
     assert "1 requests were no messages" in text
-    assert "1 of 11 checks do not hold" in text
+    assert "1 of 14 checks do not hold" in text
 
 
 def test_lines_carry_the_seconds_since_the_release() -> None:
