@@ -75,7 +75,7 @@ async def position(
         raise Failed(
             "Considering needs --answer-by: until when, for example 2021-08-16T05:00:00Z.", exit_code=Exit.USAGE
         )
-    escalation_id = await _named_escalation(session, alert) or await _own_escalation(session, alert)
+    escalation_id = await escalation_of(session, alert)
     said = {
         "stance": stance.value,
         "answer_by": answer_by,
@@ -106,7 +106,7 @@ async def add_contact(
     """
     if _as_id(contact) is None:
         raise Failed("A contact is named by its id, as your roster has it.", exit_code=Exit.USAGE)
-    escalation_id = await _named_escalation(session, alert) or await _own_escalation(session, alert)
+    escalation_id = await escalation_of(session, alert)
     added = await session.client.post(f"/v1/escalations/{escalation_id}/contacts", {"contact_id": contact})
     _tell(session, [added], empty="")
 
@@ -124,7 +124,7 @@ async def stop_pages(
 
         redphone stop-pages RP-CA-2026-0042 --as us-senior-contact
     """
-    escalation_id = await _named_escalation(session, alert) or await _own_escalation(session, alert)
+    escalation_id = await escalation_of(session, alert)
     _tell(session, [await session.client.post(f"/v1/escalations/{escalation_id}/pages/stop")], empty="")
 
 
@@ -138,6 +138,11 @@ async def alert_id_of(session: Session, alert: str) -> str:
         if cell["alert"]["reference"] == reference:
             return str(cell["alert"]["id"])
     return str((await session.client.get(f"/v1/alerts/{segment(reference)}"))["id"])
+
+
+async def escalation_of(session: Session, alert: str) -> str:
+    """The caller's own escalation, by its id, or by id or reference of its alert."""
+    return await _named_escalation(session, alert) or await _own_escalation(session, alert)
 
 
 async def _named_escalation(session: Session, text: str) -> str | None:

@@ -6,6 +6,8 @@
     an alert      alert raise|release|update|cancel|close|…         redphone/alerts.py, watch.py
     answering     acknowledge · position · board · on-call          redphone/answers.py, on_call.py, watch.py
                   add-contact · stop-pages
+    talking       ask · questions · answer-question                 redphone/talk.py
+                  read-back · confirm-read-back
     being reached points list|add|change|remove|verify|confirm      redphone/points.py
 
 What serves is imported only by the commands that serve, so that the others start quickly.
@@ -19,7 +21,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from redphone import alerts, answers, deliveries, doctor, documents, keys, listen, network, on_call, points
+from redphone import alerts, answers, deliveries, doctor, documents, keys, listen, network, on_call, points, talk
 from redphone.commands import blocks
 from redphone.output import Output
 
@@ -187,6 +189,11 @@ app.command("acknowledge")(answers.acknowledge)
 app.command("position")(answers.position)
 app.command("add-contact")(answers.add_contact)
 app.command("stop-pages")(answers.stop_pages)
+app.command("ask")(talk.ask)
+app.command("questions")(talk.questions)
+app.command("answer-question")(talk.answer_question)
+app.command("read-back")(talk.read_back)
+app.command("confirm-read-back")(talk.confirm_read_back)
 app.command("board")(answers.board)
 app.command("on-call")(on_call.on_call)
 app.command("token")(answers.token)

@@ -161,6 +161,11 @@ def test_every_command_of_the_issue_exists() -> None:
             "position",
             "add-contact",
             "stop-pages",
+            "ask",
+            "questions",
+            "answer-question",
+            "read-back",
+            "confirm-read-back",
             "board",
             "on-call",
             "token",
@@ -423,6 +428,64 @@ def test_who_is_asked_is_changed_by_two_commands(server: Canned, run: Callable[.
     [(_, stopped)] = server.sent_to(f"POST /v1/escalations/{ALERT_ID}/pages/stop")
     assert stopped == b""
     assert run("add-contact", ALERT_ID, "Jane").exit_code == Exit.USAGE
+
+
+QUESTION: dict[str, Any] = {
+    "id": CONTACT_ID,
+    "alert_id": ALERT_ID,
+    "partner": "CA",
+    "question": "Are there children?",
+    "asked_at": "2026-01-01T00:00:00Z",
+    "asked_by": None,
+    "answer": None,
+    "answered_at": None,
+    "answered_by": None,
+}
+
+
+def test_questions_are_asked_listed_and_answered(server: Canned, run: Callable[..., Result]) -> None:
+    """A question goes to one's own escalation, its answer to the question's id, and the list shows both."""
+    server.answers[f"GET /v1/escalations/{ALERT_ID}"] = (200, {"id": ALERT_ID})
+    server.answers[f"POST /v1/escalations/{ALERT_ID}/questions"] = (201, QUESTION)
+    server.answers["GET /v1/questions"] = (200, {"questions": [{**QUESTION, "answer": "Yes, eleven"}]})
+    server.answers[f"POST /v1/questions/{CONTACT_ID}/answer"] = (200, QUESTION)
+    asked = run("ask", ALERT_ID, "Are there children?")
+    assert asked.exit_code == 0, asked.output
+    [(_, body)] = server.sent_to(f"POST /v1/escalations/{ALERT_ID}/questions")
+    assert json.loads(body) == {"text": "Are there children?"}
+    listed = run("questions", ALERT_ID, "--json")
+    assert json.loads(listed.stdout)["answer"] == "Yes, eleven"
+    assert run("answer-question", CONTACT_ID, "Yes").exit_code == 0
+    [(_, body)] = server.sent_to(f"POST /v1/questions/{CONTACT_ID}/answer")
+    assert json.loads(body) == {"text": "Yes"}
+
+
+def test_a_read_back_is_given_and_confirmed(server: Canned, run: Callable[..., Result]) -> None:
+    """The partner repeats three things; the raiser names alert and partner, and says right or --wrong."""
+    cell = {
+        "id": ALERT_ID,
+        "alert": {"id": ALERT_ID, "reference": "RP-CA-2026-0042"},
+        "kind": "answer",
+        "partner": "US",
+        "read_back": {"state": "given", "country": "Libya", "request": "field hospital", "time": "now", "note": None},
+    }
+    server.answers[f"GET /v1/escalations/{ALERT_ID}"] = (200, cell)
+    server.answers["GET /v1/escalations"] = (200, {"items": [cell], "next_cursor": None})
+    server.answers[f"POST /v1/escalations/{ALERT_ID}/read-back"] = (200, cell)
+    server.answers[f"POST /v1/escalations/{ALERT_ID}/read-back/confirmation"] = (200, cell)
+    words = ("--country", "Libya", "--request", "field hospital", "--time", "now")
+    given = run("read-back", ALERT_ID, *words)
+    assert given.exit_code == 0, given.output
+    assert "given" in given.output
+    [(_, body)] = server.sent_to(f"POST /v1/escalations/{ALERT_ID}/read-back")
+    assert json.loads(body) == {"country": "Libya", "request": "field hospital", "time": "now"}
+    assert run("confirm-read-back", ALERT_ID, "us").exit_code == 0
+    assert run("confirm-read-back", ALERT_ID, "us", "--wrong", "--note", "Two of them").exit_code == 0
+    sent = [json.loads(body) for _, body in server.sent_to(f"POST /v1/escalations/{ALERT_ID}/read-back/confirmation")]
+    assert sent == [{"correct": True}, {"correct": False, "note": "Two of them"}]
+    server.answers["GET /v1/escalations"] = (200, {"items": [], "next_cursor": None})
+    assert run("confirm-read-back", ALERT_ID, "us").exit_code == Exit.REFUSED
+    assert run("read-back", ALERT_ID).exit_code == Exit.USAGE
 
 
 # --- network files ----------------------------------------------------------------------------------------------------
