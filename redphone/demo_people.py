@@ -15,8 +15,8 @@ from typing import Any
 from redphone.client import Client, Connection
 from redphone.demo_channels import AnswerRefused, Counterparts, Heard
 from redphone.demo_network import Network
-from redphone.demo_receivers import Receipt
-from redphone.demo_scenario import DUTY, OFFICE, Machine, Pace, Part, Scenario, Stance, Via, Wakes
+from redphone.demo_receivers import Receipt, place_name
+from redphone.demo_scenario import DUTY, OFFICE, Machine, Pace, Part, Scenario, Stance, Telephones, Via, Wakes
 from redphone.exits import Exit, Failed
 from redphone.files import SavedCredential
 from redphone.output import parse_instant
@@ -112,11 +112,21 @@ class People:
     def on_heard(self, heard: Heard) -> None:
         """A message has come to somebody's telephone or mailbox: whoever answers from there begins to."""
         part = self._scenario.part_of(heard.partner)
+        if part is not None and heard.channel is ChannelName.VOICE and part.via is Via.VOICE:
+            self._tell_call(part, heard)
         if part is None or heard.place != part.answers_at or not heard.asks or heard.channel not in _READ_ON[part.via]:
             return
         self._newest_heard[part.partner] = heard
         if part.wakes not in (Wakes.UNREACHED, Wakes.NEVER):
             self._act("answer", part.partner, self._answer_from_there(part))
+
+    def _tell_call(self, part: Part, heard: Heard) -> None:
+        if heard.place != part.answers_at or part.partner in self.acknowledged_at:
+            return
+        why = ": the SMS got lost, so the call is not waited for" if part.telephones is Telephones.TEXTS_LOST else ""
+        language = self._network.person(part.partner, part.answers_at).languages[0]
+        name = self._name_of(part.partner)
+        self._tell((name, "bold"), ": ", (place_name(heard.place), ""), "'s telephone rings ", f"({language}){why}")
 
     def on_acknowledged(self, cell: Mapping[str, Any]) -> None:
         """The board says that somebody acknowledged: whoever did so from a channel now thinks about a position."""
@@ -188,6 +198,8 @@ class People:
         await self._wait(part.after)
         heard = self._newest_heard[part.partner]
         name = self._network.person(part.partner, part.answers_at).name
+        doing = f"opens the link and types {heard.code}" if part.via is Via.LINK else f"answers {heard.reply}"
+        self._tell((self._name_of(part.partner), "bold"), ": ", place_name(part.answers_at), f" {doing}")
         try:
             await self._counterparts.answer(part, heard, name)
         except AnswerRefused as refused:

@@ -288,6 +288,11 @@ def _pages_after_answers(facts: Facts) -> Iterator[str]:
         if receipt.at > answered_at + AFTER_ANSWER_GRACE:
             seconds = (receipt.at - answered_at).total_seconds()
             yield f"{_whom(receipt)} got {receipt.type} {seconds:.1f} s after it had acknowledged"
+    for heard in facts.heard:
+        answered_at = facts.acknowledged_at.get(heard.partner)
+        if answered_at is not None and heard.asks and heard.at > answered_at + AFTER_ANSWER_GRACE:
+            seconds = (heard.at - answered_at).total_seconds()
+            yield f"{_reader(heard)} was asked {seconds:.1f} s after it had acknowledged"
 
 
 def _early_levels(facts: Facts) -> Iterator[str]:

@@ -534,11 +534,12 @@ def test_one_message_too_few_fails_the_report(missing: str, sentence: str) -> No
         (_heard("GB", "email", 1, "EXERCISE EXERCISE FLASH"), "GB duty officer by mail: EXERCISE EXERCISE"),
         (_heard("GB", "voice", 1, "Alert"), "GB duty officer by call: Alert"),
         (_heard("ES", "voice", 1, place="senior-1"), ""),
+        (_heard("GB", "sms", 9, "EXERCISE FLASH: YES 4821"), "GB duty officer by SMS was asked 7.0 s after"),
         (replace(_heard("GB", "voice", 1), partner="ES", place="senior-1"), "ES senior contact by call heard en-GB"),
     ],
 )
 def test_a_message_to_a_person_that_is_not_as_it_should_be_fails_the_report(heard: Heard, sentence: str) -> None:
-    """Without EXERCISE, with it twice, or read out in another language than the reader's."""
+    """Without EXERCISE, with it twice, in another language than the reader's, or after the answer."""
     facts = _facts(scenario("afghanistan"))
     found = _broken(replace(facts, heard=[*facts.heard, heard]))
     assert sentence in found
