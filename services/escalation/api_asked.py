@@ -71,7 +71,7 @@ def add_routes(routes: APIRouter, deps: EscalationDeps) -> None:
             "too_many_added",
         ),
     )
-    async def add_contact(
+    async def add_escalation_contact(
         escalation_id: EscalationId, body: AddedContact, request: Request, principal: Principal = Depends(caller)
     ) -> EscalationView:
         """Pages a further person of your own government at once, each contact point in its own turn.
