@@ -62,10 +62,10 @@ def after_opening() -> None:
 
     send = Delivery._send
 
-    async def dying(self: Delivery, row: Any, *arguments: Any) -> Any:
-        if is_first_page(row):
+    async def dying(self: Delivery, page: Any, *arguments: Any) -> Any:
+        if is_first_page(page.row):
             die()
-        return await send(self, row, *arguments)
+        return await send(self, page, *arguments)
 
     put(Delivery, "_send", dying)
 

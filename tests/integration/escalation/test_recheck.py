@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
 
 from services.escalation import store
+from services.escalation.channels import NOT_BEGUN, Outgoing, SendResult
 from services.escalation.delivery import LEASE_SECONDS, Delivery
+from shared.db import raw
 from tests.support.escalation_rig import Rig
 
 ANSWERED_WITHIN_SECONDS = 5.0
@@ -56,3 +59,54 @@ async def test_a_second_look_that_fails_lets_the_pages_go(rig: Rig, monkeypatch:
     async with asyncio.timeout(ANSWERED_WITHIN_SECONDS):
         await delivery_of(rig).idle()
     assert {target for _type, target in rig.outlet.take()} == {"gb-1", "gb-system"}
+
+
+async def not_begun(rig: Rig, monkeypatch: pytest.MonkeyPatch, then: Callable[[], Awaitable[None]]) -> list[Outgoing]:
+    """Sends two pages through a channel that begins none of them at first; `then` happens in between."""
+    await rig.handle(rig.plan("GB"), twice=False)
+    await rig.handle(rig.released("GB"), twice=False)
+    given: list[Outgoing] = []
+    send = rig.outlet.send
+
+    async def begin(page: Outgoing) -> SendResult:
+        given.append(page)
+        if len(given) > 2:
+            return await send(page)
+        await then()
+        return NOT_BEGUN
+
+    monkeypatch.setattr(rig.outlet, "send", begin)
+    await lease_late(rig, seconds=0)
+    async with asyncio.timeout(ANSWERED_WITHIN_SECONDS):
+        await delivery_of(rig).idle()
+    return given
+
+
+async def test_a_page_that_its_channel_did_not_begin_is_given_to_it_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at once more, and goes out whole, as the same attempt."""
+
+    async def nothing() -> None:
+        pass
+
+    given = await not_begun(rig, monkeypatch, nothing)
+    assert {page.page_id for page in given[:2]} == {page.page_id for page in given[2:]}
+    assert {target for _type, target in rig.outlet.take()} == {"gb-1", "gb-system"}
+    attempts = await rig.rows("SELECT number, state FROM attempts")
+    assert [(row["number"], row["state"]) for row in attempts] == [(1, "delivered")] * 2
+
+
+async def test_a_page_that_was_not_begun_and_is_no_longer_wanted_is_not_sent(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is rung who has answered while the page waited in its channel."""
+
+    async def end() -> None:
+        async with rig.deps.database.transaction() as tx:
+            await (await raw(tx)).execute("UPDATE pages SET state = 'ended'")
+
+    given = await not_begun(rig, monkeypatch, end)
+    assert len(given) == 2
+    assert rig.outlet.take() == []
+    assert {row["reason"] for row in await rig.rows("SELECT reason FROM attempts")} == {store.NOT_SENT}
