@@ -535,6 +535,9 @@ class LevelRaised(_AboutOneEscalation):
     )
     told: tuple[str, ...] = Field(default=(), description="Offices and roles that are paged, never names.")
     raised_by: Actor | None = None
+    coverage_missed: bool = Field(
+        default=False, description="The deadline that passed is that of the alert's coverage goal."
+    )
 
     def for_viewer(self, viewer: str) -> LevelRaised:
         if self.raised_by is None or viewer == self.raised_by.partner:

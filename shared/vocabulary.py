@@ -204,7 +204,6 @@ class LevelReason(StrEnum):
     POSITION_MISSED = "position_missed"
     PARTNER_UNREACHED = "partner_unreached"
     TAKEOVER_REPEATED = "takeover_repeated"
-    COVERAGE_MISSED = "coverage_missed"
 
 
 class Gap(StrEnum):

@@ -468,7 +468,12 @@ def _(command: RaiseLevel, escalation: Escalation, now: datetime) -> Outcome:
 def _(command: CoverageMissed, escalation: Escalation, now: datetime) -> Outcome:
     if escalation.kind is not EscalationKind.ANSWER or escalation.state not in UNANSWERED:
         return Outcome(escalation)
-    return raise_one(escalation, command.directory, LevelReason.COVERAGE_MISSED, now)
+    raised = raise_one(escalation, command.directory, LevelReason.DEADLINE_PASSED, now)
+    events = tuple(
+        event.model_copy(update={"coverage_missed": True}) if isinstance(event, LevelRaised) else event
+        for event in raised.events
+    )
+    return replace(raised, events=events)
 
 
 @_decide.register

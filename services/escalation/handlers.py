@@ -480,7 +480,7 @@ async def on_coverage_goal_missed(deps: EscalationDeps, message: Message[Coverag
         newest = await store.load_newest(tx, event.alert_id, now)
         head = await store.load_head(tx, newest, now)
         if head.facts is None:
-            raise Unavailable("the alert itself has not arrived yet", code="alert_unknown")
+            raise Unavailable("the alert itself has not arrived yet")
         if head.ended_at is not None:
             return
         silent = [e for e in await store.load_of_alert(tx, newest) if e.state in UNANSWERED]

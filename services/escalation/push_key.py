@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from shared.contracts import ChannelName
 from shared.errors import NotFound
@@ -12,13 +12,9 @@ from shared.problems import problem_responses
 from shared.settings import Settings
 from shared.web import new_router
 
-_EXAMPLE = "BP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3jl7A8"
-
 
 class PushPublicKey(BaseModel):
     """The key of this installation for Web Push."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"public_key": _EXAMPLE}]})
 
     public_key: str = Field(description="`applicationServerKey`: an uncompressed point of P-256 as base64url.")
 

@@ -82,9 +82,9 @@ async def test_a_missed_goal_raises_whoever_is_silent_and_tells_people(rig: Rig)
     (missed,) = await rig.events("coverage_goal_missed")
     assert (missed["acknowledged"], missed["asked"], missed["missing"]) == (1, 3, ["ES", "US"])
     raised = await rig.events("level_raised")
-    assert {(event["partner"], event["reason"]) for event in raised} == {
-        ("US", "coverage_missed"),
-        ("ES", "coverage_missed"),
+    assert {(event["partner"], event["reason"], event["coverage_missed"]) for event in raised} == {
+        ("US", "deadline_passed", True),
+        ("ES", "deadline_passed", True),
     }
 
 
