@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from services.escalation.delivery import RECHECK_SECONDS, Delivery
 from services.escalation.directories import Directories
 from services.escalation.handlers import EscalationDeps
 from services.escalation.persons import Persons, reply_key_of
+from services.escalation.replies import forget_replies
 from services.escalation.sender import SenderProcess, SetUp
 from services.escalation.timers import Timers
 from services.escalation.warming import Warming
@@ -38,6 +40,8 @@ from shared.settings import Settings
 RELEASES_AT_ONCE = 8
 SYSTEMS = frozenset({ChannelName.WEBHOOK.value})
 """Channels that no person reads."""
+
+FORGETTING_SECONDS = 3600.0
 
 OVERDUE_SECONDS_MAX = 10
 """An escalation that is due for longer than this is an alarm: whatever should act on it does not."""
@@ -68,6 +72,7 @@ def build(
         shared = {field.name: getattr(deps, field.name) for field in fields(deps)}
         parts["delivery"] = Delivery(deps, outlets, persons, jitter)
         extended = EscalationDeps(**shared, directories=directories, senders=parts["delivery"])
+        parts["forgetting"] = partial(forget_replies, extended)
         parts["timers"] = Timers(extended)
         parts["countdowns"] = Countdowns(extended)
         parts["news"] = BoardNews(extended)
@@ -82,6 +87,7 @@ def build(
             Loop("timers", timers.run_once, interval_seconds=timers.next_in_seconds, clock=clock),
             Loop("coverage", countdowns.run_once, interval_seconds=countdowns.next_in_seconds, clock=clock),
             Loop("warming", parts["warming"].run_once, interval_seconds=30.0, clock=clock),
+            Loop("forgetting", parts["forgetting"], interval_seconds=FORGETTING_SECONDS, clock=clock),
             Loop("board", parts["news"].run_once, interval_seconds=NEWS_SECONDS, clock=clock),
         )
 

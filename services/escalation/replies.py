@@ -75,6 +75,8 @@ CODE_VALID = timedelta(days=7)
 REPLIED_TO_WITHIN = timedelta(days=30)
 """Whoever answers later than this is a stranger to us, and strangers are not answered."""
 
+FORGOTTEN_AT_ONCE = 1000
+
 CANDIDATES_MAX = 20
 """So many messages to one address may be meant by one reply."""
 
@@ -613,6 +615,12 @@ async def _named(tx: Transaction, page_id: UUID, now: datetime) -> list[Row]:
     if page is None or page["escalation_id"] is None or page["created_at"] <= now - REPLIED_TO_WITHIN:
         return []
     return [page]
+
+
+async def forget_replies(deps: EscalationDeps) -> int:
+    """Forgets replies that no provider hands over again; returns how many."""
+    async with deps.database.transaction() as tx:
+        return await reply_store.forget_replies(tx, deps.clock.now() - REPLIED_TO_WITHIN, FORGOTTEN_AT_ONCE)
 
 
 async def _answer_text(

@@ -179,6 +179,18 @@ async def find_answer(tx: Transaction, provider: str, message_id: str) -> dict[s
     return found
 
 
+async def forget_replies(tx: Transaction, before: datetime, limit: int) -> int:
+    """Forgets replies that came before an instant; returns how many."""
+    connection = await raw(tx)
+    done = await connection.execute(
+        "DELETE FROM provider_messages WHERE (provider, message_id) IN ("
+        "SELECT provider, message_id FROM provider_messages WHERE received_at < $1 LIMIT $2)",
+        before,
+        limit,
+    )
+    return int(done.split()[-1])
+
+
 async def end_pages_of(
     tx: Transaction, escalation_ids: Sequence[UUID], contact_id: UUID | None, contact_point_id: UUID
 ) -> int:

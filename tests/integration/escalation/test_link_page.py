@@ -346,8 +346,7 @@ async def test_five_wrong_codes_lock_the_page_and_send_another(rig: Rig, client:
     _alert, page_id = await paged(rig)
     rig.outlets["sms"].sent.clear()
     for _ in range(WRONG_TRIES_MAX):
-        answer = await send(client, rig, page_id, code=wrong_code(rig, page_id))
-    assert answer.status_code == 403
+        assert (await send(client, rig, page_id, code=wrong_code(rig, page_id))).status_code == 403
     assert (await send(client, rig, page_id)).status_code == 403
     assert (await rig.escalation("GB"))["state"] == "notified"
     [event] = await rig.events("answer_code_locked")
@@ -484,6 +483,27 @@ async def test_an_office_gives_a_name(rig: Rig, client: httpx.AsyncClient) -> No
     assert "Jo" not in row["acknowledged_by"]["subject"]
     [entry] = await rig.rows("SELECT * FROM record WHERE kind = 'escalation.partner_acknowledged'")
     assert "Jo" not in str(dict(entry))
+
+
+async def test_the_link_of_a_takeover_takes_over(rig: Rig, client: httpx.AsyncClient) -> None:
+    """Whoever is asked to reach an unreached partner finds its numbers on the page, and takes it over by the code."""
+    await rig.handle(plan(rig, somebody(rig, 7), partner="CA"))
+    await rig.handle(rig.plan("XR"))
+    await rig.handle(rig.plan("GB", levels=1))
+    await rig.handle(rig.released("GB"))
+    await rig.forward(minutes=45)
+    rows = await rig.rows(
+        "SELECT id FROM pages WHERE partner = 'CA' AND message_type = 'partner.unreached' ORDER BY id"
+    )
+    page_id = rows[0]["id"]
+    assert "+999000100" in (await client.get(path_of(rig, page_id))).text
+    answer = await send(client, rig, page_id)
+    assert answer.status_code == 200
+    assert 'role="status"' in answer.text
+    row = await rig.escalation("CA", "takeover")
+    assert row["taken_over_by"]["name"] == "Example Person 7 of GB"
+    [event] = await rig.events("partner_taken_over")
+    assert (event["via"], event["page_id"]) == ("link", str(page_id))
 
 
 async def test_a_contact_who_left_the_duty_plan_cannot_answer(rig: Rig, client: httpx.AsyncClient) -> None:

@@ -15,10 +15,12 @@ from services.escalation import links
 from services.escalation.answers import PositionRequest, take_position
 from services.escalation.replies import (
     REPLACEMENTS_MAX,
+    REPLIED_TO_WITHIN,
     WRONG_TRIES_MAX,
     Result,
     answer_key,
     answer_text,
+    forget_replies,
     people_on_duty,
 )
 from services.escalation.texts import ReplyText, reply_text
@@ -144,6 +146,17 @@ async def test_no_code_is_kept_of_a_reply(rig: Rig) -> None:
     assert code not in str(row["answer"])
     assert "900999" not in str(dict(row))
     assert await reply(rig, f"YES {code}", address="+447700900999", message_id="SM1") == answer
+
+
+async def test_what_no_provider_sends_again_is_forgotten(rig: Rig) -> None:
+    """A reply is remembered for a month, and then no longer."""
+    await asked(rig)
+    await reply(rig, "HELP", message_id="SM1")
+    rig.clock.advance(REPLIED_TO_WITHIN.total_seconds() - 1)
+    assert await forget_replies(rig.deps) == 0
+    rig.clock.advance(2)
+    assert await forget_replies(rig.deps) == 1
+    assert await rig.rows("SELECT 1 FROM provider_messages") == []
 
 
 async def test_an_office_says_who_speaks(rig: Rig) -> None:
