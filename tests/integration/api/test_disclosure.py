@@ -32,6 +32,12 @@ CRAWLING = ("duty", "keeper", "observer", "auditor", "secretariat", "administrat
 
 ADDRESSED = ("US", "GB", "DE")
 
+SOME_PAGES = """
+SELECT DISTINCT ON (partner, contact_id IS NULL, message_type, alert_id) id FROM pages
+ORDER BY partner, contact_id IS NULL, message_type, alert_id
+"""
+"""One page of each kind: to a system or a person of each partner, of each type, about each alert."""
+
 
 @dataclass
 class Played:
@@ -222,6 +228,7 @@ async def readings(played: Played, who: str, document: dict[str, Any]) -> AsyncI
         "alert": played.ids["alert"],
         "crisis_id": [str(row.id) for row in await made.rows("alerting", "SELECT id FROM crises")],
         "escalation_id": [str(row.id) for row in await made.rows("escalation", "SELECT id FROM escalations")],
+        "page_id": [str(row.id) for row in await made.rows("escalation", SOME_PAGES)],
     }
     for method, path, operation in operations_of(document):
         if method != "get" or path.endswith("/stream") or not path.startswith("/"):
