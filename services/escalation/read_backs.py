@@ -59,17 +59,21 @@ async def require(deps: EscalationDeps, tx: Transaction, outcomes: Sequence[Outc
 
     Whoever acknowledged elsewhere than on the link page, which asks by itself, is asked by a page.
     """
-    for outcome in outcomes:
-        acknowledged = next((e for e in outcome.events if isinstance(e, PartnerAcknowledged)), None)
-        escalation = outcome.escalation
-        if acknowledged is None or escalation.kind is not EscalationKind.ANSWER:
-            continue
-        directory = await deps.directories.find_one(tx, escalation.partner)
-        if not deps.directories.deadlines_of(directory, escalation.alert.precedence).read_back:
-            continue
-        await question_store.require_read_back(tx, escalation.id, escalation.alert.alert_id, now)
-        if acknowledged.via != "link":
-            await _request(deps, tx, escalation, acknowledged.acknowledged_by, now)
+    acknowledged = [
+        (outcome.escalation, event)
+        for outcome in outcomes
+        for event in outcome.events
+        if isinstance(event, PartnerAcknowledged) and outcome.escalation.kind is EscalationKind.ANSWER
+    ]
+    if not acknowledged:
+        return
+    directories = await deps.directories.find(tx, list({escalation.partner for escalation, _ in acknowledged}))
+    for escalation, event in acknowledged:
+        waits = deps.directories.deadlines_of(directories[escalation.partner], escalation.alert.precedence)
+        if waits.read_back:
+            await question_store.require_read_back(tx, escalation.id, escalation.alert.alert_id, now)
+            if event.via != "link":
+                await _request(deps, tx, escalation, event.acknowledged_by, now)
 
 
 async def give(
