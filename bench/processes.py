@@ -71,13 +71,16 @@ class Process:
             self.check()
 
     def memory_mib(self) -> float:
-        """Resident memory."""
-        return psutil.Process(self.popen.pid).memory_info().rss / 1024 / 1024
+        """Resident memory, that of its children included."""
+        return sum(process.memory_info().rss for process in self._family()) / 1024 / 1024
 
     def cpu_seconds(self) -> float:
-        """Processor time taken so far, user and system."""
-        times = psutil.Process(self.popen.pid).cpu_times()
-        return float(times.user + times.system)
+        """Processor time taken so far, user and system, that of its children included."""
+        return sum(float(times.user + times.system) for times in (process.cpu_times() for process in self._family()))
+
+    def _family(self) -> list[psutil.Process]:
+        process = psutil.Process(self.popen.pid)
+        return [process, *process.children(recursive=True)]
 
     def stop(self) -> None:
         """Ends it, politely first. May be called twice."""
