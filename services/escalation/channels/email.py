@@ -61,6 +61,9 @@ class EmailLimits:
     """For everything: a place, connection, TLS, login, and the mail until the server has taken it."""
     connections_max: int = 8
     """At the same time. Further mails wait for a place within their own ten seconds."""
+    waiting_max: int = 512
+    """Mails that wait for a place. Further ones fail at once and are tried again: a mail server that hangs must not
+    take all of the senders, which other channels need as well."""
     idle_seconds: float = 20.0
     """A connection is kept so long after its last mail: a busy hour does not log in for every mail."""
     mails_per_connection_max: int = 50
@@ -174,6 +177,7 @@ class EmailChannel:
         if extra_roots_pem is not None:
             self._tls.load_verify_locations(cadata=extra_roots_pem.decode("ascii"))
         self._room = asyncio.Semaphore(self._limits.connections_max)
+        self._in_hand = 0
         self._idle: list[_Connection] = []
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
@@ -243,7 +247,10 @@ class EmailChannel:
     async def _hand_in(self, recipient: MailAddress, raw: bytes) -> _Outcome:
         if self._closed:
             return _Outcome(Reason.CHANNEL_UNAVAILABLE, "the channel is closed")
+        if self._in_hand >= self._limits.connections_max + self._limits.waiting_max:
+            return _Outcome(Reason.PROVIDER_BUSY, "too many mails wait for the mail server")
         progress = _Progress()
+        self._in_hand += 1
         try:
             async with asyncio.timeout(self._limits.total_seconds), self._room:
                 progress.is_admitted = True
@@ -253,6 +260,8 @@ class EmailChannel:
         except Exception as error:  # noqa: BLE001 - the delivery loop relies on a result for every page
             log.error("email.send_failed", error=type(error).__name__)
             return _Outcome(Reason.INTERNAL, type(error).__name__)
+        finally:
+            self._in_hand -= 1
 
     def _late(self, progress: _Progress) -> _Outcome:
         seconds = f"within {self._limits.total_seconds:g} s"

@@ -10,15 +10,22 @@ from email.message import EmailMessage
 from pathlib import Path
 from uuid import UUID, uuid5
 
+import httpx
 import pytest
 
+from services.escalation.app import build
 from services.escalation.channels import AttemptState, Outgoing, PersonMessage, Reason, SendResult, VoiceScript
 from services.escalation.channels.email import EmailChannel, EmailLimits, MailServer, email_channel
+from services.escalation.inbound_mail import PATH as INBOUND_PATH
 from services.escalation.mail import MailHouse
-from shared.clock import SystemClock
+from shared.clock import ManualClock, SystemClock
+from shared.ids import Ids, SeededBits
+from shared.keys import KeyRing
 from shared.settings import load
+from shared.web import build_app
 from tests.support.certificates import Authority
 from tests.support.mail_server import MailBox, mail_server, scripted_server, until_client_leaves
+from tests.support.memory_bus import MemoryBroker, MemoryBus
 from tests.support.waiting import eventually
 
 POINT = UUID("01990000-0000-7000-8000-000000000001")
@@ -475,7 +482,10 @@ async def test_only_so_many_at_once(authority: Authority) -> None:
     async with plain(authority, limits) as (box, email):
         box.gate = asyncio.Event()
         results = await asyncio.gather(*(email.send(page(f"p{number}@ministry.example")) for number in range(5)))
-        assert sorted(result.reason for result in results) == [Reason.PROVIDER_BUSY] * 3 + [Reason.TIMEOUT] * 2
+        assert [result.state for result in results] == [AttemptState.FAILED] * 5
+        # A place may come free in the last moment of who waits for it.
+        assert {result.reason for result in results} <= {Reason.PROVIDER_BUSY, Reason.TIMEOUT, Reason.CONNECT_FAILED}
+        assert {Reason.PROVIDER_BUSY, Reason.TIMEOUT} <= {result.reason for result in results}
         assert all(result.elapsed_seconds < 2 for result in results)
         assert box.at_once_max == 2
         box.gate.set()
@@ -483,6 +493,20 @@ async def test_only_so_many_at_once(authority: Authority) -> None:
         again = await asyncio.gather(*(email.send(page(f"p{number}@ministry.example")) for number in range(5)))
     assert [result.state for result in again] == [AttemptState.SENT] * 5
     assert box.at_once_max == 2
+
+
+async def test_a_server_that_hangs_takes_only_so_many(authority: Authority) -> None:
+    """Mails beyond those that may wait fail at once: whoever sends them is free for other channels."""
+    limits = EmailLimits(total_seconds=2.0, connections_max=1, waiting_max=2)
+    async with plain(authority, limits) as (box, email):
+        box.gate = asyncio.Event()
+        waiting = [asyncio.create_task(email.send(page(f"p{number}@ministry.example"))) for number in range(3)]
+        await eventually(lambda: box.at_once == 1)
+        refused = await email.send(page())
+        assert (refused.reason, refused.elapsed_seconds < 0.5) == (Reason.PROVIDER_BUSY, True)
+        box.gate.set()
+        assert [result.state for result in await asyncio.gather(*waiting)] == [AttemptState.SENT] * 3
+        assert (await email.send(page())).state is AttemptState.SENT
 
 
 async def test_closing_ends_what_comes_later(authority: Authority) -> None:
@@ -505,10 +529,34 @@ async def test_a_page_without_a_text_is_our_mistake(authority: Authority) -> Non
     assert not box.mails
 
 
+CONFIGURED = {
+    "REDPHONE_EMAIL_SMTP_URL": "smtp://mail.example",
+    "REDPHONE_EMAIL_FROM": "redphone@alerts.example",
+    "REDPHONE_EMAIL_INBOUND_KEY": "key-of-the-mail-provider",
+    "REDPHONE_ESCALATION_DATABASE_URL": "postgresql://nobody@nowhere/escalation",
+}
+
+
 def test_is_built_only_where_it_is_configured() -> None:
     """Without a mail server there is no e-mail channel; with one there is."""
     assert email_channel(load({}), clock=SystemClock()) is None
-    configured = {"REDPHONE_EMAIL_SMTP_URL": "smtp://mail.example", "REDPHONE_EMAIL_FROM": "redphone@alerts.example"}
-    built = email_channel(load(configured), clock=SystemClock())
+    built = email_channel(load(CONFIGURED), clock=SystemClock())
     assert built is not None
     assert (built.name, built.provider, built.house.reply_to) == ("email", "smtp", None)
+
+
+@pytest.mark.parametrize(("channels", "status"), [("webhook,email", 403), ("webhook", 404)])
+async def test_the_service_has_it_by_its_settings(channels: str, status: int) -> None:
+    """Escalation takes mails in where e-mail is configured, and nothing where it is switched off."""
+    clock = ManualClock(SENT_AT)
+    ids = Ids(clock.now, SeededBits(1))
+    settings = load(CONFIGURED | {"REDPHONE_CHANNELS": channels})
+    bus = MemoryBus(clock, broker=MemoryBroker(clock))
+    service = build(settings, clock=clock, ids=ids, keys=KeyRing.generate(), bus=bus)
+    app = build_app("Escalation", service.routers, service="escalation", clock=clock, ids=ids)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://escalation") as http:
+        assert (await http.post(INBOUND_PATH, data={"body-mime": "x"})).status_code == status
+    for stop in service.on_stop:
+        await stop()
+    await service.deps.intake.close()
+    await service.deps.database.close()
