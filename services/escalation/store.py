@@ -12,7 +12,7 @@ tables: a thousand pages that lock one alert row cost more than all the rest of 
 
 Batches are one statement, not 200: as one JSON array into `jsonb_populate_recordset`, and new escalations and pages,
 of which most columns are the same for every partner, as one record of what they share with typed arrays of the rest.
-That takes PostgreSQL half the time (`docs/decisions/0003-raw-statements.md`).
+That takes PostgreSQL half the time (`docs/decisions/0010-a-second-process-sends.md`).
 """
 
 from __future__ import annotations
