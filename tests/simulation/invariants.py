@@ -273,7 +273,7 @@ def levels_come_in_order(moment: Moment) -> None:
         told = {event["level"] for raised, _old, event in moment.raised if raised["id"] == row["id"]}
         told |= {page["level"] for page in moment.after.pages.values() if page["escalation_id"] == row["id"]}
         skipped = [level for level in range(before + 1, row["level"]) if level not in told]
-        if skipped and not row["gaps"]:
+        if skipped and not row["gaps"] and not row["stopped"]:
             raise Violated("levels", f"{name_of(row)} skipped {skipped} without a gap")
 
 
@@ -303,11 +303,14 @@ def unreached_only_after_an_interval(moment: Moment) -> None:
 
 
 def every_page_traces_to_a_decision(moment: Moment) -> None:
-    """Every page was written together with the event that says why, and once for each contact point."""
+    """Every page was written together with what says why, and once for each contact point: an event, or for somebody
+    who joined while it ran, a row in the record.
+    """
     fresh = [page for page_id, page in moment.after.pages.items() if page_id not in moment.before.pages]
+    joined = {entry["object_id"] for entry in moment.record if entry["kind"] == "contact.added"}
     for page in fresh:
         owner = page["escalation_id"]
-        if owner is not None and not any(event.is_about(owner) for event in moment.events):
+        if owner is not None and owner not in joined and not any(event.is_about(owner) for event in moment.events):
             raise Violated("pages", f"{page['message_type']} to {page['told']} follows from nothing")
         if owner is None and page["message_type"] not in {"answer.received", "level.raised", "alert.ended"}:
             raise Violated("pages", f"{page['message_type']} to {page['told']} belongs to no escalation")
@@ -333,6 +336,31 @@ def stopped_means_no_page_waits(moment: Moment) -> None:
             page = moment.after.pages[page_id]
             if page["state"] in {"due", "leased"} and (page["asks"] or row["state"] == "ended"):
                 raise Violated("I3", f"{name_of(row)} has stopped and {page['message_type']} is {page['state']}")
+
+
+def who_stopped_is_not_rung(moment: Moment) -> None:
+    """Whoever stopped their own pages gets no further page that asks, and none of theirs is still to be sent."""
+    for page_id, page in moment.after.pages.items():
+        row = moment.after.escalations.get(page["escalation_id"]) if page["asks"] else None
+        if row is None or page["contact_id"] not in (row["stopped"] or ()):
+            continue
+        if page_id not in moment.before.pages or page["state"] in {"due", "leased"}:
+            raise Violated("stopped", f"{page['message_type']} of {name_of(row)} to {page['told']} is {page['state']}")
+
+
+def each_point_in_its_turn(moment: Moment) -> None:
+    """No page to a person starts before its point's turn, unless one before has failed; and none waits for ever."""
+    for page_id, page in moment.after.pages.items():
+        before = moment.before.pages.get(page_id)
+        if before is None or page["channel"] == "webhook" or page["due_at"] >= before["due_at"]:
+            continue
+        beside = [
+            other
+            for other in moment.after.pages.values()
+            if (other["escalation_id"], other["contact_id"]) == (page["escalation_id"], page["contact_id"])
+        ]
+        if before["attempts"] == 0 and not any(other["attempts"] for other in beside if other is not page):
+            raise Violated("turns", f"{page['message_type']} to {page['told']} was moved to {page['due_at']}")
 
 
 def the_record_covers_every_change(moment: Moment) -> None:
@@ -371,6 +399,8 @@ SAFETY: tuple[Callable[[Moment], None], ...] = (
     corrections_buy_no_time,
     unreached_only_after_an_interval,
     every_page_traces_to_a_decision,
+    who_stopped_is_not_rung,
+    each_point_in_its_turn,
     the_record_covers_every_change,
     no_message_is_given_up,
 )
@@ -449,9 +479,9 @@ def unreached_means_that_people_were_paged(quiet: Quiet) -> None:
         if {other["partner"] for other in takeovers} != takers or any(o["state"] == "ended" for o in takeovers):
             raise Violated("I2", f"{name_of(row)} is unreached and not all of {sorted(takers)} are asked")
         for other in takeovers:
-            if not quiet.told.get(other["id"]) and not other["gaps"]:
+            if not quiet.told.get(other["id"]) and not other["gaps"] and not other["stopped"]:
                 raise Violated("I2", f"{name_of(other)} has rung nobody")
-        if not quiet.told.get(row["id"]) and not row["gaps"]:
+        if not quiet.told.get(row["id"]) and not row["gaps"] and not row["stopped"]:
             raise Violated("I2", f"{name_of(row)} was never paged")
 
 

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -35,16 +35,20 @@ from services.alerting import handlers as alerting
 from services.alerting.app import build as build_alerting
 from services.alerting.calls import Call
 from services.alerting.content import Proposal
-from services.escalation import answers
+from services.escalation import answers, asked
 from services.escalation.answers import PositionRequest
 from services.escalation.app import build as build_escalation
+from services.escalation.channels import AttemptState, ProviderStatus, Reason
 from services.escalation.delivery import LEASE_SECONDS
 from services.escalation.handlers import EscalationDeps
+from services.escalation.receipts import note_status
 from shared import feed
 from shared.clock import ManualClock
 from shared.contracts import (
+    ChannelName,
     LevelTarget,
     PartnerChanged,
+    PlannedContact,
     PlannedLevel,
     PlannedRota,
     PositionStance,
@@ -55,7 +59,7 @@ from shared.contracts import (
 from shared.errors import Rejected
 from shared.events import Cause, Event, Message, headers_of
 from shared.idempotency import Attempt, StoredResponse
-from shared.ids import Ids, MessageId, SeededBits
+from shared.ids import Ids, MessageId, SeededBits, derived
 from shared.keys import KeyRing
 from shared.loops import Loop
 from shared.migrate import template
@@ -67,13 +71,16 @@ from tests.simulation.invariants import Happened, Ledger, Moment, Quiet, Row, Se
 from tests.simulation.nodes import AFTER_COMMIT, BEFORE_COMMIT, Died, Node
 from tests.support import alerting_rig
 from tests.support.cluster import Cluster
-from tests.support.escalation_rig import REFUSED, Outlet, Rig, person, system
+from tests.support.escalation_rig import REFUSED, Outlet, Rig, person, sent_by, system
 from tests.support.memory_bus import MemoryBroker, MemoryBus, Pending
 from tests.support.world import STARTED_AT, settings_for
 
 PARTNERS = ("CA", "GB", "US", "DE", "XR")
 RAISERS = ("CA", "GB")
 LEVELS_MAX = 3
+NOBODY_THERE = replace(REFUSED, reason=Reason.ADDRESS_UNKNOWN)
+"""What a provider says of a number that nobody has."""
+
 STEPS = 130
 ALERTS_MAX = 4
 TRACE_SHOWN = 25
@@ -86,6 +93,9 @@ MANY_AT_ONCE = frozenset({"pull", "acknowledge_early", "tick", "crash"})
 
 CALM_SECONDS = LEASE_SECONDS + 2
 """By then the relays have taken over what nobody published, and the leases of the dead have lapsed."""
+
+NIGHT_SECONDS = 11 * 3600
+"""By then it is morning for everybody, and what did not ring at night has been told."""
 
 QUIET_STEPS_ONE_BY_ONE = 40
 """From due time to due time so often; then at once to `unreached`, for a partner may have its last level rung every
@@ -124,11 +134,13 @@ ESCALATIONS = """
     SELECT id, alert_id, partner, kind, subject_partner, raiser, state, level, jsonb_array_length(levels) AS levels,
         opened_at, expires_at, acknowledge_by_at, next_level_every_seconds, unreached_at, due_at, due_reason,
         acknowledged_at, acknowledged_by ->> 'subject' AS acknowledged_by, position ->> 'stance' AS position_stance,
-        position ->> 'taken_at' AS position_at, taken_over_at, end_reason, array_to_string(gaps, ' ') AS gaps
+        position ->> 'taken_at' AS position_at, taken_over_at, end_reason, array_to_string(gaps, ' ') AS gaps,
+        stopped
     FROM escalations ORDER BY id
 """
 PAGES = """
-    SELECT id, escalation_id, contact_point_id, told, message_type, level, asks, state, due_at, attempts, created_at
+    SELECT id, escalation_id, contact_point_id, contact_id, channel, told, message_type, level, asks, state, due_at,
+        attempts, created_at
     FROM pages ORDER BY id
 """
 ALERTS = """
@@ -274,6 +286,8 @@ class Simulation:
         self.ids = Ids(self.clock.now, SeededBits(seed ^ 0x5EED))
         self.broker = MemoryBroker(self.clock)
         self.outlet = Outlet()
+        self.short = Outlet(name="sms", provider="sms provider", usual=sent_by("sms"))
+        self.outlets = (self.outlet, self.short)
         self.ledger = Ledger()
         self.snapshot = Snapshot()
         self.trace: list[str] = []
@@ -289,7 +303,7 @@ class Simulation:
                 ids=self.ids,
                 keys=arena.keys,
                 bus=bus,
-                channels={"webhook": self.outlet},
+                channels={outlet.name: outlet for outlet in self.outlets},
                 jitter=lambda: jitter.below(1000) / 1000,
             )
 
@@ -304,7 +318,7 @@ class Simulation:
         first.peers = {"alerting": self.alerting, "escalation": second}
         second.peers = {"alerting": self.alerting, "escalation": first}
         self._seen: dict[str, list[UUID]] = {"outbox": [], "record": []}
-        self._sent_before = 0
+        self._sent_before = [0] * len(self.outlets)
         self._heard_before = 0
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -406,7 +420,10 @@ class Simulation:
         return list(rows)
 
     def _left(self) -> list[Sent]:
-        fresh, self._sent_before = self.outlet.sent[self._sent_before :], len(self.outlet.sent)
+        fresh = [
+            page for outlet, seen in zip(self.outlets, self._sent_before, strict=True) for page in outlet.sent[seen:]
+        ]
+        self._sent_before = [len(outlet.sent) for outlet in self.outlets]
         return [Sent(page.page_id, page.attempt, page.message_type, page.target, page.body) for page in fresh]
 
     def _listen(self) -> None:
@@ -595,6 +612,47 @@ class Simulation:
 
         return f"{node.name} {_short(row)}: {await self._asked(send)}"
 
+    async def add_contact(self) -> str:
+        """Somebody of the partner that is asked has one more person paged."""
+        row = self._open_escalation()
+        if row is None:
+            return NOTHING
+        node, number = self._node(), 1 + self.chance.below(LEVELS_MAX)
+        principal, contact_id = self._who(row, 1), derived("contact", f"{row['partner'].lower()}-{number}")
+
+        async def send() -> Any:
+            cause = self._cause(principal)
+            return await asked.add_contact(self._deps(node), principal, row["id"], contact_id, cause=cause)
+
+        return f"{node.name} {_short(row)} {number}: {await self._asked(send)}"
+
+    async def stop_pages(self) -> str:
+        """Somebody has had enough of their own pages."""
+        row = self._open_escalation()
+        if row is None:
+            return NOTHING
+        node, principal = self._node(), self._who(row, 1 + self.chance.below(LEVELS_MAX))
+
+        async def send() -> Any:
+            return await asked.stop_pages(self._deps(node), principal, row["id"], cause=self._cause(principal))
+
+        return f"{node.name} {_short(row)} {principal.subject}: {await self._asked(send)}"
+
+    async def receipt(self) -> str:
+        """A provider says what became of some message that it took, perhaps again, perhaps the opposite."""
+        if not self.short.sent:
+            return NOTHING
+        node, page = self._node(), self.chance.pick(self.short.sent)
+        arrived = self.chance.percent(60)
+        status = ProviderStatus(
+            self.short.provider,
+            f"{page.page_id}.{page.attempt}",
+            AttemptState.DELIVERED if arrived else AttemptState.FAILED,
+            Reason.ACCEPTED if arrived else self.chance.pick((Reason.NOT_DELIVERED, Reason.ADDRESS_UNKNOWN)),
+        )
+        known = await note_status(node.deps, status, now=self.clock.now())
+        return f"{node.name} {page.target} {status.reason} {known}"
+
     # --- what roster says -----------------------------------------------------------------------------------------
 
     async def change_plan(self) -> str:
@@ -618,7 +676,7 @@ class Simulation:
         stale = self.plan_versions[partner] > 2 and self.chance.percent(10)
         version = self.plan_versions[partner] - (2 if stale else 0)
         plan = self._rig().plan(partner, levels=1 + self.chance.below(LEVELS_MAX), version=version)
-        changes: dict[str, Any] = {}
+        changes: dict[str, Any] = {"contacts": tuple(self._reached(contact) for contact in plan.contacts)}
         kind = self.chance.weighted(PLANS)
         if kind == "empty_level":
             empty = self.chance.below(len(plan.rotas))
@@ -645,6 +703,14 @@ class Simulation:
             changes["levels"] = tuple(PlannedLevel(targets=(target,)) for _ in plan.levels)
         self._roster_says(plan.model_copy(update=changes))
         return f"{kind} of {len(plan.levels)} v{version}"
+
+    def _reached(self, contact: PlannedContact) -> PlannedContact:
+        """Some people have a telephone beside their system, at once or after a while, verified or not."""
+        if self.chance.percent(50):
+            return contact
+        changes = {"delay_seconds": self.chance.pick((0, 30, 120)), "verified": self.chance.percent(70)}
+        number = self._rig().point(f"+999{contact.subjects[0]}", ChannelName.SMS, **changes)
+        return contact.model_copy(update={"points": (*contact.points, number), "time_zone": "Asia/Tokyo"})
 
     def _roster_says(self, body: Event) -> None:
         said = Message(
@@ -769,9 +835,13 @@ class Simulation:
     async def receivers(self) -> str:
         """Receivers begin to fail, or recover."""
         if self.outlet.answers and self.chance.percent(50):
-            self.outlet.answers.clear()
+            for outlet in self.outlets:
+                outlet.answers.clear()
             return "recover"
         partner = self.chance.pick(PARTNERS).lower()
+        if self.chance.percent(25):
+            self.short.answers[partner] = self.chance.pick((REFUSED, NOBODY_THERE))
+            return f"telephones of {partner} fail"
         target = f"{partner}-{self.chance.pick(('system', 'office', '1', '2', ''))}"
         self.outlet.answers[target] = REFUSED
         return f"{target}* fails"
@@ -823,7 +893,8 @@ class Simulation:
         """Ends the faults, lets time pass, holds the world to its liveness; then replays and runs everything out."""
         self.trace.append("--- calm")
         self.broker.down = False
-        self.outlet.answers.clear()
+        for outlet in self.outlets:
+            outlet.answers.clear()
         for request in self.requests:
             if request.key not in self.ledger.alert_of_key:
                 await self._retried(request)
@@ -851,8 +922,9 @@ class Simulation:
         if last_at is not None:
             self.clock.advance(max(0.0, (last_at - self.clock.now()).total_seconds()))
             await self._settle()
-            self.clock.advance(CALM_SECONDS)
-            await self._settle()
+            for seconds in (CALM_SECONDS, NIGHT_SECONDS):
+                self.clock.advance(seconds)
+                await self._settle()
         invariants.everything_has_ended(self.snapshot)
         invariants.the_outbox_is_empty(await self._quiet())
 
@@ -880,7 +952,7 @@ class Simulation:
         escalation, alerting_ = self.arena.escalation, self.arena.alerting
         told = await escalation.fetch(
             "SELECT p.escalation_id, count(*) AS made FROM attempts a JOIN pages p ON p.id = a.page_id"
-            " WHERE a.state = 'delivered' AND p.escalation_id IS NOT NULL GROUP BY 1"
+            " WHERE a.state IN ('sent', 'delivered') AND p.escalation_id IS NOT NULL GROUP BY 1"
         )
         shown = [f"redphone.escalation.{name}.v1" for name in SHOWN]
         published = await escalation.fetch("SELECT id, type FROM outbox WHERE type = ANY($1)", shown)
@@ -1044,6 +1116,9 @@ WEIGHTS: Mapping[str, int] = {
     "take_position": 4,
     "take_over": 2,
     "raise_level": 2,
+    "add_contact": 2,
+    "stop_pages": 2,
+    "receipt": 4,
     "change_plan": 3,
     "spoil_plan": 1,
     "deliver": 26,
