@@ -390,8 +390,9 @@ async def _work(descriptor: int) -> None:
 
 def main() -> None:
     """Runs the child until the other end of its socket closes."""
-    # The terminal's interrupt reaches both processes, and the other one decides when sending ends.
+    # A terminal's interrupt and a supervisor's end reach both processes, and the other one decides when sending ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     gc.set_threshold(*COLLECT_AFTER)
     uvloop.run(_work(int(sys.argv[1])))
 
