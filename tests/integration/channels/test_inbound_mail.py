@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
-from services.escalation import inbound_mail, links
+from services.escalation import inbound_mail, links, receipts
 from services.escalation.channels import AttemptState, ProviderStatus, Reason
 from services.escalation.channels.email import EmailChannel, MailServer
 from services.escalation.handlers import EscalationDeps
@@ -34,6 +34,7 @@ from tests.support.waiting import eventually
 KEY = "key-of-the-mail-provider"
 PERSON = "gb.person@ministry.example"
 URL = "https://redphone.example"
+FORM = "application/x-www-form-urlencoded"
 HOUSE = MailHouse.of("Red Phone <redphone@alerts.example>", "reply@alerts.example")
 
 
@@ -66,6 +67,13 @@ class Post:
 
     async def page(self, **changes: Any) -> EmailMessage:
         """Releases an alert, mails the page over the real server, and returns the mail as its reader has it."""
+        await self.release(**changes)
+        result = await self.channel.send(self.rig.outlets["email"].sent[-1])
+        assert result.state is AttemptState.SENT, result
+        return self.box.parsed()
+
+    async def release(self, **changes: Any) -> None:
+        """Releases an alert to a person who has a mailbox and nothing else."""
         contact = PlannedContact(
             id=derived("contact", "gb-1"),
             name="Example Person 1 of GB",
@@ -80,9 +88,6 @@ class Post:
         await self.rig.handle(plan)
         await self.rig.handle(self.rig.released("GB", **changes))
         await self.rig.settle()
-        result = await self.channel.send(self.rig.outlets["email"].sent[-1])
-        assert result.state is AttemptState.SENT, result
-        return self.box.parsed()
 
     def code(self) -> str:
         """The code of the newest page."""
@@ -105,8 +110,7 @@ class Post:
 
     async def post(self, form: dict[str, Any]) -> httpx.Response:
         """Posts a form."""
-        kind = {"content-type": "application/x-www-form-urlencoded"}
-        return await self.http.post(PATH, content=urlencode(form), headers=kind)
+        return await self.http.post(PATH, content=urlencode(form), headers={"content-type": FORM})
 
     async def state(self) -> str:
         """Where Great Britain's escalation stands."""
@@ -124,11 +128,11 @@ async def post(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Post]:
         server = MailServer.of(f"smtp://127.0.0.1:{port}", development=True)
         channel = EmailChannel(clock=rig.clock, server=server, house=HOUSE)
 
-        receipts = Receipts(rig)
-        router = inbound_mail.router(rig.deps, channel, receipts.note_status)
+        noted = Receipts(rig)
+        router = inbound_mail.router(rig.deps, channel, noted.note_status)
         app = build_app("mail", [router], service="escalation", clock=rig.clock, ids=rig.ids)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as http:
-            yield Post(rig, box, channel, http, receipts)
+            yield Post(rig, box, channel, http, noted)
         await channel.close()
 
 
@@ -402,3 +406,23 @@ async def test_other_reports_are_ignored(post: Post) -> None:
     assert not post.receipts.told
     post.receipts.known = False
     assert (await post.hand_in(bounce_of(mail["message-id"]))).json() == {"outcome": "ignored"}
+
+
+async def test_a_bounce_makes_its_page_fail(post: Post) -> None:
+    """Sent by delivery itself and taken by the server; then a report comes: the attempt has failed, with its reason."""
+    rig = post.rig
+    rig.outlets["email"].send = post.channel.send  # type: ignore[method-assign]
+    await post.release()
+    [attempt] = await rig.rows("SELECT * FROM attempts WHERE provider = 'smtp'")
+    assert (attempt["state"], attempt["provider_id"]) == ("sent", post.box.parsed()["message-id"])
+    assert await post.state() == "notified"
+    router = inbound_mail.router(rig.deps, post.channel, receipts.note_status)
+    app = build_app("mail", [router], service="escalation", clock=rig.clock, ids=rig.ids)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as http:
+        form = post.form(bounce_of(post.box.parsed()["message-id"]))
+        answer = await http.post(PATH, content=urlencode(form), headers={"content-type": FORM})
+    assert answer.json() == {"outcome": "bounced"}
+    [attempt] = await rig.rows("SELECT * FROM attempts WHERE provider = 'smtp' AND number = 1")
+    assert (attempt["state"], attempt["reason"]) == ("failed", "address_unknown")
+    [failing] = await rig.events("contact_point_failing")
+    assert failing["hard"]
