@@ -16,6 +16,8 @@ The cast
     store       the rows: alert heads, escalations, pages, attempts, duty plans, partners
     reading     escalations for people, and the one rule of who sees them; `views` is their JSON
     api         the HTTP face; `board` is what operators watch
+    mail        what our mails look like and what an incoming one says, purely; `inbound_mail` does what it says
+    deliveries  messages to systems: tests, the log (`delivery_log`), sending again; `api_deliveries` is its HTTP face
     provider_api   what telephone providers tell: receipts, replies by SMS, what a call is to say next
 
 The promise: a released alert opens exactly one escalation for each addressed partner, in one transaction with the
