@@ -19,6 +19,7 @@ from services.roster import handlers, worker
 from services.roster.addresses import PUBLIC
 from services.roster.network import FILE_CHARACTERS_MAX
 from services.roster.worker import Worker, read
+from shared.chat_urls import SCHEMAS_DEFAULT
 from shared.contracts import (
     ChannelName,
     ContactPointFailing,
@@ -366,10 +367,10 @@ async def test_a_file_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(worker, "READ_SECONDS_MAX", 0.05)
     hostile = "".join(f"[partners.CA.contacts.c{number}]\nname = 1\n" for number in range(60_000))
     with pytest.raises(Invalid) as refused:
-        await read(WORKER, hostile[:FILE_CHARACTERS_MAX], "hostile.toml", policy=PUBLIC)
+        await read(WORKER, hostile[:FILE_CHARACTERS_MAX], "hostile.toml", policy=PUBLIC, chat_schemas=SCHEMAS_DEFAULT)
     assert refused.value.code == "network_file_too_costly"
     monkeypatch.setattr(worker, "READ_SECONDS_MAX", 10.0)
-    assert (await read(WORKER, network_text(), "network.toml", policy=PUBLIC)).items
+    assert (await read(WORKER, network_text(), "network.toml", policy=PUBLIC, chat_schemas=SCHEMAS_DEFAULT)).items
 
 
 async def test_a_worker_that_dies_is_replaced() -> None:
