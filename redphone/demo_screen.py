@@ -51,6 +51,7 @@ _STYLES = {
     "unreached": "bold red",
     "ended": "dim",
 }
+_SHORT = {"webhook": "web", "sms": "SMS", "voice": "call", "email": "mail"}
 _MARKS = {"pending": "○", "notified": "◐", "unreached": "✘", "ended": "■"}
 
 
@@ -382,7 +383,7 @@ def report(document: Mapping[str, Any], *, wide: bool) -> RenderableType:
             state_word(partner["state"] or "none"),
             level_dots(partner["level"] or 0, partner["levels"] or 0, partner["state"] or ""),
             _acknowledged(partner),
-            _attempts(partner["attempts"]),
+            _attempts(partner["attempts"], wide=wide),
             *([partner["plays"]] if wide else []),
         )
     return Group(
@@ -406,7 +407,12 @@ def _acknowledged(partner: Mapping[str, Any]) -> Text:
     return Text("no", style="bold red")
 
 
-def _attempts(attempts: Mapping[str, Any]) -> Text:
+def _attempts(attempts: Mapping[str, Any], *, wide: bool) -> Text:
+    if not wide:
+        # There is no room for the long words of all channels beneath one another.
+        said = [f"{count} {_SHORT.get(name, name)}" for name, count in attempts["by_channel"].items()]
+        said += [f"{count} failed" for count in [sum(attempts["failed"].values())] if count]
+        return Text(" ".join(said) or "none", style="red" if attempts["failed"] else "green")
     channels = [_counted(count, CHANNEL_NAMES.get(name, name)) for name, count in attempts["by_channel"].items()]
     shown = Text(", ".join(channels) or "0 ok", style="green")
     for reason, count in attempts["failed"].items():

@@ -2,7 +2,6 @@
 
 The cast
     MailProvider   the server: a real one (aiosmtpd), and the webhook by which answers come back, signed
-    Mailbox        what happens at one address: is it known, what does its owner write back
     ReceivedMail   what arrived, as its reader's program shows it
 
 The webhook speaks as Mailgun's routes do ("Receiving Messages via HTTP through a forward() action" and "Securing
@@ -15,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from email import message_from_bytes, policy
@@ -66,16 +64,6 @@ class ReceivedMail:
         return self.message["in-reply-to"] is not None and self.subject.lower().startswith("re:")
 
 
-@dataclass(slots=True)
-class Mailbox:
-    """One address."""
-
-    is_unknown: bool = False
-    """The server says for good that there is no such mailbox."""
-    reply: Callable[[str], str | None] | None = None
-    """What its owner writes back to a mail; None writes nothing."""
-
-
 class MailProvider:
     """Mail server and provider on free ports of 127.0.0.1. Use it as an asynchronous context manager.
 
@@ -85,12 +73,8 @@ class MailProvider:
     def __init__(self, *, clock: Clock, public_url: str = "") -> None:
         self.public_url = public_url
         self.inbound_key = secrets.token_hex(16)
-        self.boxes: defaultdict[str, Mailbox] = defaultdict(Mailbox)
         self.mails: list[ReceivedMail] = []
-        self.hand_in_statuses: list[int] = []
-        """What Red Phone answered to each mail that was handed in, in order."""
         self._clock = clock
-        self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
         self._http: httpx.AsyncClient | None = None
         self._server: asyncio.Server | None = None
@@ -109,9 +93,6 @@ class MailProvider:
         assert self._server is not None, "leaving follows entering"
         assert self._http is not None, "leaving follows entering"
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http.aclose()
 
     # --- what tests and demonstrations ask ----------------------------------------------------------------------------
@@ -161,45 +142,16 @@ class MailProvider:
             "sender": sender,
             "body-mime": mail.as_bytes(policy=policy.SMTP).decode("utf-8", "replace"),
         }
-        answered = await self._http.post(f"{self.public_url}{INBOUND_PATH}", data=form)
-        self.hand_in_statuses.append(answered.status_code)
-        await self._tell()
-        return answered
+        return await self._http.post(f"{self.public_url}{INBOUND_PATH}", data=form)
 
-    # --- the server: names that the library asks for ------------------------------------------------------------------
-
-    async def handle_RCPT(  # noqa: N802
-        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
-    ) -> str:
-        """Takes or refuses a recipient."""
-        if self.boxes[address].is_unknown:
-            return "550 5.1.1 no such mailbox"
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
+    # --- the server ---------------------------------------------------------------------------------------------------
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """Keeps a mail, and lets its reader answer."""
+        """Keeps a mail. The name is the library's."""
         content = envelope.content
         raw = content if isinstance(content, bytes) else (content or "").encode()
         for address in envelope.rcpt_tos:
-            received = ReceivedMail(address, message_from_bytes(raw, policy=policy.default))
-            self.mails.append(received)
-            reply = self.boxes[address].reply
-            text = reply(received.text) if reply is not None and not received.is_answer else None
-            if text is not None:
-                task = asyncio.create_task(self._answer_later(received, text))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-        await self._tell()
-        return "250 2.0.0 taken"
-
-    async def _answer_later(self, mail: ReceivedMail, text: str) -> None:
-        try:
-            await self.answer(mail, text)
-        except httpx.HTTPError:
-            # As when a provider cannot hand a mail in: whoever waits for its effect sees that there is none.
-            self.hand_in_statuses.append(0)
-
-    async def _tell(self) -> None:
+            self.mails.append(ReceivedMail(address, message_from_bytes(raw, policy=policy.default)))
         async with self._changed:
             self._changed.notify_all()
+        return "250 2.0.0 taken"
