@@ -120,6 +120,9 @@ the alert ends. **A 2xx says that your machine has it. It acknowledges nothing**
 in the name of one, calls `POST /v1/acknowledgements`. At `TLP:RED` and `TLP:AMBER+STRICT` a message carries only
 id, precedence, one line and a link.
 
+`POST /v1/endpoints/{endpoint_id}/ping` sends a test message. `GET /v1/deliveries` is the log of what was sent, with
+each attempt and its reason; a message, or all of a time, can be sent again under the same id and byte for byte.
+
 ## Streams
 
 `GET /v1/stream` and `GET /v1/board/stream` are server-sent events (`text/event-stream`):
