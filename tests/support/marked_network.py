@@ -69,9 +69,20 @@ class MarkedNetwork:
         return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
 
+READ_BACK = """
+[deadlines.FLASH]
+acknowledge_within_seconds = 600
+next_level_every_seconds = 300
+unreached_after_seconds = 1800
+position_within_seconds = 7200
+read_back = true
+"""
+"""The network's table as it is by default, and read-back asked for."""
+
+
 def marked_network(codes: Iterable[str] = PARTNERS) -> MarkedNetwork:
     """The file and its marks, before it is applied."""
-    parts, marks = ["format = 1\n"], []
+    parts, marks = ["format = 1\n", READ_BACK], []
     for number, code in enumerate(codes, start=1):
         text, own = _partner(code, number)
         parts.append(text)

@@ -109,7 +109,8 @@ async def play(played: Played) -> None:
             "precedence": "ROUTINE",
         },
     )
-    amber = await raise_alert(played, "Amber", "TLP:AMBER", *everyone, "XR")
+    goal = {"partners": len(ADDRESSED), "within_seconds": 900}
+    amber = await raise_alert(played, "Amber", "TLP:AMBER", *everyone, "XR", coverage_goal=goal)
     red = await raise_alert(played, "Red", "TLP:RED", *everyone)
     lonely = await played.call(
         "ca-duty",
@@ -138,6 +139,7 @@ async def play(played: Played) -> None:
                 "offer": played.text(f"Answeroffer{alert[-6:]}", "GB", "CA"),
             },
         )
+    await talk(played, amber, red)
     await played.world.fast_forward(1900)
     takeover = (await escalations(played, amber, "takeover"))["CA"]
     await played.call("ca-duty", "POST", f"/v1/escalations/{takeover}/takeover")
@@ -163,6 +165,24 @@ async def play(played: Played) -> None:
     for endpoint in listed.json()["items"]:
         await played.call("ca-keeper", "POST", f"/v1/contact-points/{endpoint['id']}/verification")
     await played.world.fast_forward(60)
+
+
+async def talk(played: Played, amber: str, red: str) -> None:
+    """Questions, one answered and one not, and read-backs, one of them wrong."""
+    everyone = ("CA", *ADDRESSED)
+    asked, strict = await escalations(played, amber), await escalations(played, red)
+    open_one = {"text": played.text("QuestionOpen", "CA", "US", "XR")}
+    await played.call("us-duty", "POST", f"/v1/escalations/{asked['US']}/questions", open_one)
+    said = {"text": played.text("QuestionStrict", *everyone)}
+    question = await played.call("gb-senior", "POST", f"/v1/escalations/{strict['GB']}/questions", said)
+    answer = {"text": played.text("AnswerStrict", *everyone)}
+    await played.call("ca-duty", "POST", f"/v1/questions/{question['id']}/answer", answer)
+    for name, escalation_id in (("Amber", asked["US"]), ("Red", strict["US"])):
+        words = {part: played.text(f"Repeated{part}{name}", "CA", "US") for part in ("country", "request", "time")}
+        await played.call("us-duty", "POST", f"/v1/escalations/{escalation_id}/read-back", words)
+    confirmation = {"correct": False, "note": played.text("Confirmationnote", "CA", "US")}
+    await played.call("ca-duty", "POST", f"/v1/escalations/{asked['US']}/read-back/confirmation", confirmation)
+    await played.world.settle()
 
 
 def readable(allowed: dict[str, frozenset[str]], played: Played, who: str) -> set[str]:
@@ -235,9 +255,11 @@ async def readings(played: Played, who: str, document: dict[str, Any]) -> AsyncI
             continue
         names = [one["name"] for one in operation.get("parameters", ()) if one["in"] == "path"]
         # Things of a roster are reached by what their lists answer; no id of another partner leads anywhere.
-        choices = values.get(names[0], []) if names else [""]
+        about_alert = any(one["name"] == "alert_id" and one.get("required") for one in operation.get("parameters", ()))
+        choices = values["alert"] if about_alert else values.get(names[0], []) if names else [""]
         for choice in choices if len(names) < 2 else ():
             query = {"from": "2021-08-15T00:00:00Z", "to": "2021-08-16T00:00:00Z"} if path.endswith("/shifts") else {}
+            query |= {"alert_id": choice} if about_alert else {}
             address = path.replace("{" + (names[0] if names else "-") + "}", choice)
             for accept in ("application/json", "application/cap+xml") if path == "/v1/alerts/{alert}" else ("*/*",):
                 text, status = "", 0
@@ -305,6 +327,8 @@ async def test_nobody_reads_what_is_not_theirs(cluster: Cluster, tmp_path: Path)
             assert played.network.of("switchboard", "DE") in seen["CA"]
             assert played.network.of("point", "NZ", "duty phone") in seen["NZ"]
             assert "HeadlineAmber" not in seen["NZ"]
+            assert {"QuestionStrict", "AnswerStrict"} <= seen["DE"]
+            assert {"QuestionOpen", "RepeatedcountryRed", "Confirmationnote"} <= seen["CA"]
             assert_stored_closed(played, await everything_stored(played))
             assert_bus_closed(played)
     said = "\n".join(str(line) for line in logs)
