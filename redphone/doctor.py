@@ -121,11 +121,20 @@ def check_configuration() -> list[Finding]:
     from shared.settings import PREFIX, SettingsWrong, load  # noqa: PLC0415
 
     try:
-        load(os.environ)
+        settings = load(os.environ)
     except SettingsWrong as error:
         return [Finding("Configuration", Verdict.WRONG, mistake, "Correct or unset it.") for mistake in error.mistakes]
     count = sum(name.startswith(PREFIX) for name in os.environ)
-    return [Finding("Configuration", Verdict.OK, f"{count} {PREFIX}… variables" if count else "defaults")]
+    found = [Finding("Configuration", Verdict.OK, f"{count} {PREFIX}… variables" if count else "defaults")]
+    # Of an installation alone: where people only call one, there is nothing to set.
+    return [*found, _heartbeat(settings.heartbeat_url is not None)] if settings.public_url is not None else found
+
+
+def _heartbeat(is_configured: bool) -> Finding:
+    if is_configured:
+        return Finding("Heartbeat", Verdict.OK, "somebody outside is told every minute that all is well")
+    said = "nobody outside notices if Red Phone falls silent"
+    return Finding("Heartbeat", Verdict.LOOK, said, "Set REDPHONE_HEARTBEAT_URL: see docs/silence.md")
 
 
 def check_data_directory(data_dir: Path) -> list[Finding]:

@@ -111,6 +111,7 @@ class Loop:
         self._clock = clock
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
 
     def wake(self) -> None:
         """Asks for a pass now. Cheap, and safe to call at any time, also before the start."""
@@ -119,11 +120,15 @@ class Loop:
     def start(self) -> None:
         """Starts the periodic task on the running event loop."""
         self.last_pass_monotonic = self._clock.monotonic()
+        self._stopping = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"loop:{self.name}")
 
     async def stop(self) -> None:
         """Ends the task; a pass that is under way is cancelled, and its rows stay for the next start."""
         if self._task is not None:
+            # A library may take the cancellation for a failure of its own and go on: then the loop ends by itself.
+            self._stopping.set()
+            self._woken.set()
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
@@ -145,7 +150,7 @@ class Loop:
         )
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             self._woken.clear()
             try:
                 done = await self.run_once()
@@ -155,6 +160,8 @@ class Loop:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - a loop never ends by itself; it is reported
+                if self._stopping.is_set():
+                    return
                 self.failures += 1
                 self.troubles.failed(self.name, error)
                 await self._pause(min(FAILURE_PAUSE_SECONDS_MAX, 0.1 * 2 ** min(self.failures, 6)))

@@ -46,7 +46,7 @@ INTAKE_CONNECTIONS = 10
 DATABASE_RETRY_SECONDS = 0.5
 DATABASE_REMINDER_TRIES = 20
 FIRST_PULL_SECONDS_MAX = 5.0
-AFTER_FIRST_PULL = frozenset({"timers", "expiry"})
+AFTER_FIRST_PULL = frozenset({"timers", "coverage", "expiry"})
 """Loops that fire deadlines. They start when the feeds have been read, so that no deadline fires which an event that
 lies there unread has settled."""
 

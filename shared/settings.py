@@ -221,6 +221,9 @@ class Settings(BaseSettings):
     channels: Annotated[frozenset[ChannelName], NoDecode, BeforeValidator(_parts)] = Field(
         default=frozenset(ChannelName), description="The channels that may send; those without a sender stay unused."
     )
+    heartbeat_url: Annotated[SecretStr, _url("https", "http")] | None = Field(
+        default=None, description="Asked every minute while all is well; who watches there alarms when nothing comes."
+    )
     push_subject: Annotated[str, AfterValidator(_push_subject)] | None = Field(
         default=None, description="Whom a push service writes to about this installation; without it push is off."
     )
@@ -345,6 +348,7 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
     if settings.email_smtp_url is not None and settings.email_from is None:
         mistakes.append(f"{PREFIX}EMAIL_FROM is needed beside {PREFIX}EMAIL_SMTP_URL: mails must come from somebody")
     mistakes += _telephone_mistakes(settings)
+    mistakes += _heartbeat_mistakes(settings)
     if mistakes:
         raise SettingsWrong(mistakes)
     return settings
@@ -354,6 +358,13 @@ _PROVIDER_NEEDS: Mapping[ProviderName, tuple[str, ...]] = {
     "twilio": ("twilio_account_sid", "twilio_auth_token", "twilio_from"),
     "telnyx": ("telnyx_api_key", "telnyx_public_key", "telnyx_from"),
 }
+
+
+def _heartbeat_mistakes(settings: Settings) -> list[str]:
+    url = settings.heartbeat_url
+    if url is None or settings.development or url.get_secret_value().startswith("https://"):
+        return []
+    return [f"{PREFIX}HEARTBEAT_URL must begin with https:// unless {PREFIX}DEVELOPMENT is set"]
 
 
 def _telephone_mistakes(settings: Settings) -> list[str]:

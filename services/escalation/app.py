@@ -22,6 +22,7 @@ from services.escalation.countdown import Countdowns
 from services.escalation.delivery import RECHECK_SECONDS, Delivery
 from services.escalation.directories import Directories
 from services.escalation.handlers import EscalationDeps
+from services.escalation.heartbeat import BEAT_SECONDS, Heartbeat
 from services.escalation.persons import Persons, reply_key_of
 from services.escalation.replies import forget_replies
 from services.escalation.sender import SenderProcess, SetUp
@@ -75,23 +76,33 @@ def build(
         parts["forgetting"] = partial(forget_replies, extended)
         parts["timers"] = Timers(extended)
         parts["countdowns"] = Countdowns(extended)
+        parts["heartbeat"] = (
+            None if settings.heartbeat_url is None else Heartbeat(extended, settings.heartbeat_url, overdue)
+        )
         parts["news"] = BoardNews(extended)
         parts["warming"] = Warming(extended, parts["delivery"])
         return extended
 
     def loops(_deps: Deps) -> Sequence[Loop]:
         delivery, timers, countdowns = parts["delivery"], parts["timers"], parts["countdowns"]
+        heart: Heartbeat | None = parts["heartbeat"]
+        beating = (
+            [] if heart is None else [Loop("heartbeat", heart.run_once, interval_seconds=BEAT_SECONDS, clock=clock)]
+        )
         return (
             Loop("delivery", delivery.run_once, interval_seconds=delivery.next_in_seconds, clock=clock),
             Loop("recorder", delivery.recorder.run_once, interval_seconds=1.0, clock=clock),
             Loop("timers", timers.run_once, interval_seconds=timers.next_in_seconds, clock=clock),
             Loop("coverage", countdowns.run_once, interval_seconds=countdowns.next_in_seconds, clock=clock),
+            *beating,
             Loop("warming", parts["warming"].run_once, interval_seconds=30.0, clock=clock),
             Loop("forgetting", parts["forgetting"], interval_seconds=FORGETTING_SECONDS, clock=clock),
             Loop("board", parts["news"].run_once, interval_seconds=NEWS_SECONDS, clock=clock),
         )
 
     async def stop() -> None:
+        if parts["heartbeat"] is not None:
+            await parts["heartbeat"].close()
         await parts["delivery"].stop()
         for provider in providers.values():
             await provider.close()

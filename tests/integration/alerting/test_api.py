@@ -278,6 +278,12 @@ async def test_repeated_release_gets_the_first_answer(rig: Rig) -> None:
         ({"acknowledge_within_seconds": 5}, "acknowledge_within_seconds"),
         ({"acknowledge_within_seconds": 1200}, "acknowledge_within_seconds"),
         ({"acknowledge_within_seconds": "300"}, "acknowledge_within_seconds"),
+        ({"coverage_goal": {"partners": 0, "within_seconds": 900}}, "coverage_goal.partners"),
+        ({"coverage_goal": {"partners": 99, "within_seconds": 900}}, "coverage_goal.partners"),
+        ({"coverage_goal": {"partners": 1, "within_seconds": 59}}, "coverage_goal.within_seconds"),
+        ({"coverage_goal": {"partners": 1, "within_seconds": 1801}}, "coverage_goal.within_seconds"),
+        ({"coverage_goal": {"partners": "1", "within_seconds": 900}}, "coverage_goal.partners"),
+        ({"coverage_goal": {"partners": 1, "within_seconds": 900, "loudly": True}}, "coverage_goal.loudly"),
         ({"answers_visible": "true"}, "answers_visible"),
         ({"passport_numbers": ["X123"]}, "passport_numbers"),
         ({"contact": "A. Person"}, "contact"),
@@ -559,7 +565,13 @@ async def test_cap_out_and_in_say_the_same(rig: Rig) -> None:
         "geocodes": [{"name": "iso3166-1-alpha-3", "value": "AFG"}],
     }
     alert = await released(
-        rig, areas=[area], for_information=["BR"], tlp="TLP:GREEN", severity="Extreme", acknowledge_within_seconds=300
+        rig,
+        areas=[area],
+        for_information=["BR"],
+        tlp="TLP:GREEN",
+        severity="Extreme",
+        acknowledge_within_seconds=300,
+        coverage_goal={"partners": 1, "within_seconds": 900},
     )
     document = await get(rig, OFFICER, f"/v1/alerts/{alert['id']}", Accept=CAP)
     assert document.status_code == 200
@@ -571,9 +583,22 @@ async def test_cap_out_and_in_say_the_same(rig: Rig) -> None:
     for name in ("status", "precedence", "tlp", "to", "for_information", "countries", "crisis_id"):
         assert again.json()[name] == alert[name], name
     assert again.json()["acknowledge_within_seconds"] == 300
+    assert again.json()["coverage_goal"] == alert["coverage_goal"] == {"partners": 1, "within_seconds": 900}
     ours, theirs = alert["info"][0], again.json()["info"][0]
     assert {**theirs, "expires": None} == {**ours, "expires": None}
     assert again.json()["state"] == "draft"
+
+
+async def test_a_coverage_goal_is_published_and_kept_by_an_update(rig: Rig) -> None:
+    """The release carries the goal to escalation; an Update keeps it, or replaces it where it says another."""
+    alert = await released(rig, coverage_goal={"partners": 1, "within_seconds": 900})
+    path = f"/v1/alerts/{alert['id']}/updates"
+    kept = await post(rig, OFFICER, path, {"asks_anew": False, "note": "Corrected"})
+    assert kept.json()["coverage_goal"] == {"partners": 1, "within_seconds": 900}
+    changed = {"asks_anew": False, "coverage_goal": {"partners": 1, "within_seconds": 600}}
+    assert (await post(rig, OFFICER, path, changed)).json()["coverage_goal"]["within_seconds"] == 600
+    (row,) = await rig.rows("SELECT body FROM outbox WHERE type LIKE '%alert_released%'")
+    assert json.loads(row.body)["coverage_goal"] == {"partners": 1, "within_seconds": 900}
 
 
 async def test_cap_of_an_update_names_what_it_corrects(rig: Rig) -> None:

@@ -11,7 +11,7 @@ from services.alerting import cap
 from services.alerting.cap import safe_xml
 from services.alerting.cap.message import ERRORS_MAX
 from services.alerting.cap.reading import AREAS_MAX, INFO_MAX, POINTS_MAX, SHAPES_MAX
-from shared.contracts import Area, Category, Info, MsgType, Precedence, Severity, Status, Tlp
+from shared.contracts import Area, Category, CoverageGoal, Info, MsgType, Precedence, Severity, Status, Tlp
 from shared.errors import FieldError, Invalid
 from tests.support.cap_messages import example, messages
 
@@ -554,6 +554,25 @@ def test_an_alert_of_ours_becomes_a_message_and_a_draft_again() -> None:
     assert draft.info[0].parameters == (("seats", "40"),)
     assert draft.info[0].areas[0].polygons[0][2] == (0.0, 15.6)
     assert draft.left_out == ()
+
+
+def test_a_coverage_goal_travels_as_a_parameter() -> None:
+    """It stands in every block as how many within how many seconds, and comes back as it was."""
+    goal = CoverageGoal(partners=8, within_seconds=900)
+    document = cap.render(cap.from_source(source(coverage_goal=goal)))
+    assert document.count(b"<value>8/900</value>") == len(source().info)
+    assert cap.to_draft(cap.parse(document)).coverage_goal == goal
+    assert cap.to_draft(cap.parse(cap.render(cap.from_source(source())))).coverage_goal is None
+
+
+@pytest.mark.parametrize("value", ["8", "0/900", "8/0", "8/900s", "-8/900", "8/900/1", "99999/900", "8/999999999"])
+def test_a_coverage_goal_that_says_nothing_is_named(value: str) -> None:
+    """What is no goal is refused with its place."""
+    goal = CoverageGoal(partners=8, within_seconds=900)
+    document = cap.render(cap.from_source(source(coverage_goal=goal))).replace(b"8/900", value.encode())
+    wrong = cap.check_profile(cap.parse(document))
+    assert {error.code for error in wrong} == {"wrong_goal"}
+    assert "8/900" in wrong[0].detail
 
 
 def test_countries_that_no_area_names_become_areas() -> None:

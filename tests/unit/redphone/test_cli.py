@@ -800,6 +800,45 @@ def test_doctor_is_content(server: Canned, run: Callable[..., Result]) -> None:
     assert "All is well." in result.stdout
 
 
+@pytest.mark.parametrize(("heartbeat", "verdict"), [(None, "look"), ("https://watchdog.example/hidden", "ok")])
+def test_doctor_says_whether_anybody_outside_watches(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, heartbeat: str | None, verdict: str
+) -> None:
+    """On an installation's machine it says whether silence would be noticed, and how to have it noticed."""
+    monkeypatch.setenv("REDPHONE_PUBLIC_URL", "https://redphone.example")
+    if heartbeat is not None:
+        monkeypatch.setenv("REDPHONE_HEARTBEAT_URL", heartbeat)
+    result = run("doctor", "--json")
+    (found,) = [line for line in map(json.loads, result.stdout.splitlines()) if line["check"] == "Heartbeat"]
+    assert found["verdict"] == verdict
+    assert ("docs/silence.md" in found["todo"]) == (verdict == "look")
+    assert "hidden" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("goal", "sent"),
+    [
+        ("8/15m", {"partners": 8, "within_seconds": 900}),
+        ("3/90s", {"partners": 3, "within_seconds": 90}),
+        ("20 / 2H", {"partners": 20, "within_seconds": 7200}),
+    ],
+)
+def test_a_coverage_goal_is_said_as_people_say_it(
+    server: Canned, run: Callable[..., Result], goal: str, sent: dict[str, int]
+) -> None:
+    """So many partners within so much time, in seconds, minutes or hours; what says nothing is refused."""
+    server.answers["POST /v1/alerts"] = (201, {**ALERT, "coverage_goal": sent})
+    result = run(*RAISE, "--goal", goal)
+    assert result.exit_code == 0, result.output
+    assert f"{sent['partners']} of" in result.stdout
+    [(_, body)] = server.sent_to("POST /v1/alerts")
+    assert json.loads(body)["coverage_goal"] == sent
+    for wrong in ("8", "8/15", "0/15m", "8/15d", "all/15m"):
+        refused = run(*RAISE, "--goal", wrong)
+        assert refused.exit_code == Exit.USAGE
+        assert "8/15m" in refused.output
+
+
 def test_doctor_names_what_is_wrong_and_what_to_do(server: Canned, run: Callable[..., Result]) -> None:
     """A failing check, a degraded one, and a partner without anybody on call each come with a remedy; exit code 6."""
     server.answers |= {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import Any
 
@@ -10,7 +11,7 @@ from structlog.testing import capture_logs
 
 from shared.clock import ManualClock
 from shared.errors import Unavailable
-from shared.loops import TROUBLE_REMINDER_SECONDS, Troubles
+from shared.loops import TROUBLE_REMINDER_SECONDS, Loop, Troubles
 from tests.support.world import STARTED_AT
 
 GONE = Unavailable("the database does not answer; try again", code="database_unavailable")
@@ -80,3 +81,27 @@ def test_a_bug_of_one_loop_is_its_own_trouble() -> None:
         ("timers", bug),
         ("timers", None),
     ]
+
+
+async def test_a_loop_whose_pass_swallows_the_cancellation_ends_all_the_same() -> None:
+    """A library that takes being cancelled for a failure of its own does not keep a service from stopping."""
+    begun = asyncio.Event()
+
+    async def stubborn() -> int:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise GONE from None
+        return 0
+
+    loop = Loop("stubborn", stubborn, interval_seconds=60, clock=ManualClock(STARTED_AT))
+    loop.start()
+    await begun.wait()
+    with capture_logs() as logs:
+        await asyncio.wait_for(loop.stop(), 10)
+    assert (loop.running, logs) == (False, [])
+    begun.clear()
+    loop.start()
+    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(loop.stop(), 10)

@@ -153,6 +153,18 @@ def test_push_needs_somebody_to_write_to(subject: str) -> None:
     assert "secret" not in found
 
 
+def test_a_heartbeat_goes_over_tls() -> None:
+    """The address outside is a secret: it needs https unless in development, and is not repeated."""
+    https, http = ({"REDPHONE_HEARTBEAT_URL": f"{scheme}://watchdog.example/hidden"} for scheme in ("https", "http"))
+    assert load({}).heartbeat_url is None
+    assert "hidden" not in repr(load(https))
+    assert load({**http, "REDPHONE_DEVELOPMENT": "1"}).heartbeat_url is not None
+    for wrong in (http, {"REDPHONE_HEARTBEAT_URL": "hidden"}):
+        (found,) = mistakes(wrong)
+        assert found.startswith("REDPHONE_HEARTBEAT_URL must begin with https://")
+        assert "hidden" not in found
+
+
 def test_chat_services_are_known_ones() -> None:
     """By default all services over TLS are allowed; what reaches files, mail or programs cannot be configured."""
     assert load({}).chat_schemas == SCHEMAS_DEFAULT
