@@ -1,4 +1,4 @@
-"""The command: `python -m bench fanout | sustained | timers`."""
+"""The command: `python -m bench fanout | people | sustained | timers`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from bench import report
 from bench.fanout import fanout
+from bench.people import people
 from bench.sustained import sustained
 from bench.timers import timers
 
@@ -51,6 +52,16 @@ def fanout_command(
     """From POST to 202 and to the first and last webhook, beside a bare loop and Alertmanager."""
     measuring = fanout(partners, alerts=alerts, runs=runs, own_sink=own_sink, progress=_progress)
     _measure(f"Fan-out to {partners} partners", measuring, as_json=as_json)
+
+
+@app.command("people")
+def people_command(
+    partners: Annotated[int, typer.Option(min=1, max=600, help="How many partners, with three contacts each.")] = 200,
+    alerts: Annotated[int, typer.Option(min=1, help="Measured alerts, after the warm-up.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """From POST to the last SMS and mail to people, and what a dead provider does to the others."""
+    _measure(f"People of {partners} partners", people(partners, alerts=alerts, progress=_progress), as_json=as_json)
 
 
 @app.command("sustained")

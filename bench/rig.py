@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from bench.processes import Process, ProcessFailed
 from redphone.local import LocalServers, ServerUrls
 from shared.bus import NatsBus
 from shared.clock import SystemClock
-from shared.events import Cause
+from shared.events import Cause, Event
 from shared.ids import Ids
 from shared.keys import KeyRing
 from shared.outbox import wrap
@@ -56,6 +56,9 @@ DESCRIPTION = (
 INSTRUCTION = "Say how many seats and visas you can offer in the coming 72 hours, and who speaks for you on the ground."
 
 
+Publication = Callable[[Sequence[network.Partner], KeyRing, str, datetime], Iterable[Event]]
+
+
 class Refused(RuntimeError):
     """The service answered a request of the benchmark with something else than expected."""
 
@@ -68,6 +71,7 @@ class Raiser:
     url: str
     secret: str
     to: list[str]
+    precedence: str = "PRIORITY"
     _token: str = ""
     _until: float = 0.0
 
@@ -82,7 +86,7 @@ class Raiser:
             "instruction": INSTRUCTION,
             "countries": ["AFG"],
             "to": self.to,
-            "precedence": "PRIORITY",
+            "precedence": self.precedence,
             "self_release_reason": "alone on duty",
         }
         request = (
@@ -158,8 +162,16 @@ SELECT EXISTS (SELECT FROM pages WHERE state = 'leased' OR state = 'due' AND due
 
 
 @asynccontextmanager
-async def rig(endpoints: int, *, own_sink: bool = False) -> AsyncIterator[Rig]:
-    """Starts everything for so many endpoints, and ends it again."""
+async def rig(
+    endpoints: int,
+    *,
+    own_sink: bool = False,
+    environment: Mapping[str, str] | None = None,
+    events: Publication = network.events,
+) -> AsyncIterator[Rig]:
+    """Starts everything for so many endpoints, and ends it again. `environment` configures the services further, and
+    `events` are what roster publishes of the partners.
+    """
     directory = Path(tempfile.mkdtemp(prefix="redphone-bench-"))
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
@@ -171,9 +183,9 @@ async def rig(endpoints: int, *, own_sink: bool = False) -> AsyncIterator[Rig]:
         keys = KeyRing.generate()
         keys.save(directory / "keys.json")
         ports = dict(zip(SERVICES, sinks.free_ports(len(SERVICES)), strict=True))
-        environment = _environment(directory, urls, ports)
-        await _deploy(environment, directory)
-        processes = {name: _start(name, ports[name], environment, directory) for name in SERVICES}
+        configured = {**_environment(directory, urls, ports), **(environment or {})}
+        await _deploy(configured, directory)
+        processes = {name: _start(name, ports[name], configured, directory) for name in SERVICES}
         for process in processes.values():
             stack.callback(process.stop)
         client = ClientBuilder().no_proxy().build()
@@ -184,7 +196,8 @@ async def rig(endpoints: int, *, own_sink: bool = False) -> AsyncIterator[Rig]:
         stack.push_async_callback(database.close)
         partners = network.partners(sink.urls(PATH), sink.urls(OFFICE_PATH))
         secret = new_secret()
-        await _load(partners, keys, secret, urls)
+        published = list(events(partners, keys, secret, datetime.now(UTC)))
+        await _load(published, len(partners), urls)
         raiser = Raiser(client, f"http://127.0.0.1:{ports['alerting']}", secret, [p.code for p in partners])
         running = Rig(directory, urls, keys, sink, processes, partners, raiser, database)
         await asyncio.sleep(QUIET_SECONDS)
@@ -234,19 +247,14 @@ async def _until_ready(client: Client, process: Process, port: int) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _load(listed: Sequence[network.Partner], keys: KeyRing, secret: str, urls: ServerUrls) -> None:
+async def _load(published: Sequence[Event], count: int, urls: ServerUrls) -> None:
     """Publishes the partners as roster does, and waits until both other services keep them."""
     clock = SystemClock()
     ids = Ids(clock.now)
     bus = NatsBus([urls.nats_url], service="roster", clock=clock)
     await bus.start()
     try:
-        messages = wrap(
-            network.events(listed, keys, secret, datetime.now(UTC)),
-            cause=Cause(correlation_id=ids.new()),
-            ids=ids,
-            now=clock.now(),
-        )
+        messages = wrap(published, cause=Cause(correlation_id=ids.new()), ids=ids, now=clock.now())
         for start in range(0, len(messages), PUBLISH_BATCH):
             batch = messages[start : start + PUBLISH_BATCH]
             if len(await bus.publish(batch, timeout_seconds=10)) != len(batch):
@@ -254,14 +262,14 @@ async def _load(listed: Sequence[network.Partner], keys: KeyRing, secret: str, u
     finally:
         await bus.stop()
     wanted = {
-        "alerting": ("SELECT count(*) FROM partners", len(listed) + 1),
-        "escalation": ("SELECT count(*) FROM duty_plans", len(listed)),
+        "alerting": ("SELECT count(*) FROM partners", count + 1),
+        "escalation": ("SELECT count(*) FROM duty_plans", count),
     }
     deadline = time.monotonic() + LOAD_SECONDS_MAX
-    for service, (query, count) in wanted.items():
+    for service, (query, wanted_count) in wanted.items():
         connection = await asyncpg.connect(urls.database_urls[service])
         try:
-            while await connection.fetchval(query) < count:
+            while await connection.fetchval(query) < wanted_count:
                 if time.monotonic() > deadline:
                     raise Refused(f"{service} did not take all partners")
                 await asyncio.sleep(0.05)

@@ -48,6 +48,17 @@ async def test_a_small_fanout_prints_every_figure(sink: str) -> None:
 
 
 @pytest.mark.slow
+async def test_a_few_people_are_reached_beside_a_dead_provider() -> None:
+    """Every message came by either channel, within two seconds here, and the mails did beside a dead provider."""
+    printed = await run("people", "--partners", "3", "--alerts", "1")
+    assert (printed["bench"], printed["pages"]) == ("people", 18)
+    assert 0 < printed["last_ms"]["max"] < 2000
+    assert printed["last_ms"]["max"] >= printed["email_last_ms"]["max"] >= printed["email_p99_ms"]["max"] > 0
+    assert printed["with_dead_sms"]["email_p99_ms"]["max"] > 0
+    assert printed["ratio_of_email_p99"] > 0
+
+
+@pytest.mark.slow
 async def test_a_short_sustained_run_prints_rate_lag_and_memory() -> None:
     """Everything that was raised was delivered and is counted; memory is given for each service."""
     printed = await run("sustained", "--seconds", "2")
