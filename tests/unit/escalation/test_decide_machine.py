@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -27,9 +28,11 @@ from services.escalation.domain import (
     TakePosition,
     decide,
 )
+from services.escalation.joining import ASKED_STILL, add_contact, page_newcomers, stop_pages
 from services.escalation.levels import next_level
 from services.escalation.model import ANSWERED, UNANSWERED, DueReason, Escalation, Outcome
 from services.escalation.opening import open_escalation
+from services.escalation.paging import URGENT
 from shared.clock import ManualClock
 from shared.contracts import (
     Actor,
@@ -40,17 +43,48 @@ from shared.contracts import (
     LevelRaised,
     LevelReason,
     PartnerUnreached,
+    PlannedContact,
     PositionStance,
     Precedence,
 )
 from shared.errors import Rejected
-from tests.support.escalation_cases import MINUTE, OFFICE, T0, directory, human, opening, plan, update
+from tests.support.escalation_cases import (
+    MINUTE,
+    OFFICE,
+    T0,
+    contact,
+    directory,
+    human,
+    opening,
+    plan,
+    point,
+    update,
+)
 
 XR = Actor(subject="xr-1", partner="XR")
 LEVELS_MAX = 5
 DEADLINE_REASONS = {LevelReason.DEADLINE_PASSED, LevelReason.REPEATED, LevelReason.RELEASED}
 
+
+def reached_by_telephone(number: int, verified: tuple[bool, ...]) -> PlannedContact:
+    """A person with a system, an SMS at once and a call after two minutes, as far as each is verified."""
+    points = (
+        *contact(number).points,
+        point(f"sms-{number}", ChannelName.SMS),
+        point(f"voice-{number}", ChannelName.VOICE).model_copy(update={"delay_seconds": 120}),
+    )
+    known = (one.model_copy(update={"verified": ok}) for one, ok in zip(points, verified, strict=True))
+    return contact(number).model_copy(update={"points": tuple(known), "time_zone": "Asia/Tokyo"})
+
+
+def with_telephones(verified: list[tuple[bool, ...]]) -> Directory:
+    """A directory with a level for each person."""
+    contacts = tuple(reached_by_telephone(number, flags) for number, flags in enumerate(verified, start=1))
+    return directory(*[True] * len(contacts), contacts=contacts)
+
+
 plans = st.one_of(
+    st.lists(st.tuples(*[st.booleans()] * 3), min_size=1, max_size=LEVELS_MAX).map(with_telephones),
     st.lists(st.booleans(), min_size=1, max_size=LEVELS_MAX).map(lambda on_duty: directory(*on_duty)),
     st.lists(st.booleans(), min_size=1, max_size=LEVELS_MAX).map(
         lambda on_duty: Directory(plan=plan(*on_duty), readable=False)
@@ -73,6 +107,7 @@ class OneEscalation(RuleBasedStateMachine):
         self.known = Directory()
         self.updates = 1
         self.levels_paged: set[int] = set()
+        self.rung: set[UUID] = set()
         self.steps: list[Outcome] = []
 
     @property
@@ -103,8 +138,28 @@ class OneEscalation(RuleBasedStateMachine):
 
     @rule(known=plans)
     def publish_plan(self, known: Directory) -> None:
-        """People come and go, plans fail and recover."""
+        """People come and go, plans fail and recover. Whoever comes to a level that was reached is paged."""
         self.known = known
+        joined = page_newcomers(self.escalation, known, self.rung, self.now)
+        if joined is not None:
+            assert not self.rung & {page.target.contact_point_id for page in joined.pages}, "each point once"
+            self._join(joined)
+
+    @rule(number=st.integers(1, LEVELS_MAX))
+    def add(self, number: int) -> None:
+        """Somebody is added."""
+        before = self.escalation
+        try:
+            outcome = add_contact(before, contact(number).id, self.known, self.rung, self.now)
+        except Rejected:
+            return
+        assert before.state in ASKED_STILL
+        self._join(outcome)
+
+    @rule(number=st.integers(1, LEVELS_MAX))
+    def stop(self, number: int) -> None:
+        """Somebody stops their own pages."""
+        self._join(stop_pages(self.escalation, contact(number).id))
 
     @rule(minutes=st.sampled_from([0.1, 1, 4.9, 5, 9, 10, 61, 400]))
     def pass_time(self, minutes: float) -> None:
@@ -164,6 +219,7 @@ class OneEscalation(RuleBasedStateMachine):
             assert outcome.escalation.level >= old.level
         if outcome.escalation.acknowledged_at is None and old.state in ANSWERED:
             self.levels_paged = set()
+        self.rung = set()
         self._follow(outcome, before=None)
 
     @rule(reason=st.sampled_from([EndReason.CANCELLED, EndReason.CLOSED]))
@@ -173,6 +229,26 @@ class OneEscalation(RuleBasedStateMachine):
         self._ask(End(reason, self.now))
 
     # --- how it is driven ---------------------------------------------------------------------------------------------
+
+    def _join(self, outcome: Outcome) -> None:
+        """Who is asked has changed, and nothing else: neither levels nor deadlines nor the answer."""
+        changed = {"added", "stopped", "paged", "one_provider"}
+        before, after = vars(self.escalation), vars(outcome.escalation)
+        assert {name for name in before if before[name] != after[name]} <= changed
+        assert outcome.events == ()
+        self._note_pages(outcome)
+        self.steps.append(outcome)
+        self.escalation = outcome.escalation
+
+    def _note_pages(self, outcome: Outcome) -> None:
+        points = [page.target.contact_point_id for page in outcome.pages]
+        assert len(points) == len(set(points)), "one decision rings one contact point once"
+        assert all(outcome.escalation.still_asks(page.target) for page in outcome.pages if page.asks), "who has stopped"
+        urgent = outcome.escalation.alert.precedence in URGENT
+        for page in outcome.pages:
+            assert page.delay_seconds >= page.target.delays.urgent_seconds * urgent, "no point before its turn"
+            assert not urgent or page.delay_seconds == page.target.delays.urgent_seconds, "no quiet rule holds it back"
+        self.rung |= set(points)
 
     def _ask(self, command: Input) -> None:
         before = self.escalation
@@ -210,8 +286,7 @@ class OneEscalation(RuleBasedStateMachine):
             assert all(level <= highest for level in levels), "no page of a level that was not announced"
             if outcome.pages:
                 assert raised, "no page without a LevelRaised"
-        points = [page.target.contact_point_id for page in outcome.pages]
-        assert len(points) == len(set(points)), "one decision rings one contact point once"
+        self._note_pages(outcome)
         self.levels_paged |= levels
         self.escalation = after
 
@@ -240,7 +315,7 @@ class OneEscalation(RuleBasedStateMachine):
             named = {Gap.EMPTY_LEVEL, Gap.NO_REACHABLE_POINT, Gap.ALL_LEVELS_EMPTY}
             raised = [event for event in self.steps[-1].events if isinstance(event, LevelRaised)]
             rung = any(number == event.level for event in raised)
-            assert rung or named & set(after.gaps), f"level {number} was skipped and no gap says so"
+            assert rung or after.stopped or named & set(after.gaps), f"level {number} was skipped and no gap says so"
 
     def _check_unreached(self, before: Escalation) -> None:
         assert before.unreached_at is not None
