@@ -13,7 +13,7 @@ import pytest
 
 from services.escalation import answers
 from services.escalation.board import AS_OF_SECONDS, BoardNews, follow_board, read_board
-from shared.contracts import Role
+from shared.contracts import CoverageGoal, Role
 from shared.db import Transaction
 from shared.errors import Unavailable
 from shared.events import Cause
@@ -92,6 +92,26 @@ async def test_the_board_comes_whole_then_what_changed(rig: Rig) -> None:
         assert changed.event == "cells"
         assert cells(changed) == {"GB": "acknowledged"}
         assert (await board.next()).event == "as_of"
+
+
+async def test_a_board_tells_how_its_coverage_goals_stand(rig: Rig) -> None:
+    """The whole brings every goal; when an answer changes the count, the goals come again beside the cell."""
+    for code in ("GB", "US"):
+        await rig.handle(rig.plan(code))
+    await rig.handle(rig.released("GB", "US", coverage_goal=CoverageGoal(partners=1, within_seconds=300)))
+    await rig.settle()
+    async with watch(rig) as board:
+        whole = orjson.loads((await board.next()).data)
+        assert [(goal["state"], goal["acknowledged"]) for goal in whole["coverage"]] == [("open", 0)]
+        rig.clock.advance(10)
+        row = await rig.escalation("GB")
+        cause = Cause(correlation_id=rig.ids.new())
+        await answers.acknowledge(rig.deps, person("GB"), row["id"], contact_id=None, via="api", cause=cause)
+        await rig.settle()
+        assert (await board.after(0.1)).event == "cells"
+        goals = await board.next()
+        assert goals.event == "coverage"
+        assert [(goal["state"], goal["acknowledged"]) for goal in orjson.loads(goals.data)] == [("met", 1)]
 
 
 async def test_a_quiet_board_says_every_two_seconds_how_old_it_is(rig: Rig) -> None:

@@ -161,6 +161,19 @@ def test_the_picture_names_what_matters_in_eighty_columns(view: View) -> None:
     assert "XR for GB" in text
 
 
+@pytest.mark.parametrize(
+    ("state", "words"), [("open", "goal 1 of 2 in 4:50"), ("met", "goal 1 of 2 met"), ("missed", "goal 1 of 2 missed")]
+)
+def test_the_picture_counts_the_goal_down(view: View, state: str, words: str) -> None:
+    """Beside the alert stands how its coverage goal stands: what is left of the time, or the outcome."""
+    goal = {"alert_id": "alert-1", "partners": 2, "acknowledged": 1, "due_at": at(300), "state": "open"}
+    whole = board(acknowledged("US"), cell("GB"))
+    whole.data["coverage"] = [goal]
+    view.take(whole)
+    view.take(ServerEvent("coverage", [{**goal, "state": state}], None))
+    assert words in " ".join(shown(view).split())
+
+
 def test_control_characters_of_a_headline_do_nothing(view: View) -> None:
     """What a partner wrote cannot move the cursor of the wall-board."""
     shouting = cell("US")
