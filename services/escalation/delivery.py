@@ -53,7 +53,7 @@ from shared.process import Deps
 
 log = get_logger(__name__)
 
-SENDERS_MAX = 1024
+SENDERS_MAX = 4096
 """Pages on their way at once. Far more than are ever busy: those that hang must not keep the others waiting."""
 
 PER_POINT_MAX = 4

@@ -321,3 +321,75 @@ async def test_escalation_shows_provider_cost_and_latency_of_each_send(rig: Rig)
     assert (attempt.cost.amount, attempt.cost.currency) == ("0.0075", "USD")
     assert shown[ChannelName.VOICE].attempts == []
     assert shown[ChannelName.VOICE].next_attempt_at == rig.clock.now() + timedelta(seconds=120 - 2.5)
+
+
+# --- at night ---------------------------------------------------------------------------------------------------------
+
+TOKYO = "Asia/Tokyo"
+"""Where it is half past six in the evening when these tests begin."""
+
+
+def asleep(rig: Rig) -> Any:
+    """One person in Tokyo: SMS and mail at once."""
+    points = (rig.point(NUMBER, ChannelName.SMS), rig.point(MAIL, ChannelName.EMAIL))
+    return plan(rig, [somebody(rig, 1, *points, time_zone=TOKYO)], office=None)
+
+
+async def test_routine_does_not_ring_at_night(rig: Rig) -> None:
+    """At half past eleven in Tokyo a ROUTINE alert is mailed at once and sent as SMS at seven in the morning."""
+    rig.clock.advance(5 * 3600)
+    await rig.handle(asleep(rig))
+    await released(rig, Precedence.ROUTINE)
+    assert left(rig) == {"email": 1}
+    await rig.forward(hours=7, minutes=29)
+    assert left(rig) == {}
+    await rig.forward(minutes=1)
+    assert left(rig) == {"sms": 1}
+
+
+async def test_flash_rings_at_night(rig: Rig) -> None:
+    """A FLASH alert knows no night."""
+    rig.clock.advance(5 * 3600)
+    await rig.handle(asleep(rig))
+    await released(rig, Precedence.FLASH)
+    assert left(rig) == {"sms": 1, "email": 1}
+
+
+async def test_failing_mail_rings_nobody_at_night(rig: Rig) -> None:
+    """That the mail fails is no reason to ring for a ROUTINE alert before the morning."""
+    rig.clock.advance(5 * 3600)
+    rig.outlets["email"].answers[MAIL] = failed(Reason.PROVIDER_REFUSED)
+    await rig.handle(asleep(rig))
+    await released(rig, Precedence.ROUTINE)
+    await rig.forward(hours=7)
+    assert "sms" not in left(rig)
+
+
+async def test_repeats_of_a_failing_send_stop_at_night(rig: Rig) -> None:
+    """An SMS that fails in the evening is not tried again in the night, and is in the morning."""
+    rig.clock.advance(3 * 3600 + 29 * 60 + 50)
+    rig.outlets["sms"].answers[NUMBER] = failed(Reason.PROVIDER_UNAVAILABLE)
+    await rig.handle(asleep(rig))
+    await released(rig, Precedence.ROUTINE)
+    await rig.forward(minutes=1)
+    assert left(rig)["sms"] == 5
+    rig.outlets["sms"].answers.clear()
+    await rig.forward(hours=8, minutes=58)
+    assert "sms" not in left(rig)
+    await rig.forward(minutes=2)
+    assert left(rig) == {"sms": 1}
+
+
+async def test_end_of_a_routine_alert_waits_for_the_morning(rig: Rig) -> None:
+    """Nobody is woken to hear that a ROUTINE alert is over."""
+    await rig.handle(asleep(rig))
+    alert = rig.released("GB", precedence=Precedence.ROUTINE)
+    await rig.handle(alert)
+    await rig.settle()
+    assert left(rig) == {"sms": 1, "email": 1}
+    await rig.forward(hours=6)
+    await rig.handle(rig.ended(alert))
+    await rig.settle()
+    assert left(rig) == {"email": 1}
+    await rig.forward(hours=7)
+    assert left(rig) == {"sms": 1}
