@@ -44,6 +44,7 @@ from services.escalation.texts import (
     partner_name,
 )
 from shared.contracts import PositionStance
+from shared.errors import Unavailable
 from shared.events import Cause
 from shared.problems import CORRELATION_ID
 
@@ -146,6 +147,18 @@ def add_routes(routes: APIRouter, deps: EscalationDeps) -> None:
     """The link page."""
 
     async def show(token: str, request: Request) -> Response:
+        try:
+            return await shown(token, request)
+        except Unavailable:
+            return _busy(_language(request))
+
+    async def answer(token: str, request: Request) -> Response:
+        try:
+            return await answered_by(token, request)
+        except Unavailable:
+            return _busy(_language(request))
+
+    async def shown(token: str, request: Request) -> Response:
         page_id = links.page_of(deps.keys, token)
         looked = None if page_id is None else await look(deps, page_id)
         language = _language(request)
@@ -153,7 +166,7 @@ def add_routes(routes: APIRouter, deps: EscalationDeps) -> None:
             return _unknown(deps, language)
         return _answer(deps, looked, language, deps.clock.now())
 
-    async def answer(token: str, request: Request) -> Response:
+    async def answered_by(token: str, request: Request) -> Response:
         page_id = links.page_of(deps.keys, token)
         language = _language(request)
         form = await _form_of(request)
@@ -258,11 +271,20 @@ def _language_names() -> tuple[tuple[str, str], ...]:
 
 
 def _unknown(deps: EscalationDeps, language: str | None) -> Response:
+    return _notice("error_unknown", 404, language, deps.settings.public_url)
+
+
+def _busy(language: str | None) -> Response:
+    """Our database does not answer: the person reads that nothing was recorded, and tries again."""
+    return _notice("error_busy", 503, language, None)
+
+
+def _notice(key: str, status: int, language: str | None, log_in: str | None) -> Response:
     texts = page_texts((language,) if language else ())
-    html = _TEMPLATES.get_template("unknown.html").render(
-        t=texts, style=_STYLE, languages=_language_names(), log_in=deps.settings.public_url
+    html = _TEMPLATES.get_template("notice.html").render(
+        t=texts, style=_STYLE, languages=_language_names(), text=texts[key], log_in=log_in
     )
-    return HTMLResponse(html, status_code=404, headers=HEADERS)
+    return HTMLResponse(html, status_code=status, headers=HEADERS)
 
 
 def _answer(  # noqa: PLR0917 - its callers are above

@@ -104,6 +104,8 @@ class Result(StrEnum):
     SUPERSEDED = "superseded"
     """The alert was corrected by an Update that asks anew: its own message is to be answered."""
     EXPIRED = "expired"
+    LOG_IN = "log_in"
+    """Handling allows no answer without a code, which a call does not have."""
     NOT_LISTED = "not_listed"
     """The contact is no longer in the partner's duty plan."""
     WHICH_NEEDED = "which_needed"
@@ -315,13 +317,13 @@ async def answer_key(
     via: str = ChannelName.VOICE,
     cause: Cause,
 ) -> Answered:
-    """A key pressed in a call that we placed for this page: the call itself stands for the code.
+    """A key pressed in a call that we placed for this page: the call itself stands for the code, except where the
+    handling label lets nothing but precedence, sender and link leave the house.
 
     To an office the keys 1 to 8 are its people, as `people_on_duty` orders them, and whoever presses one acknowledges
     by it; `contact_id` names that person where the caller knows from the menu that was read out.
     """
     now = deps.clock.now()
-    acts = {Key.ACKNOWLEDGE.value: Act.YES, Key.WRONG_PERSON.value: Act.WRONG}
     messages: list[Message[Event]] = []
     try:
         async with deps.intake.transaction() as tx:
@@ -330,22 +332,32 @@ async def answer_key(
                 return Answered(Result.UNKNOWN)
             if not _is_valid(page, now):
                 return Answered(Result.EXPIRED)
-            act = acts.get(key)
-            if page["contact_id"] is None and contact_id is None:
-                people = people_on_duty(await deps.directories.find_one(tx, page["partner"]), now)
-                if key == OfficeKey.NOBODY:
-                    return Answered(Result.NAME_NEEDED, choices=people)
-                number = int(key) if key in "12345678" and len(key) == 1 else 0
-                act = Act.YES if 0 < number <= len(people) else None
-                contact_id = people[number - 1].id if act is not None else None
-            if act is None:
-                return Answered(Result.NOT_UNDERSTOOD)
+            if any(e.alert.tlp.link_only for e in (await _carried(tx, page)).values()):
+                return Answered(Result.LOG_IN)
+            pressed = await _pressed(deps, tx, page, key, contact_id, now)
+            if isinstance(pressed, Answered):
+                return pressed
+            act, contact_id = pressed
             turn = _Turn(page, via, None, cause, now, contact_id)
             answered, messages = await _act(deps, tx, turn, _doing(deps, act))
     except Rejected as refusal:
         return Answered(Result.REFUSED, refusal=refusal)
     await _publish(deps, messages)
     return answered
+
+
+async def _pressed(  # noqa: PLR0917 - its caller is above
+    deps: EscalationDeps, tx: Transaction, page: Row, key: str, contact_id: UUID | None, now: datetime
+) -> tuple[Act, UUID | None] | Answered:
+    """What a key means, and at an office whose it is."""
+    if page["contact_id"] is not None or contact_id is not None:
+        acts = {Key.ACKNOWLEDGE.value: Act.YES, Key.WRONG_PERSON.value: Act.WRONG}
+        return (acts[key], contact_id) if key in acts else Answered(Result.NOT_UNDERSTOOD)
+    people = people_on_duty(await deps.directories.find_one(tx, page["partner"]), now)
+    if key == OfficeKey.NOBODY:
+        return Answered(Result.NAME_NEEDED, choices=people)
+    keys = {str(number): person.id for number, person in enumerate(people, start=1)}
+    return (Act.YES, keys[key]) if key in keys else Answered(Result.NOT_UNDERSTOOD)
 
 
 def people_on_duty(directory: Directory, now: datetime) -> tuple[PlannedContact, ...]:

@@ -18,7 +18,7 @@ import structlog
 
 from services.escalation import links
 from services.escalation.replies import REPLACEMENTS_MAX, WRONG_TRIES_MAX
-from services.escalation.texts import LANGUAGES
+from services.escalation.texts import LANGUAGES, page_texts
 from shared.contracts import (
     AlertReleased,
     ChannelName,
@@ -32,6 +32,7 @@ from shared.contracts import (
     Status,
     Tlp,
 )
+from shared.errors import Unavailable
 from shared.ids import derived
 from shared.web import build_app
 from tests.support.cluster import Cluster
@@ -608,6 +609,23 @@ async def test_acknowledging_works_while_the_bus_is_down(rig: Rig, client: httpx
     assert (await client.get(path_of(rig, page_id))).status_code == 200
     assert (await send(client, rig, page_id)).status_code == 200
     assert (await rig.escalation("GB"))["state"] == "acknowledged"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_database_that_is_away_is_told_to_a_person(rig: Rig, client: httpx.AsyncClient, method: str) -> None:
+    """While nothing can be recorded the person reads so in their language, and not a problem for machines."""
+    _alert, page_id = await paged(rig)
+
+    def away() -> Any:
+        raise Unavailable("the database does not answer; try again", code="database_unavailable")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rig.deps.intake, "transaction", away)
+        answer = await client.request(method, path_of(rig, page_id) + "?lang=de")
+    assert answer.status_code == 503
+    assert '<html lang="de"' in answer.text
+    assert page_texts(("de",))["error_busy"] in answer.text
+    assert answer.headers["cache-control"] == "no-store"
 
 
 async def test_no_log_line_holds_a_token_or_a_code(rig: Rig, client: httpx.AsyncClient) -> None:

@@ -346,6 +346,15 @@ async def test_a_key_acknowledges_and_a_key_passes_on(rig: Rig) -> None:
     assert (await press(rig, rig.ids.new(), "1")).result is Result.UNKNOWN
 
 
+@pytest.mark.parametrize("tlp", [Tlp.RED, Tlp.AMBER_STRICT])
+async def test_a_strict_label_is_not_answered_by_a_key(rig: Rig, tlp: Tlp) -> None:
+    """At RED and AMBER+STRICT whoever takes the call may be anybody: a key does nothing, the code is needed."""
+    page_id = await called(rig, tlp=tlp)
+    for key in "13":
+        assert (await press(rig, page_id, key)).result is Result.LOG_IN
+    assert (await rig.escalation("GB"))["state"] == "notified"
+
+
 async def test_a_call_to_an_office_asks_who_speaks(rig: Rig) -> None:
     """The keys of an office's call are its people: whoever presses theirs acknowledges; 0 is none of them."""
     given = rig.plan("GB")
