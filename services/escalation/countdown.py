@@ -32,19 +32,20 @@ async def open_goal(
     tx: Transaction,
     released: AlertReleased,
     head: store.AlertHead,
-    predecessor: store.AlertHead | None,
     *,
+    predecessor: store.AlertHead | None,
+    before: Countdown | None,
     cause: Cause,
     now: datetime,
 ) -> list[Message[Event]]:
     """Begins the countdown of a release that has a goal; an Update goes on with its predecessor's.
 
-    To be called when the escalations are open, with the heads locked. Releases may come late, twice, or after their own
-    Update: then the newest Update takes over the earlier due time. A goal is counted where its raiser is served.
+    To be called when the escalations are open; `before` is the predecessor's goal, locked before them. Releases come
+    late, twice, or after their own Update: then the newest Update takes over the earlier due time. A goal is counted
+    where its raiser is served.
     """
     if released.coverage_goal is None or not deps.settings.serves(released.raiser):
         return []
-    before = None if predecessor is None else await coverage_store.load(tx, predecessor.alert_id)
     countdown = opened(
         released.alert_id,
         released.raiser,

@@ -1,8 +1,8 @@
 """What happens on X: what HTTP asks of escalation, and what the bus tells it.
 
 Every handler shows the same few lines: transaction, inbox or idempotency, load with lock, decide, save, commit,
-publish. Locks are taken in one order: alert head, escalations by id, pages. Events come in any order and more than
-once.
+publish. Locks are taken in one order: alert head, coverage goal, escalations by id, pages. Events come in any order and
+more than once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from services.escalation import countdown, coverage_store, question_store, store
+from services.escalation.coverage import Countdown
 from services.escalation.directories import Directories
 from services.escalation.domain import CoverageMissed, End, decide
 from services.escalation.handover import HandOver, Senders
@@ -98,7 +99,9 @@ async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased
         handed.says(facts, content)
         await store.save_release(tx, facts, released.corrects, content)
         old: Sequence[Escalation] = ()
+        before: Countdown | None = None
         if predecessor is not None:
+            before = await coverage_store.load(tx, predecessor.alert_id)
             await store.save_superseded(tx, predecessor.alert_id, released.alert_id)
             if predecessor.facts is not None:
                 old = await store.load_of_alert(tx, predecessor.alert_id)
@@ -107,7 +110,9 @@ async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased
         alarmed = await alarm_gaps(deps, tx, [None] * len(opened), opened, now)
         events = _started(released.alert_id, released.raiser, opened, now)
         messages = await announce(tx, events, ids=deps.ids, cause=cause, now=now)
-        messages += await countdown.open_goal(deps, tx, released, head, predecessor, cause=cause, now=now)
+        messages += await countdown.open_goal(
+            deps, tx, released, head, predecessor=predecessor, before=before, cause=cause, now=now
+        )
         if predecessor is not None:
             await coverage_store.end(tx, predecessor.alert_id, now)
         messages += await _supersede(deps, tx, released, old, head, cause=cause, now=now)
@@ -456,6 +461,7 @@ async def on_partner_acknowledged(deps: EscalationDeps, message: Message[Partner
         if not deps.serves(event.partner):
             head = await store.load_head(tx, event.alert_id, now)
             await store.save_answered(tx, head, event.partner, event.acknowledged_at)
+        messages = await countdown.count_again(deps, tx, event.alert_id, cause=Cause.of(message), now=now)
         # A takeover that began after this acknowledgement is about a later silence.
         takeovers = [
             e
@@ -463,8 +469,7 @@ async def on_partner_acknowledged(deps: EscalationDeps, message: Message[Partner
             if e.state is not EscalationState.ENDED and e.clock_started_at <= event.acknowledged_at
         ]
         outcomes = [decide(e, End(reason=EndReason.ACKNOWLEDGED, at=now), now) for e in takeovers]
-        messages = await save_ended(tx, deps, takeovers, outcomes, cause=Cause.of(message), now=now)
-        messages += await countdown.count_again(deps, tx, event.alert_id, cause=Cause.of(message), now=now)
+        messages += await save_ended(tx, deps, takeovers, outcomes, cause=Cause.of(message), now=now)
         await _tell_raiser(deps, tx, event, now)
     deps.wake("delivery")
     deps.relay.publish_soon(messages)
