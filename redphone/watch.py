@@ -385,8 +385,9 @@ def _attempt(cell: Mapping[str, Any], now: datetime) -> Text:
         shown.append(f" {tried['channel']}")
         if at is not None:
             shown.append(f" {span((now - at).total_seconds())}", style="dim")
-    if cell["gaps"]:
-        shown.append(("\n" if tried else "") + ", ".join(cell["gaps"]).replace("_", " "), style="yellow")
+    lacks = [*cell["gaps"], *(("one_provider",) if cell.get("one_provider") else ())]
+    if lacks:
+        shown.append(("\n" if tried else "") + ", ".join(lacks).replace("_", " "), style="yellow")
     return shown
 
 

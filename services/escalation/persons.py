@@ -29,6 +29,8 @@ from shared.db import Transaction
 from shared.keys import CannotOpen, KeyRing, point_context
 
 TEXTS_KEPT_MAX = 500
+REPLIED_TO = frozenset({ChannelName.SMS, ChannelName.VOICE, ChannelName.EMAIL})
+"""Channels whose readers can answer where the message came from."""
 
 _SOME_TOKEN = "0" * links.TOKEN_CHARACTERS
 """Stands for a page's token in a text that is kept: as long as any, so that a short message is cut alike."""
@@ -172,7 +174,9 @@ def _stand_in(facts: PageFacts) -> str:
 
 
 def reply_key_of(keys: KeyRing, channel: ChannelName, point_id: UUID, sealed_address: str) -> bytes | None:
-    """By which a reply from this address is found; None for an address that does not open."""
+    """By which a reply from this address is found; None where nobody can reply, or the address does not open."""
+    if channel not in REPLIED_TO:
+        return None
     try:
         return links.reply_key(keys, channel, keys.unseal(sealed_address, context=point_context(point_id)))
     except CannotOpen:

@@ -138,7 +138,7 @@ def _entry_of(row: store.Row, status: ProviderStatus) -> record.Entry:
 
 _OF_MESSAGE = """
 SELECT p.*, a.number, a.state AS attempt_state
-FROM attempts a JOIN pages p ON p.id = a.page_id WHERE a.provider = $1 AND a.provider_id = $2 ORDER BY p.id
+FROM attempts a JOIN pages p ON p.id = a.page_id WHERE a.provider = $1 AND a.provider_id = $2 ORDER BY p.id, a.number
 """
 
 

@@ -7,13 +7,9 @@ due.
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from services.escalation import store
 from services.escalation.delivery import Delivery
-from services.escalation.directory import Directory
 from services.escalation.handlers import EscalationDeps
-from shared.contracts import ChannelName
 
 CONTACT_POINTS_MAX = 5_000
 
@@ -32,21 +28,10 @@ class Warming:
             directories = await self._deps.directories.find(tx, codes)
         left = CONTACT_POINTS_MAX
         for directory in directories.values():
-            for point, channel, sealed in _points(directory):
+            # Making the targets opens addresses as well, to know whose reply is whose.
+            for target in directory.every_target():
                 if left == 0:
                     return 0
                 left -= 1
-                await self._delivery.prepare(point, channel, sealed)
+                await self._delivery.prepare(target.contact_point_id, target.channel, target.sealed_address)
         return 0
-
-
-def _points(directory: Directory) -> list[tuple[UUID, ChannelName, str]]:
-    targets = [*directory.endpoint_targets(), *directory.office_targets()]
-    found = [(target.contact_point_id, target.channel, target.sealed_address) for target in targets]
-    if directory.plan is not None:
-        found += [
-            (point.id, point.channel, point.sealed_address)
-            for contact in directory.plan.contacts
-            for point in contact.points
-        ]
-    return found

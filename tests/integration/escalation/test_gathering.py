@@ -13,6 +13,8 @@ from services.escalation import answers, links
 from services.escalation.channels import AttemptState, Cost, ProviderStatus, Reason, SendResult
 from services.escalation.delivery import GATHER_SECONDS, PER_POINT_MAX
 from services.escalation.receipts import note_status
+from services.escalation.replies import answer_code
+from services.escalation.texts import Act
 from shared.contracts import ChannelName, Precedence, Status
 from shared.events import Cause
 from shared.ids import derived
@@ -188,3 +190,15 @@ async def test_endings_are_not_held_back(rig: Rig) -> None:
     await rig.settle()
     [message] = sent(rig)
     assert message.code is None
+
+
+async def test_code_of_the_message_answers_all_of_it(rig: Rig) -> None:
+    """Whoever returns the code of a gathered message acknowledges every alert in it for their government."""
+    for number in range(3):
+        await rig.handle(alert(rig, number))
+    await rig.settle()
+    [page] = rig.outlets["sms"].sent
+    code = links.code_of(rig.keys, page.page_id)
+    await answer_code(rig.deps, page.page_id, code, Act.YES, via="sms", cause=Cause(rig.ids.new()))
+    states = await rig.rows("SELECT state FROM escalations WHERE partner = 'GB'")
+    assert [row["state"] for row in states] == ["acknowledged"] * 3
