@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
 import orjson
+from fastapi import FastAPI
 from pydantic import SecretStr
 
 from services.escalation.app import build
@@ -55,6 +57,7 @@ from shared.migrate import template
 from shared.process import Service
 from shared.security import Principal, PrincipalKind
 from shared.settings import Settings
+from shared.web import build_app
 from tests.support.cluster import Cluster
 from tests.support.memory_bus import MemoryBroker, MemoryBus
 
@@ -128,6 +131,11 @@ class Rig:
     ids: Ids
     outlets: dict[str, Outlet] = field(default_factory=dict)
     """Every channel by its name; `outlet` is the webhook's."""
+
+    @cached_property
+    def application(self) -> FastAPI:
+        """The service's routes in an application of their own, as the process serves them; made once."""
+        return build_app("Escalation", self.service.routers, service="escalation", clock=self.clock, ids=self.ids)
 
     @property
     def deps(self) -> EscalationDeps:

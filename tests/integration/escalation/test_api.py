@@ -13,7 +13,6 @@ from openapi_spec_validator import validate
 from shared.contracts import CredentialKind, CredentialsPublished, PublishedCredential, Role
 from shared.ids import derived
 from shared.security import Principal, issue_token
-from shared.web import build_app
 from tests.support.escalation_rig import Rig, person, system
 
 PEOPLE = (
@@ -25,11 +24,6 @@ PEOPLE = (
     person("XR", Role.SECRETARIAT),
     person("ES"),
 )
-
-
-def application(rig: Rig) -> Any:
-    """The service's routes in an application of their own, as the process serves them."""
-    return build_app("Escalation", rig.service.routers, service="escalation", clock=rig.clock, ids=rig.ids)
 
 
 async def publish_credentials(rig: Rig) -> None:
@@ -61,7 +55,7 @@ async def calling(rig: Rig, principal: Principal | None) -> AsyncIterator[httpx.
         versioned = Principal(**{**{name: getattr(caller, name) for name in caller.__slots__}, "credential_version": 1})
         token = issue_token(rig.keys, versioned, now=rig.clock.now(), token_id=rig.ids.new())
         headers = {"Authorization": f"Bearer {token}"}
-    transport = httpx.ASGITransport(application(rig))
+    transport = httpx.ASGITransport(rig.application)
     async with httpx.AsyncClient(transport=transport, base_url="http://escalation", headers=headers) as client:
         yield client
 
@@ -221,7 +215,7 @@ async def test_the_board_over_http(rig: Rig) -> None:
 
 async def test_the_document_is_valid_and_says_what_a_developer_needs(rig: Rig) -> None:
     """Every route has a summary, a description and its problems; requests have examples; the document validates."""
-    document = application(rig).openapi()
+    document = rig.application.openapi()
     validate(document)
     operations = {
         (path, method): operation

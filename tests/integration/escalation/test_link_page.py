@@ -34,7 +34,6 @@ from shared.contracts import (
 )
 from shared.errors import Unavailable
 from shared.ids import derived
-from shared.web import build_app
 from tests.support.cluster import Cluster
 from tests.support.escalation_rig import Rig, escalation_rig
 
@@ -53,8 +52,7 @@ async def rig(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Rig]:
 @pytest_asyncio.fixture
 async def client(rig: Rig) -> AsyncIterator[httpx.AsyncClient]:
     """A browser of no particular kind: no cookie, no script, no token."""
-    app = build_app("Escalation", rig.service.routers, service="escalation", clock=rig.clock, ids=rig.ids)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as browsing:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(rig.application), base_url=URL) as browsing:
         yield browsing
 
 
@@ -637,7 +635,6 @@ async def test_no_log_line_holds_a_token_or_a_code(rig: Rig, client: httpx.Async
         await send(client, rig, page_id, code=wrong_code(rig, page_id))
         await send(client, rig, page_id)
         await client.get(f"/a/{token}/more")
-        await rig.deps.intake.close()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(rig.deps.intake, "transaction", lambda: (_ for _ in ()).throw(RuntimeError(token)))
             assert (await client.get(path_of(rig, page_id))).status_code == 500
