@@ -27,7 +27,7 @@ from uuid import UUID
 import orjson
 import structlog
 
-from services.escalation.channels import AttemptState, Outgoing, Reason, SendResult
+from services.escalation.channels import AttemptState, Outgoing, PersonMessage, Reason, SendResult
 from services.escalation.channels.outcomes import Outcome, refused
 from services.escalation.retry import parse_retry_after
 from shared.chat_urls import SCHEMAS, ChatUrl, ChatUrlRefused, check_chat_url
@@ -56,6 +56,11 @@ class ChatLimits:
     """Given-up messages that still hang in a worker; with more it is replaced."""
     workers_max: int = 6
     servers_max: int = 1_000
+
+
+def words_of(message: PersonMessage) -> dict[str, str]:
+    """What of a message is handed to a worker: Apprise knows what each service makes of title and text."""
+    return {"title": message.subject, "body": message.text[:TEXT_CHARACTERS_MAX]}
 
 
 class ChatChannel:
@@ -148,9 +153,7 @@ class ChatChannel:
             if worker is None:
                 return Outcome(Reason.ENDPOINT_BUSY, "all workers are busy"), None
             try:
-                answer = await worker.work(
-                    {"url": checked.url, "title": page.message.subject, "body": page.message.text[:TEXT_CHARACTERS_MAX]}
-                )
+                answer = await worker.work({"url": checked.url, **words_of(page.message)})
             finally:
                 if worker.is_spent:
                     worker.kill()
