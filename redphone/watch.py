@@ -387,7 +387,7 @@ def _attempt(cell: Mapping[str, Any], now: datetime) -> Text:
             shown.append(f" {span((now - at).total_seconds())}", style="dim")
     lacks = [*cell["gaps"], *(("one_provider",) if cell.get("one_provider") else ())]
     if lacks:
-        shown.append(("\n" if tried else "") + ", ".join(lacks).replace("_", " "), style="yellow")
+        shown.append(("\n" if tried else "") + "\n".join(lacks).replace("_", " "), style="yellow")
     return shown
 
 

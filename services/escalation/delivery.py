@@ -207,14 +207,14 @@ class Delivery:
         return 0 if is_held else 1
 
     async def make_ready(self, handed: HandedOver) -> None:
-        """Renders and signs pages, some at a time. What cannot be opened is left to its attempt, which says so."""
+        """Renders and signs pages, some at a time. What cannot be made ready is left to its attempt, which says so."""
         while (number := len(handed.ready)) < len(handed.rows):
             if number % READY_AT_ONCE == 0:
                 await self._deps.clock.sleep(0)
             row = handed.rows[number]
             handed.ready.append(None)
             if row["channel"] in self._channels:
-                with suppress(CannotOpen):
+                with suppress(Exception):
                     page = _Leased(row, handed.parts[row["alert_id"]])
                     outgoing = self._outgoing(page, self._deps.clock.now())
                     handed.ready[number] = self._channels[row["channel"]].make_ready(outgoing)
@@ -389,13 +389,17 @@ class Delivery:
         if channel is None:
             return SendResult(AttemptState.FAILED, Reason.CHANNEL_UNAVAILABLE, None, None, None, 0.0)
         try:
-            result = await channel.send(page.ready or self._outgoing(page, started_at))
-            if result is NOT_BEGUN and await self._still_wanted(row["id"]):
-                result = await channel.send(self._outgoing(page, started_at))
-            return result
+            outgoing = page.ready or self._outgoing(page, started_at)
         except CannotOpen:
             log.error("contact_point.unreadable", contact_point_id=str(row["contact_point_id"]), partner=row["partner"])
             return SendResult(AttemptState.FAILED, Reason.TARGET_REFUSED, "address cannot be opened", None, None, 0.0)
+        except Exception as error:  # so that it counts as a failure, and the contact's next point is paged
+            log.exception("page.unsayable", page_id=str(row["id"]))
+            return SendResult(AttemptState.FAILED, Reason.INTERNAL, type(error).__name__, None, None, 0.0)
+        result = await channel.send(outgoing)
+        if result is NOT_BEGUN and await self._still_wanted(row["id"]):
+            result = await channel.send(self._outgoing(page, started_at))
+        return result
 
     def _outgoing(self, page: _Leased, sent_at: datetime) -> Outgoing:
         """The page as its channel takes it; raises `CannotOpen`."""

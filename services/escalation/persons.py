@@ -88,10 +88,9 @@ class Persons:
         """The message that carries these pages, all to one contact point: the first gives link and code."""
         row = rows[0]
         link, code = self._answered_by(row) if any(_asks(one) for one in rows) else (None, None)
-        if len(rows) > 1 or row["data"] is not None:
-            return say(self._facts(rows, parts, now), link=link, code=code)
+        rows = _said_once(rows)
         part = parts.get(row["alert_id"])
-        if part is None or part.content is None:
+        if len(rows) > 1 or part is None or part.content is None:
             return say(self._facts(rows, parts, now), link=link, code=code)
         key = self._key(row, part, now)
         template = self._kept.get(key)
@@ -122,6 +121,7 @@ class Persons:
             by is not None and now < by,
             now.replace(second=0, microsecond=0),
             self._directories.names.get(part.facts.raiser),
+            row["data"] and store.dump(row["data"]),
         )
 
     def _template(self, facts: PageFacts, *, asks: bool) -> _Template:
@@ -164,6 +164,17 @@ def _asks(row: store.Row) -> bool:
     is asked for after the answer, has none either.
     """
     return (bool(row["asks"]) and row["answer_by_at"] is not None) or row["message_type"] == READ_BACK_REQUESTED
+
+
+def _said_once(rows: Sequence[store.Row]) -> list[store.Row]:
+    """The pages without those that say again what one before them says: what could not leave for a while meets its own
+    repeat, and that is one alert, not two.
+    """
+    found: dict[tuple[object, ...], store.Row] = {}
+    for row in rows:
+        said = (row["escalation_id"] or row["id"], row["message_type"], row["data"] and store.dump(row["data"]))
+        found.setdefault(said, row)
+    return list(found.values())
 
 
 def _stand_in(facts: PageFacts) -> str:

@@ -1082,7 +1082,8 @@ async def load_waiting(tx: Transaction, page_ids: Sequence[UUID], now: datetime)
             "SELECT w.id, p.id AS behind, w.due_at, w.channel, w.contact_id, w.time_zone, w.priority"
             " FROM pages p JOIN pages w ON w.escalation_id = p.escalation_id AND w.partner = p.partner"
             " AND w.contact_id IS NOT DISTINCT FROM p.contact_id AND w.asks = p.asks"
-            " WHERE p.id = ANY($1) AND w.state = 'due' AND w.attempts = 0 AND w.due_at > $2 AND w.channel <> 'webhook'"
+            " WHERE p.id = ANY($1) AND w.state = 'due' AND w.attempts = 0 AND w.due_at > $2"
+            " AND (w.channel <> 'webhook' OR w.contact_id IS NOT NULL)"
             " ORDER BY w.due_at, w.id FOR UPDATE OF w SKIP LOCKED",
             list(page_ids),
             now,

@@ -7,9 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
-from services.escalation import links
+from services.escalation import links, persons
 from services.escalation.persons import message_of
 from shared.contracts import (
     ChannelName,
@@ -149,3 +151,50 @@ async def test_pages_to_systems_hold_nothing_of_people(rig: Rig) -> None:
     for page in await page_rows(rig, "webhook"):
         assert not page["languages"]
         assert (page["time_zone"], page["reply_key"], page["answer_by_at"]) == (None, None, None)
+
+
+async def test_whoever_is_only_informed_is_asked_for_nothing(rig: Rig) -> None:
+    """A partner that is only informed is told of the alert without link, code or a time to answer by."""
+    office = rig.plan("GB").office
+    assert office is not None
+    points = (rig.point("+447700900100", ChannelName.SMS),)
+    await rig.handle(plan(rig, [], office=office.model_copy(update={"points": points})))
+    await rig.handle(rig.released(informed=("GB",)))
+    await rig.settle()
+    message = rig.outlets["sms"].sent[0].message
+    assert message is not None
+    assert (message.link, message.code) == (None, None)
+
+
+@pytest.mark.logs_error("page.unsayable")
+async def test_what_cannot_be_said_does_not_keep_the_next_point(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake of ours while a message is made counts as a failure of that page: it is told, and tried again."""
+
+    def unable(*_arguments: object, **_options: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(persons, "say", unable)
+    await rig.handle(plan(rig, [somebody(rig)]))
+    await rig.handle(rig.released("GB"))
+    await rig.settle()
+    [attempt] = await rig.rows("SELECT state, reason, detail FROM attempts")
+    assert tuple(attempt) == ("failed", "internal", "ZeroDivisionError")
+    [page] = await page_rows(rig, "sms")
+    assert page["state"] == "due"
+
+
+@pytest.mark.logs_error("reconciler.alarm_raised")
+async def test_messages_without_links_are_an_alarm(cluster: Cluster, tmp_path: Path) -> None:
+    """Where people are written to and the public URL is not set, the administrator is told; the code works anyway."""
+    async with escalation_rig(cluster, tmp_path, people=("sms",)) as rig:
+        await rig.handle(plan(rig, [somebody(rig)]))
+        await rig.handle(rig.released("GB"))
+        await rig.settle()
+        message = rig.outlets["sms"].sent[0].message
+        assert message is not None
+        assert message.link is None
+        assert message.code is not None
+        assert message.code in message.short
+        with capture_logs() as logged:
+            await rig.service.loops["reconciler"].run_once()
+    assert any("REDPHONE_PUBLIC_URL" in str(entry.get("alarm")) for entry in logged)

@@ -112,6 +112,15 @@ async def test_failing_first_channel_starts_the_next_at_once(rig: Rig, reason: R
     assert left(rig)["email"] == 1
 
 
+async def test_next_point_may_be_their_own_system(rig: Rig) -> None:
+    """A person's next point is paged at once whatever its channel is."""
+    points = (rig.point(NUMBER, ChannelName.SMS), rig.point("gb-1-desk", delay_seconds=60))
+    rig.outlets["sms"].answers[NUMBER] = failed(Reason.PROVIDER_UNAVAILABLE)
+    await rig.handle(plan(rig, [somebody(rig, 1, *points)], office=None))
+    await released(rig)
+    assert left(rig) == {"sms": 1, "webhook": 1}
+
+
 async def test_both_failing_start_the_third(rig: Rig) -> None:
     """Where SMS and call both fail, the mail goes at once, and no point is skipped."""
     rig.outlets["sms"].answers[NUMBER] = failed(Reason.PROVIDER_REFUSED)

@@ -147,7 +147,7 @@ def test_countdowns_follow_the_servers_clock() -> None:
 
 def test_the_picture_names_what_matters_in_eighty_columns(view: View) -> None:
     """Partner, state, level, what comes next, last attempt with its reason; those who are silent come first."""
-    silent = cell("GB", gaps=["empty_level"])
+    silent = cell("GB", gaps=["empty_level"], one_provider=True)
     takeover = cell("XR", kind="takeover", subject_partner="GB", next_due="ask_again")
     view.take(board(acknowledged("US"), silent, takeover))
     text = shown(view)
@@ -158,6 +158,7 @@ def test_the_picture_names_what_matters_in_eighty_columns(view: View) -> None:
     assert "Avery Example" in text
     assert "http status webhook" in text
     assert "empty level" in text
+    assert "one provider" in text
     assert "XR for GB" in text
 
 
