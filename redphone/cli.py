@@ -5,7 +5,7 @@
     your systems  webhook listen|ping · deliveries …                redphone/listen.py, deliveries.py
     an alert      alert raise|release|update|cancel|close|…         redphone/alerts.py, watch.py
     answering     acknowledge · position · board · on-call          redphone/answers.py, on_call.py, watch.py
-                  add-contact · stop-pages
+                  add-contact · stop-pages · pages                redphone/answers.py, pages.py
     talking       ask · questions · answer-question                 redphone/talk.py
                   read-back · confirm-read-back
     being reached points list|add|change|remove|verify|confirm      redphone/points.py
@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from redphone import alerts, answers, deliveries, doctor, documents, keys, listen, network, on_call, points, talk
+from redphone import alerts, answers, deliveries, doctor, documents, keys, listen, network, on_call, pages, points, talk
 from redphone.commands import blocks
 from redphone.output import Output
 
@@ -195,6 +195,7 @@ app.command("answer-question")(talk.answer_question)
 app.command("read-back")(talk.read_back)
 app.command("confirm-read-back")(talk.confirm_read_back)
 app.command("board")(answers.board)
+app.command("pages")(pages.pages)
 app.command("on-call")(on_call.on_call)
 app.command("token")(answers.token)
 

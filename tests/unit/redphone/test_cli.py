@@ -167,6 +167,7 @@ def test_every_command_of_the_issue_exists() -> None:
             "read-back",
             "confirm-read-back",
             "board",
+            "pages",
             "on-call",
             "token",
         ),
@@ -594,6 +595,27 @@ TRIED = {
     "status_code": 503,
     "elapsed_seconds": 0.02,
 }
+PAGE: dict[str, Any] = {
+    "id": PAGE_ID,
+    "channel": "sms",
+    "told": "Senior contact",
+    "message_type": "alert.released",
+    "level": 2,
+    "state": "due",
+    "next_attempt_at": "2026-10-01T08:02:00Z",
+    "attempts": [
+        TRIED
+        | {
+            "state": "delivered",
+            "reason": "accepted",
+            "detail": "over \x1b[31mhere",
+            "provider": "twilio",
+            "provider_id": "SM0123",
+            "latency_seconds": 2.5,
+            "cost": {"amount": "0.0075", "currency": "USD"},
+        }
+    ],
+}
 DELIVERY: dict[str, Any] = {
     "page_id": PAGE_ID,
     "endpoint_id": ENDPOINT_ID,
@@ -623,6 +645,36 @@ def test_a_ping_says_what_became_of_it(server: Canned, run: Callable[..., Result
     result = run("webhook", "ping", ENDPOINT_ID)
     assert result.exit_code == Exit.REFUSED
     assert "failed · http_status · HTTP 503" in result.stderr
+
+
+def test_pages_show_every_try_with_provider_time_and_cost(server: Canned, run: Callable[..., Result]) -> None:
+    """Each try with state, reason, provider and its id, hand-over, arrival and cost; what is due, when. JSON has all."""
+    heading = {
+        "id": ALERT_ID,
+        "alert": {"reference": "RP-CA-2026-0001"},
+        "partner": "GB",
+        "kind": "answer",
+        "subject_partner": None,
+        "state": "notified",
+    }
+    server.answers |= {
+        "GET /v1/board": (
+            200,
+            {"escalations": [heading | {"alert": {"reference": "RP-CA-2026-0001", "id": ALERT_ID}}]},
+        ),
+        "GET /v1/escalations": (200, {"items": [heading], "next_cursor": None}),
+        f"GET /v1/escalations/{ALERT_ID}": (200, heading | {"pages": [PAGE]}),
+    }
+    result = run("pages", "RP-CA-2026-0001", "--partner", "gb")
+    assert result.exit_code == 0, result.output
+    for part in ("RP-CA-2026-0001 · GB · notified", "delivered · accepted", "0.02 s", "2.50 s", "0.0075 USD", "due"):
+        assert part in result.stdout, part
+    assert "twilio SM0123" in result.stdout
+    assert "\x1b[31m" not in result.stdout
+    [shown] = run("pages", "RP-CA-2026-0001", "--json").stdout.splitlines()
+    assert json.loads(shown)["pages"] == [PAGE]
+    server.answers["GET /v1/escalations"] = (200, {"items": [], "next_cursor": None})
+    assert "Nobody whom you may see" in run("pages", "RP-CA-2026-0001").stdout
 
 
 def test_deliveries_are_listed_with_their_last_attempt(server: Canned, run: Callable[..., Result]) -> None:
