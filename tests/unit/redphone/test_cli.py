@@ -648,7 +648,7 @@ def test_a_ping_says_what_became_of_it(server: Canned, run: Callable[..., Result
 
 
 def test_pages_show_every_try_with_provider_time_and_cost(server: Canned, run: Callable[..., Result]) -> None:
-    """Each try with state, reason, provider and its id, hand-over, arrival and cost; what is due, when. JSON has all."""
+    """Each try with state, reason, provider and id, hand-over, arrival and cost; what is due, when. JSON has all."""
     heading = {
         "id": ALERT_ID,
         "alert": {"reference": "RP-CA-2026-0001"},
