@@ -81,6 +81,23 @@ async def test_code_of_the_message_is_that_of_one_page_for_all(rig: Rig) -> None
     assert len(stored) == PER_POINT_MAX + 3
 
 
+async def test_an_alert_that_meets_its_own_repeat_is_one_alert(rig: Rig) -> None:
+    """What no provider took for ten minutes leaves together with its repeat, as one alert and not as two; the code
+    answers it, and both pages are done.
+    """
+    rig.outlets["sms"].answers[NUMBER] = SendResult(AttemptState.FAILED, Reason.PROVIDER_BUSY, None, 429, None, 0.01)
+    await rig.handle(alert(rig, 1))
+    await rig.settle()
+    await rig.forward(minutes=9, seconds=30)
+    assert len(sent(rig)) > 1
+    rig.outlets["sms"].answers.clear()
+    rig.clock.advance(30)
+    await rig.settle()
+    [message] = sent(rig)
+    assert message.subject == "FLASH from Canada: Kabul: evacuation before the airport closes"
+    assert [page["state"] for page in await page_rows(rig, "sms")] == ["done"] * 2
+
+
 async def test_most_urgent_leads(rig: Rig) -> None:
     """An Actual FLASH leads the message, before what is less urgent and before any drill."""
     drill = {"status": Status.EXERCISE, "note": "RED BELL"}
