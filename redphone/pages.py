@@ -32,8 +32,8 @@ async def pages(
 
         redphone pages RP-CA-2026-0042 --partner GB --as ca-duty-officer
     """
-    wanted = {"alert_id": await alert_id_of(session, alert), "partner": None if partner is None else partner.upper()}
-    listed = await session.client.items("/v1/escalations", **wanted)
+    alert_id, code = await alert_id_of(session, alert), None if partner is None else partner.upper()
+    listed = await session.client.items("/v1/escalations", alert_id=alert_id, partner=code)
     found = [await session.client.get(f"/v1/escalations/{segment(str(one['id']))}") for one in listed]
     output = session.output
     if output.as_json:
