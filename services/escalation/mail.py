@@ -20,6 +20,7 @@ from email.errors import MessageError
 from email.message import EmailMessage
 from email.utils import format_datetime, getaddresses, parseaddr
 from html.parser import HTMLParser
+from typing import Any
 from uuid import UUID
 
 import idna
@@ -35,7 +36,11 @@ READ_BYTES_MAX = 1_000_000
 TEXT_LENGTH_MAX = 10_000
 """So much of an incoming text is looked at: the answer stands at its beginning."""
 PARTS_MAX = 50
+DELIMITERS_MAX = 1_000
+"""Lines that may end a part. A mail with more is not read: each part costs the library a tenth of a millisecond."""
 RECIPIENTS_MAX = 20
+HEADER_LENGTH_MAX = 2_000
+"""So much of a header of an incoming mail is read: the library's time for one grows with the square of its length."""
 
 REPLY_TAG = "+"
 THREAD_LOCAL_PART = "thread"
@@ -51,6 +56,13 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,57}")
 _DOT_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _MESSAGE_ID = re.compile(r"<[\x21-\x3b\x3d\x3f-\x7e]{1,250}>")
+_UNCLOSED_TAG = re.compile(r"<(?![A-Za-z/][^<>]{0,1000}>)")
+"""What opens no tag, or one that does not end: the parser looks for its end through the whole text, for each anew."""
+_CHARSET = re.compile(
+    r"utf-?8|utf-?16|us-ascii|ascii|iso-?8859-[0-9]{1,2}|windows-125[0-8]|cp125[0-8]|koi8-[ru]|gb2312|gbk|gb18030|big5"
+    r"|shift_jis|euc-(?:jp|kr)|iso-2022-jp"
+)
+"""Those that mails are written in. The language knows others, whose decoding takes hours or makes lone surrogates."""
 _STATUS = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})")
 _UNKNOWN_STATUS = frozenset({(1, 1), (1, 2), (1, 3), (1, 6), (1, 10)})
 """Subject and detail of RFC 3463 and RFC 7505: bad mailbox, bad domain, bad syntax, moved, takes no mail. 5.1.7 and
@@ -315,14 +327,28 @@ def read_mail(
     Never raises: what cannot be read is empty.
     """
     try:
-        return _read(raw[:READ_BYTES_MAX], house, recipients, sender)
+        cut = raw[:READ_BYTES_MAX]
+        # The library compares each line with the boundaries of all parts that it is in.
+        if cut.lower().count(b"boundary") > PARTS_MAX or cut.count(b"\n--") > DELIMITERS_MAX:
+            raise ValueError("more parts than are looked at")
+        return _read(cut, house, recipients, sender)
     except (RecursionError, ValueError, LookupError, TypeError, AttributeError, MessageError):
         # The library has no limit of its own on nesting, and fails in many ways at what is made to be unreadable.
         return IncomingMail(None, "", None, "", is_automatic=True, bounce=None, token=None)
 
 
+class _ShortHeaders(policy.EmailPolicy):
+    """Reads the beginning of each header."""
+
+    def header_fetch_parse(self, name: str, value: str) -> Any:
+        return super().header_fetch_parse(name, value[:HEADER_LENGTH_MAX])
+
+
+_HOSTILE = _ShortHeaders()
+
+
 def _read(raw: bytes, house: MailHouse, recipients: tuple[str, ...], sender: str | None) -> IncomingMail:
-    mail = message_from_bytes(raw, policy=policy.default)
+    mail: EmailMessage = message_from_bytes(raw, policy=_HOSTILE)
     named = [*recipients, *_addresses(mail, "to"), *_addresses(mail, "cc"), *_addresses(mail, "delivered-to")]
     tokens = (house.token_of(address) for address in named[:RECIPIENTS_MAX])
     senders = _addresses(mail, "from")
@@ -398,12 +424,14 @@ def _parts(mail: EmailMessage) -> list[EmailMessage]:
 
 
 def _content(part: EmailMessage) -> str:
+    payload = part.get_payload(decode=True)
+    if not isinstance(payload, bytes):
+        return ""
+    charset = str(part.get_content_charset("utf-8"))
     try:
-        content = part.get_content()
-    except (LookupError, ValueError, KeyError, MessageError, AttributeError, TypeError):
-        payload = part.get_payload(decode=True)
-        content = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else ""
-    return content if isinstance(content, str) else ""
+        return payload.decode(charset if _CHARSET.fullmatch(charset) else "utf-8", "replace")
+    except LookupError:
+        return payload.decode("utf-8", "replace")
 
 
 def _text_of(parts: list[EmailMessage]) -> str:
@@ -446,7 +474,7 @@ class _Words(HTMLParser):
 
 def _plain_of(html: str) -> str:
     words = _Words()
-    words.feed(html)
+    words.feed(_UNCLOSED_TAG.sub(" ", html))
     words.close()
     lines = (" ".join(line.split()) for line in "".join(words.pieces).splitlines())
     return "\n".join(line for line in lines if line)
@@ -471,7 +499,7 @@ def _original_id(parts: list[EmailMessage]) -> str | None:
     """The Message-ID of the mail that a report is about: it returns that mail, or its headers."""
     for part in parts:
         if part.get_content_type() == "text/rfc822-headers":
-            returned: object = message_from_bytes(_content(part).encode("utf-8", "replace"), policy=policy.default)
+            returned: object = message_from_bytes(_content(part).encode("utf-8", "replace"), policy=_HOSTILE)
         elif part.get_content_type() == "message/rfc822":
             inner = part.get_payload()
             returned = inner[0] if isinstance(inner, list) and inner else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.message import EmailMessage
 from pathlib import Path
+from time import process_time
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,7 +22,7 @@ from services.escalation import inbound_mail, links, receipts
 from services.escalation.channels import AttemptState, ProviderStatus, Reason
 from services.escalation.channels.email import EmailChannel, MailServer
 from services.escalation.handlers import EscalationDeps
-from services.escalation.inbound_mail import AGE_SECONDS_MAX, AHEAD_SECONDS_MAX, FORM_BYTES_MAX, PATH
+from services.escalation.inbound_mail import AGE_SECONDS_MAX, AHEAD_SECONDS_MAX, FORM_BYTES_MAX, PATH, read_form
 from services.escalation.mail import MailHouse
 from shared.contracts import ChannelName, LevelTarget, PlannedContact, PlannedLevel, Precedence
 from shared.ids import derived
@@ -345,6 +346,15 @@ async def test_multipart_forms(post: Post) -> None:
     response = await post.http.post(PATH, files={name: (None, value) for name, value in form.items()})
     assert response.json() == {"outcome": "answered"}
     assert await post.state() == "acknowledged"
+
+
+def test_whoever_is_not_proved_yet_keeps_nobody_busy() -> None:
+    """A form that was made to be slow to read, from anybody at all, costs no more than a moment of the event loop."""
+    deep = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(250))
+    begun = process_time()
+    for body in (b"--x\r\n" + deep + b"-\r\n" * 1_000_000, b"--x\r\n\r\n" * 400_000):
+        assert read_form(body, "multipart/form-data; boundary=x") == {}
+    assert process_time() - begun < 1
 
 
 async def test_forms_without_a_raw_mail(post: Post) -> None:

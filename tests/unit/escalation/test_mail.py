@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from time import process_time
 from uuid import UUID
 
 import pytest
@@ -177,6 +178,45 @@ def test_deep_and_wide_mails_are_bearable() -> None:
     assert PARTS_MAX < 5000
     huge = b"From: a@b.example\r\n\r\n" + b"YES 4821\r\n" + b"x" * (2 * READ_BYTES_MAX)
     assert read_mail(huge, HOUSE).text.startswith("YES 4821")
+
+
+_PERSON = b"From: a@b.example\r\n"
+_HTML = _PERSON + b"Content-Type: text/html\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(_HTML + b"<a " * 33_000, id="tags that never end"),
+        pytest.param(_HTML + b"<!-->" * 20_000, id="comments that never end"),
+        pytest.param(_PERSON + b"To: " + b"a," * 200_000 + b"\r\n\r\n", id="recipients"),
+        pytest.param(_PERSON + b"Subject: " + b"=?utf-8?q?a?= " * 30_000 + b"\r\n\r\n", id="encoded words"),
+        pytest.param(
+            _PERSON + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\n" * 90_000, id="parts"
+        ),
+        pytest.param(
+            _PERSON
+            + b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(250))
+            + b"-\r\n" * 250_000,
+            id="parts within parts",
+        ),
+        pytest.param(
+            _PERSON + b"Content-Type: text/plain; charset=punycode\r\n\r\n" + b"a" * 400_000 + b"-" + b"a0" * 200_000,
+            id="a coding that takes hours",
+        ),
+    ],
+)
+def test_nobody_keeps_the_reader_busy(raw: bytes) -> None:
+    """A mail that was made to be slow to read, which any stranger can send, costs no more than a moment."""
+    begun = process_time()
+    read_mail(raw, HOUSE)
+    assert process_time() - begun < 2
+
+
+def test_only_the_codings_of_mails_are_read() -> None:
+    """A coding that mails are not written in cannot smuggle in what no database stores."""
+    raw = _PERSON + b"Content-Type: text/plain; charset=unicode_escape\r\n\r\nASK 4821 \\ud800"
+    read_mail(raw, HOUSE).text.encode()
 
 
 def test_texts_in_other_charsets() -> None:
