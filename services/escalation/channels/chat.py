@@ -50,11 +50,14 @@ class ChatLimits:
     total_seconds: float = 10.0
     """For everything, the several requests of some services and a worker's start included."""
     per_server_max: int = 32
-    """Messages on their way to one server. Further ones wait for a place within their own ten seconds."""
+    """Messages on their way to one server, of the urgent ones and of the others. Further ones wait for a place within
+    their own ten seconds."""
     per_worker_max: int = 64
     abandoned_max: int = 16
     """Given-up messages that still hang in a worker; with more it is replaced."""
     workers_max: int = 6
+    urgent_workers_max: int = 2
+    """Beyond those, for urgent messages alone."""
     servers_max: int = 1_000
 
 
@@ -78,7 +81,7 @@ class ChatChannel:
         self._limits = limits or ChatLimits()
         self._workers: list[_Worker] = []
         self._starting = asyncio.Lock()
-        self._servers: OrderedDict[str, asyncio.Semaphore] = OrderedDict()
+        self._servers: OrderedDict[tuple[str, str, bool], asyncio.Semaphore] = OrderedDict()
         self._closed = False
 
     async def send(self, page: Outgoing) -> SendResult:
@@ -124,7 +127,7 @@ class ChatChannel:
         try:
             async with asyncio.timeout(self._limits.total_seconds):
                 checked = check_chat_url(target, schemas=self._schemas, policy=self._resolver.policy)
-                await self._worker_with_room()
+                await self._worker_with_room(is_urgent=False)
                 if checked.server is not None:
                     await self._resolver.resolve(checked.server)
         except (ChatUrlRefused, EgressRefused, TimeoutError):
@@ -148,8 +151,9 @@ class ChatChannel:
         if checked.server is not None:
             # Apprise resolves the name once more. The fence in the worker looks at the address that it connects to.
             await self._resolver.resolve(checked.server)
-        async with self._server(checked):
-            worker = await self._worker_with_room()
+        is_urgent = page.message.is_urgent
+        async with self._server(checked, is_urgent=is_urgent):
+            worker = await self._worker_with_room(is_urgent=is_urgent)
             if worker is None:
                 return Outcome(Reason.ENDPOINT_BUSY, "all workers are busy"), None
             try:
@@ -161,9 +165,10 @@ class ChatChannel:
             return Outcome(Reason.CHANNEL_UNAVAILABLE, "the worker ended"), None
         return outcome_of(answer, checked.schema, now=self._clock.now()), answer["status"]
 
-    def _server(self, checked: ChatUrl) -> asyncio.Semaphore:
-        """The places of the server that a message goes to."""
-        key = f"{checked.schema} {checked.server.host}:{checked.server.port}" if checked.server else checked.schema
+    def _server(self, checked: ChatUrl, *, is_urgent: bool) -> asyncio.Semaphore:
+        """The places of the server that a message goes to: what is urgent never waits for what is not."""
+        server = f"{checked.server.host}:{checked.server.port}" if checked.server else ""
+        key = (checked.schema, server, is_urgent)
         places = self._servers.get(key)
         if places is None:
             places = self._servers[key] = asyncio.Semaphore(self._limits.per_server_max)
@@ -172,22 +177,23 @@ class ChatChannel:
         self._servers.move_to_end(key)
         return places
 
-    async def _worker_with_room(self) -> _Worker | None:
+    async def _worker_with_room(self, *, is_urgent: bool) -> _Worker | None:
         """A worker that takes one more message, started if there is none; None if there are as many as may be."""
-        if (worker := self._open_worker()) is not None:
+        limit = self._limits.workers_max + (self._limits.urgent_workers_max if is_urgent else 0)
+        if (worker := self._open_worker(limit)) is not None:
             return worker
         async with self._starting:
-            if (worker := self._open_worker()) is not None:
+            if (worker := self._open_worker(limit)) is not None:
                 return worker
             self._workers = [other for other in self._workers if not other.has_ended]
-            if self._closed or len(self._workers) >= self._limits.workers_max:
+            if self._closed or len(self._workers) >= limit:
                 return None
             worker = await _Worker.start(self._limits, self._resolver.policy)
             self._workers.append(worker)
             return worker
 
-    def _open_worker(self) -> _Worker | None:
-        return next((worker for worker in self._workers if worker.is_open), None)
+    def _open_worker(self, limit: int) -> _Worker | None:
+        return next((worker for worker in self._workers[:limit] if worker.is_open), None)
 
 
 class _Worker:

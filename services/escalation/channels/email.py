@@ -17,6 +17,7 @@ import asyncio
 import re
 import socket
 import ssl
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import ip_address
@@ -60,10 +61,11 @@ class EmailLimits:
     total_seconds: float = 10.0
     """For everything: a place, connection, TLS, login, and the mail until the server has taken it."""
     connections_max: int = 8
-    """At the same time. Further mails wait for a place within their own ten seconds."""
+    """At the same time, for what is urgent and once more for what is not: an urgent mail waits for urgent ones alone.
+    Further mails wait for a place within their own ten seconds."""
     waiting_max: int = 512
-    """Mails that wait for a place. Further ones fail at once and are tried again: a mail server that hangs must not
-    take all of the senders, which other channels need as well."""
+    """Mails that wait for a place, of each of the two. Further ones fail at once and are tried again: a mail server that
+    hangs must not take all of the senders, which other channels need as well."""
     idle_seconds: float = 20.0
     """A connection is kept so long after its last mail: a busy hour does not log in for every mail."""
     mails_per_connection_max: int = 50
@@ -176,8 +178,9 @@ class EmailChannel:
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         if extra_roots_pem is not None:
             self._tls.load_verify_locations(cadata=extra_roots_pem.decode("ascii"))
-        self._room = asyncio.Semaphore(self._limits.connections_max)
-        self._in_hand = 0
+        # By whether the mail is urgent.
+        self._room = {urgent: asyncio.Semaphore(self._limits.connections_max) for urgent in (True, False)}
+        self._in_hand: Counter[bool] = Counter()
         self._idle: list[_Connection] = []
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
@@ -208,7 +211,7 @@ class EmailChannel:
             raw = mail.answer_mail(self.house, recipient, incoming, text, message_id=message_id, sent_at=sent_at)
         except ValueError:
             return False
-        outcome = await self._hand_in(recipient, raw)
+        outcome = await self._hand_in(recipient, raw, is_urgent=False)
         if outcome.reason is not Reason.ACCEPTED:
             log.warning("email.answer_failed", reason=outcome.reason.value, detail=outcome.detail)
         return outcome.reason is Reason.ACCEPTED
@@ -242,17 +245,17 @@ class EmailChannel:
         except Exception as error:  # noqa: BLE001 - the delivery loop relies on a result for every page
             log.error("email.compose_failed", page_id=str(page.page_id), error=type(error).__name__)
             return _Outcome(Reason.INTERNAL, type(error).__name__), message_id
-        return await self._hand_in(recipient, raw), message_id
+        return await self._hand_in(recipient, raw, is_urgent=page.message.is_urgent), message_id
 
-    async def _hand_in(self, recipient: MailAddress, raw: bytes) -> _Outcome:
+    async def _hand_in(self, recipient: MailAddress, raw: bytes, *, is_urgent: bool) -> _Outcome:
         if self._closed:
             return _Outcome(Reason.CHANNEL_UNAVAILABLE, "the channel is closed")
-        if self._in_hand >= self._limits.connections_max + self._limits.waiting_max:
+        if self._in_hand[is_urgent] >= self._limits.connections_max + self._limits.waiting_max:
             return _Outcome(Reason.PROVIDER_BUSY, "too many mails wait for the mail server")
         progress = _Progress()
-        self._in_hand += 1
+        self._in_hand[is_urgent] += 1
         try:
-            async with asyncio.timeout(self._limits.total_seconds), self._room:
+            async with asyncio.timeout(self._limits.total_seconds), self._room[is_urgent]:
                 progress.is_admitted = True
                 return await self._hand_in_somehow(recipient, raw, progress)
         except TimeoutError:
@@ -261,7 +264,7 @@ class EmailChannel:
             log.error("email.send_failed", error=type(error).__name__)
             return _Outcome(Reason.INTERNAL, type(error).__name__)
         finally:
-            self._in_hand -= 1
+            self._in_hand[is_urgent] -= 1
 
     def _late(self, progress: _Progress) -> _Outcome:
         seconds = f"within {self._limits.total_seconds:g} s"

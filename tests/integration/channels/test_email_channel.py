@@ -509,6 +509,21 @@ async def test_a_server_that_hangs_takes_only_so_many(authority: Authority) -> N
         assert (await email.send(page())).state is AttemptState.SENT
 
 
+async def test_what_is_urgent_waits_for_nothing_that_is_not(authority: Authority) -> None:
+    """While mails that are not urgent take every place and all that may wait, a FLASH has a connection at once."""
+    limits = EmailLimits(total_seconds=5.0, connections_max=1, waiting_max=0)
+    calm = told(is_urgent=False)
+    async with plain(authority, limits) as (box, email):
+        box.gate = asyncio.Event()
+        first = asyncio.create_task(email.send(page(message=calm)))
+        await eventually(lambda: box.at_once == 1)
+        assert (await email.send(page(message=calm))).reason is Reason.PROVIDER_BUSY
+        urgent = asyncio.create_task(email.send(page()))
+        await eventually(lambda: box.at_once == 2)
+        box.gate.set()
+        assert [(await task).state for task in (first, urgent)] == [AttemptState.SENT] * 2
+
+
 async def test_closing_ends_what_comes_later(authority: Authority) -> None:
     """After `close` a mail fails at once, with a reason of its own."""
     async with plain(authority) as (box, email):

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
@@ -101,9 +102,11 @@ def ntfy(room: Receiver, host: str = "127.0.0.1") -> str:
     return f"ntfy://duty:hidden@{host}:{room.port}/crisis"
 
 
-def page(target: str, *, text: str = MESSAGE.text, has_message: bool = True) -> Outgoing:
+def page(
+    target: str, *, text: str = MESSAGE.text, has_message: bool = True, is_urgent: bool = MESSAGE.is_urgent
+) -> Outgoing:
     """A page to a chat room."""
-    message = PersonMessage(**{name: getattr(MESSAGE, name) for name in MESSAGE.__slots__} | {"text": text})
+    message = replace(MESSAGE, text=text, is_urgent=is_urgent)
     return Outgoing(
         page_id=UUID(int=1),
         attempt=1,
@@ -225,9 +228,23 @@ async def test_as_many_workers_as_may_be_are_a_busy_channel(outside: Outside) ->
     """With no room left anywhere a page fails at once and comes back by the schedule."""
     channel = await outside.warm(ChatLimits(total_seconds=20, per_worker_max=1, workers_max=1))
     async with Receiver(behaviours.hang) as dead, Receiver() as room:
-        hanging = asyncio.create_task(channel.send(page(ntfy(dead))))
+        hanging = asyncio.create_task(channel.send(page(ntfy(dead), is_urgent=False)))
         await dead.wait_for(lambda receiver: len(receiver.requests) == 1)
-        assert (await channel.send(page(ntfy(room)))).reason is Reason.ENDPOINT_BUSY
+        assert (await channel.send(page(ntfy(room), is_urgent=False))).reason is Reason.ENDPOINT_BUSY
+        await channel.close()
+        assert (await hanging).reason is Reason.CHANNEL_UNAVAILABLE
+
+
+async def test_what_is_urgent_waits_for_nothing_that_is_not(outside: Outside) -> None:
+    """Where all that is not urgent hangs, in its worker and at its server, FLASH finds a worker and a place."""
+    limits = ChatLimits(total_seconds=20, per_worker_max=1, workers_max=1, per_server_max=1)
+    channel = await outside.warm(limits)
+    async with Receiver(behaviours.hang) as room:
+        hanging = asyncio.create_task(channel.send(page(ntfy(room), is_urgent=False)))
+        await room.wait_for(lambda receiver: len(receiver.requests) == 1)
+        room.behaviour = behaviours.ok
+        assert (await channel.send(page(ntfy(room)))).state is AttemptState.SENT
+        assert not hanging.done()
         await channel.close()
         assert (await hanging).reason is Reason.CHANNEL_UNAVAILABLE
 
