@@ -11,7 +11,7 @@ A reply that a provider hands over twice is one reply. Whatever is not understoo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -228,7 +228,7 @@ async def _by_code(
             if answered is None:
                 answered, messages = await _act(deps, tx, turn, do)
             elif answered.result is Result.LOCKED and answered.tries_left == 0:
-                messages = await _lock(deps, tx, turn)
+                messages = await _lock(deps, tx, [turn])
     except Rejected as refusal:
         return Answered(Result.REFUSED, refusal=refusal)
     await _publish(deps, messages)
@@ -273,13 +273,26 @@ async def _count_wrong(deps: EscalationDeps, tx: Transaction, turn: _Turn, befor
     return Answered(Result.LOCKED if locked else Result.WRONG_CODE, tries_left=WRONG_TRIES_MAX - wrong_tries)
 
 
-async def _lock(deps: EscalationDeps, tx: Transaction, turn: _Turn) -> list[Message[Event]]:
-    """Tells of a locked code, and sends what its message carried under another, as far as it is still asked."""
+async def _lock(deps: EscalationDeps, tx: Transaction, turns: Sequence[_Turn]) -> list[Message[Event]]:
+    """Tells of locked codes, and sends what their messages carried under others, as far as it is still asked.
+
+    All escalations are locked first, and in one order: whoever answers meanwhile is not sent another message.
+    """
+    carried = [(turn, await reply_store.find_message(tx, turn.page["id"])) for turn in turns]
+    named = {row["escalation_id"] for _, rows in carried for row in rows} - {None}
+    asked = {e.id for e in await store.load_many(tx, sorted(named)) if _is_open(e)}
+    messages: list[Message[Event]] = []
+    for turn, rows in carried:
+        messages += await _lock_one(deps, tx, turn, rows, asked)
+    return messages
+
+
+async def _lock_one(
+    deps: EscalationDeps, tx: Transaction, turn: _Turn, carried: Sequence[Row], asked: Set[UUID]
+) -> list[Message[Event]]:
     page = turn.page
     if page["escalation_id"] is None:
         return []
-    carried = await reply_store.find_message(tx, page["id"])
-    asked = {e.id for e in await _find(tx, [row["escalation_id"] for row in carried]) if _is_open(e)}
     locked = await reply_store.count_locked(tx, page["escalation_id"], page["contact_point_id"])
     again = [row["id"] for row in carried if row["asks"] and row["escalation_id"] in asked]
     replaced = bool(again) and locked <= REPLACEMENTS_MAX
@@ -675,14 +688,13 @@ async def _wrong_for_all(
     now: datetime,
 ) -> tuple[Answered, list[Message[Event]]]:
     """A code that none of the address's messages has: nobody knows which was meant, so it is a try at each."""
-    messages: list[Message[Event]] = []
-    answered = Answered(Result.LOCKED)
+    answered, locked = Answered(Result.LOCKED), []
     for page in pages:
         turn = _Turn(page, via, None, cause, now)
         answered = await _count_wrong(deps, tx, turn, tries[page["id"]]["wrong_tries"])
         if answered.result is Result.LOCKED:
-            messages += await _lock(deps, tx, turn)
-    return answered, messages
+            locked.append(turn)
+    return answered, await _lock(deps, tx, locked)
 
 
 def _is_valid(page: Row, now: datetime) -> bool:

@@ -58,12 +58,15 @@ async def find_message(tx: Transaction, page_id: UUID) -> list[Row]:
 
 
 async def find_replied_to(tx: Transaction, reply_keys: Sequence[bytes], since: datetime, limit: int) -> list[Row]:
-    """Pages to this address since an instant whose code the address was told, newest first."""
+    """Pages to this address since an instant whose code the address was told, newest first.
+
+    One that was tried more than once may have left alone after it had left in another's message.
+    """
     connection = await raw(tx)
     return list(
         await connection.fetch(
             f"SELECT {_PAGE} FROM pages WHERE reply_key = ANY($1) AND created_at > $2"  # noqa: S608
-            " AND escalation_id IS NOT NULL AND (sent_with IS NULL OR sent_with = id)"
+            " AND escalation_id IS NOT NULL AND (sent_with IS NULL OR sent_with = id OR attempts > 1)"
             " ORDER BY created_at DESC, id DESC LIMIT $3",
             list(reply_keys),
             since,

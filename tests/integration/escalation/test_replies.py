@@ -11,8 +11,9 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from services.escalation import links
-from services.escalation.answers import PositionRequest, take_position
+from services.escalation import links, reply_store
+from services.escalation.answers import PositionRequest, acknowledge, acknowledge_alerts, take_position
+from services.escalation.channels import AttemptState, Reason, SendResult
 from services.escalation.replies import (
     REPLACEMENTS_MAX,
     REPLIED_TO_WITHIN,
@@ -235,6 +236,83 @@ async def test_forged_guesses_end(rig: Rig) -> None:
         await rig.settle()
     sent = [row["id"] for row in await rig.rows("SELECT id FROM pages WHERE message_type = 'code.replaced'")]
     assert len(sent) == REPLACEMENTS_MAX
+
+
+async def test_whoever_answers_while_a_code_is_locked_is_not_sent_another(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An acknowledgement that arrives just as the fifth guess locks a code ends the message in its place, too."""
+    await asked(rig)
+    code = await code_for(rig)
+    escalation_id = (await rig.escalation("GB"))["id"]
+    for _ in range(WRONG_TRIES_MAX - 1):
+        await reply(rig, f"YES {none_of(code)}")
+    replace_pages, answering = reply_store.replace_pages, []
+
+    async def replaced_late(*what: Any) -> None:
+        given = acknowledge(
+            rig.deps, person("GB"), escalation_id, contact_id=None, via="api", cause=Cause(rig.ids.new())
+        )
+        answering.append(asyncio.create_task(given))
+        # It gets through, or waits for this very transaction.
+        await asyncio.wait(answering, timeout=0.5)
+        await replace_pages(*what)
+
+    monkeypatch.setattr(reply_store, "replace_pages", replaced_late)
+    await reply(rig, f"YES {none_of(code)}")
+    await asyncio.gather(*answering)
+    rig.outlets["sms"].sent.clear()
+    await rig.settle()
+    assert (await rig.escalation("GB"))["state"] == "acknowledged"
+    assert rig.outlets["sms"].sent == []
+
+
+async def test_guesses_and_answers_do_not_block_each_other(rig: Rig) -> None:
+    """A guess that locks the codes of several messages, and an answer to all of them, at the same time: both come
+    through.
+    """
+    await rig.handle(plan(rig, somebody(rig)))
+    for number in (1, 2, 3, 4):
+        await rig.handle(rig.released("GB", reference=f"RP-CA-2021-000{number}"))
+        await rig.settle()
+        rig.clock.advance(90)
+    codes = [links.code_of(rig.keys, row["id"]) for row in await rig.rows("SELECT id FROM pages")]
+    for _ in range(WRONG_TRIES_MAX - 1):
+        await reply(rig, f"YES {none_of(*codes)}")
+    cause = Cause(correlation_id=rig.ids.new())
+    said_back, _ = await asyncio.gather(
+        reply(rig, f"YES {none_of(*codes)}"),
+        acknowledge_alerts(rig.deps, person("GB"), None, contact_id=None, via="api", cause=cause),
+    )
+    assert said_back == said(ReplyText.LOCKED)
+    assert {row["state"] for row in await rig.rows("SELECT state FROM escalations")} == {"acknowledged"}
+    await rig.settle()
+    assert await rig.rows("SELECT 1 FROM pages WHERE asks AND state <> 'ended' AND state <> 'done'") == []
+
+
+async def test_code_of_a_page_that_left_alone_after_it_had_left_with_others(rig: Rig) -> None:
+    """A message that failed may be tried again in parts: the code that each part carries answers it."""
+    rig.outlets["sms"].answers[NUMBER] = SendResult(AttemptState.FAILED, Reason.PROVIDER_BUSY, None, 429, None, 0.01)
+    await rig.handle(plan(rig, somebody(rig)))
+    for number in (1, 2):
+        await rig.handle(rig.released("GB", reference=f"RP-CA-2021-000{number}"))
+    await rig.settle()
+    [leading] = await rig.rows("SELECT escalation_id FROM pages WHERE channel = 'sms' AND sent_with = id")
+    await acknowledge(
+        rig.deps,
+        person("GB"),
+        leading["escalation_id"],
+        contact_id=None,
+        via="api",
+        cause=Cause(correlation_id=rig.ids.new()),
+    )
+    rig.outlets["sms"].answers.clear()
+    rig.outlets["sms"].sent.clear()
+    await rig.forward(seconds=2)
+    [page] = rig.outlets["sms"].sent
+    assert page.message is not None
+    await reply(rig, f"YES {page.message.code}")
+    assert {row["state"] for row in await rig.rows("SELECT state FROM escalations")} == {"acknowledged"}
 
 
 async def test_all_answers_everything_together(rig: Rig) -> None:
