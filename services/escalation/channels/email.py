@@ -64,8 +64,8 @@ class EmailLimits:
     """At the same time, for what is urgent and once more for what is not: an urgent mail waits for urgent ones alone.
     Further mails wait for a place within their own ten seconds."""
     waiting_max: int = 512
-    """Mails that wait for a place, of each of the two. Further ones fail at once and are tried again: a mail server that
-    hangs must not take all of the senders, which other channels need as well."""
+    """Mails that wait for a place, of each of the two. Further ones fail at once and are tried again: a mail server
+    that hangs must not take all of the senders, which other channels need as well."""
     idle_seconds: float = 20.0
     """A connection is kept so long after its last mail: a busy hour does not log in for every mail."""
     mails_per_connection_max: int = 50

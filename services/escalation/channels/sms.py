@@ -83,7 +83,10 @@ class SmsChannel(TelephoneChannel):
     async def ask(self, provider: Provider, page: Outgoing, seconds: float) -> Answer:
         """Hands the short text over."""
         assert page.message is not None
-        return await provider.send_sms(page.target, page.message.short, page_id=page.page_id, seconds=seconds)
+        message = page.message
+        return await provider.send_sms(
+            page.target, message.short, page_id=page.page_id, seconds=seconds, is_urgent=message.is_urgent
+        )
 
 
 def _failed(reason: Reason, detail: str) -> SendResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from services.escalation.channels import (
     VoiceScript,
     build_channels,
 )
-from services.escalation.channels.providers import Answer, Provider
+from services.escalation.channels.providers import Answer, Provider, http
 from services.escalation.channels.providers.configured import build_providers
 from services.escalation.channels.providers.failover import ATTEMPT_SECONDS, BEFORE_NEXT_SECONDS, Failover
 from services.escalation.channels.providers.http import REPLY_BYTES_MAX
@@ -47,6 +48,7 @@ from shared.egress import EgressPolicy
 from shared.settings import Settings, load
 from shared.webhooks import SigningKey
 from tests.support.receiver import Behaviour, Receiver, garbage, hang, status
+from tests.support.waiting import eventually
 
 NUMBER = "+447700900001"
 PAGE = UUID("01990000-0000-7000-8000-000000000001")
@@ -57,9 +59,9 @@ PATIENT_SECONDS = 20.0
 QUICK_SECONDS = 0.6
 
 
-def told(short: str = TEXT) -> PersonMessage:
+def told(short: str = TEXT, *, is_urgent: bool = True) -> PersonMessage:
     """What a person is told."""
-    return PersonMessage("en", "subject", "text", "", short, SCRIPT, None, "4821", "thread", True)
+    return PersonMessage("en", "subject", "text", "", short, SCRIPT, None, "4821", "thread", is_urgent)
 
 
 def page(target: str = NUMBER, message: PersonMessage | None = None) -> Outgoing:
@@ -197,6 +199,26 @@ async def test_no_provider_keeps_the_next_one_waiting(world: World) -> None:
 
     await Failover(world.providers("twilio", "telnyx"), clock=ManualClock(SENT_AT), attempt_seconds=20).send(ask)
     assert given == [("twilio", BEFORE_NEXT_SECONDS), ("telnyx", 20)]
+
+
+async def test_what_is_urgent_waits_for_nothing_that_is_not(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own limit on requests at once keeps what is not urgent waiting, and neither a FLASH nor its call."""
+    monkeypatch.setattr(http, "IN_FLIGHT_MAX", 1)
+    providers = world.providers("twilio")
+    sms = SmsChannel(providers, clock=SystemClock(), attempt_seconds=PATIENT_SECONDS)
+    hasty = SmsChannel(providers, clock=SystemClock(), attempt_seconds=QUICK_SECONDS)
+    voice = VoiceChannel(providers, clock=SystemClock(), attempt_seconds=PATIENT_SECONDS)
+    calm = page(message=told(is_urgent=False))
+    world.company.trouble["twilio"] = Trouble.SLOW
+    first = asyncio.create_task(sms.send(calm))
+    await eventually(lambda: world.company.requests == 1)
+    world.company.trouble.clear()
+    assert (await hasty.send(calm)).reason is Reason.PROVIDER_BUSY
+    assert (await sms.send(page())).state is AttemptState.SENT
+    assert (await voice.send(page())).state is AttemptState.SENT
+    assert not first.done()
+    world.company.release()
+    assert (await first).state is AttemptState.SENT
 
 
 async def test_a_provider_that_failed_delays_only_one_page(world: World) -> None:

@@ -132,10 +132,14 @@ class Provider(Protocol):
     def name(self) -> str:
         """How settings, attempts and callbacks name it."""
 
-    async def send_sms(self, to: str, text: str, *, page_id: UUID | None, seconds: float) -> Answer:
-        """Hands over an SMS to an E.164 number within so many seconds. `page_id` is None for an answer to a reply."""
+    async def send_sms(
+        self, to: str, text: str, *, page_id: UUID | None, seconds: float, is_urgent: bool = True
+    ) -> Answer:
+        """Hands over an SMS to an E.164 number within so many seconds. `page_id` is None for an answer to a reply. What
+        is urgent waits for nothing that is not.
+        """
 
-    async def start_call(self, to: str, *, page_id: UUID, seconds: float) -> Answer:
+    async def start_call(self, to: str, *, page_id: UUID, seconds: float, is_urgent: bool = True) -> Answer:
         """Starts a call that reads the page. What is said is asked for when somebody answers."""
 
     def verify(self, request: CallbackRequest, *, now: datetime) -> bool:

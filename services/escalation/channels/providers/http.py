@@ -33,7 +33,8 @@ log = get_logger(__name__)
 CONNECT_SECONDS = 2.0
 REPLY_BYTES_MAX = 65_536
 IN_FLIGHT_MAX = 64
-"""Requests to one provider at once; further ones wait for a place within their own time."""
+"""Requests to one provider at once, urgent ones, and once more others; further ones wait for a place within their own
+time. That is our limit, and so what is urgent waits for urgent ones alone."""
 
 IDLE_SECONDS = 55.0
 _REQUEST_SECONDS_MAX = 10.0
@@ -70,16 +71,18 @@ class ApiClient:
         self._headers = dict(headers)
         self._user_agent = user_agent
         self._clock = clock
-        self._room = asyncio.Semaphore(IN_FLIGHT_MAX)
+        self._room = {urgent: asyncio.Semaphore(IN_FLIGHT_MAX) for urgent in (True, False)}
         self._building: asyncio.Task[Client] | None = None
         self._closed = False
 
-    async def post(self, path: str, body: bytes, content_type: str, *, seconds: float) -> Reply | Failure:
+    async def post(
+        self, path: str, body: bytes, content_type: str, *, seconds: float, is_urgent: bool = True
+    ) -> Reply | Failure:
         """Posts within so many seconds. Never raises, except for being cancelled."""
         admitted = False
         deadline = asyncio.get_running_loop().time() + seconds
         try:
-            async with asyncio.timeout_at(deadline), self._room:
+            async with asyncio.timeout_at(deadline), self._room[is_urgent]:
                 admitted = True
                 client = await self._client()
                 # The client goes on with a request whose awaiting task was cancelled; its own limit makes it let go.

@@ -127,14 +127,16 @@ class Telnyx:
             clock=clock,
         )
 
-    async def send_sms(self, to: str, text: str, *, page_id: UUID | None, seconds: float) -> Answer:
+    async def send_sms(
+        self, to: str, text: str, *, page_id: UUID | None, seconds: float, is_urgent: bool = True
+    ) -> Answer:
         """Creates a message."""
         fields: dict[str, Any] = {"from": self._sender, "to": to, "text": fit(text, SMS_CHARACTERS_MAX), "type": "SMS"}
         if page_id is not None:
             fields |= {"webhook_url": self._webhook_url, "use_profile_webhooks": False}
-        return await self._create("/v2/messages", fields, "id", seconds)
+        return await self._create("/v2/messages", fields, "id", seconds, is_urgent=is_urgent)
 
-    async def start_call(self, to: str, *, page_id: UUID, seconds: float) -> Answer:
+    async def start_call(self, to: str, *, page_id: UUID, seconds: float, is_urgent: bool = True) -> Answer:
         """Dials."""
         fields = {
             "to": to,
@@ -146,7 +148,7 @@ class Telnyx:
             "time_limit_secs": CALL_SECONDS_MAX,
             "client_state": _packed(CallState(page_id)),
         }
-        return await self._create("/v2/calls", fields, "call_control_id", seconds)
+        return await self._create("/v2/calls", fields, "call_control_id", seconds, is_urgent=is_urgent)
 
     async def continue_call(self, call_id: str, step: Step | None, *, command_id: str) -> Answer:
         """Says what is next and listens, says the last words, or hangs up if there is nothing to say.
@@ -217,8 +219,10 @@ class Telnyx:
                 return _call_event(event_id, kind, payload)
         return None
 
-    async def _create(self, path: str, fields: Mapping[str, Any], id_name: str, seconds: float) -> Answer:
-        said = await self._api.post(path, orjson.dumps(fields), _JSON, seconds=seconds)
+    async def _create(
+        self, path: str, fields: Mapping[str, Any], id_name: str, seconds: float, *, is_urgent: bool
+    ) -> Answer:
+        said = await self._api.post(path, orjson.dumps(fields), _JSON, seconds=seconds, is_urgent=is_urgent)
         body: Mapping[str, Any] = {} if isinstance(said, Failure) else said.body
         data = _object(body.get("data"))
         cost = _object(data.get("cost"))

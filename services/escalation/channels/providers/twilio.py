@@ -114,15 +114,17 @@ class Twilio:
             clock=clock,
         )
 
-    async def send_sms(self, to: str, text: str, *, page_id: UUID | None, seconds: float) -> Answer:
+    async def send_sms(
+        self, to: str, text: str, *, page_id: UUID | None, seconds: float, is_urgent: bool = True
+    ) -> Answer:
         """Creates a message."""
         sender = "MessagingServiceSid" if self._sender.startswith("MG") else "From"
         fields = {"To": to, sender: self._sender, "Body": fit(text, SMS_CHARACTERS_MAX)}
         if page_id is not None:
             fields["StatusCallback"] = f"{self._callbacks}/status"
-        return await self._create("Messages", fields, seconds)
+        return await self._create("Messages", fields, seconds, is_urgent=is_urgent)
 
-    async def start_call(self, to: str, *, page_id: UUID, seconds: float) -> Answer:
+    async def start_call(self, to: str, *, page_id: UUID, seconds: float, is_urgent: bool = True) -> Answer:
         """Creates a call, which asks `voice` what to say when somebody answers."""
         fields = {
             "To": to,
@@ -135,7 +137,7 @@ class Twilio:
             "Timeout": str(RING_SECONDS),
             "TimeLimit": str(CALL_SECONDS_MAX),
         }
-        return await self._create("Calls", fields, seconds)
+        return await self._create("Calls", fields, seconds, is_urgent=is_urgent)
 
     async def prepare(self) -> None:
         """Builds the client."""
@@ -185,9 +187,9 @@ class Twilio:
             f' actionOnEmptyResult="true">{says}</Gather>'
         )
 
-    async def _create(self, kind: str, fields: Mapping[str, str], seconds: float) -> Answer:
+    async def _create(self, kind: str, fields: Mapping[str, str], seconds: float, *, is_urgent: bool) -> Answer:
         path = f"/2010-04-01/Accounts/{self._account_sid}/{kind}.json"
-        said = await self._api.post(path, urlencode(fields).encode(), _FORM, seconds=seconds)
+        said = await self._api.post(path, urlencode(fields).encode(), _FORM, seconds=seconds, is_urgent=is_urgent)
         body: Mapping[str, object] = {} if isinstance(said, Failure) else said.body
         return answer_of(
             said,
