@@ -45,7 +45,8 @@ class _Template:
     code: str | None
 
     def filled(self, link: str | None, code: str | None) -> PersonMessage:
-        pairs = [(old, new) for old, new in ((self.link, link), (self.code, code)) if old is not None]
+        # The code first: a link is filled with a token, in which anything may occur.
+        pairs = [(old, new) for old, new in ((self.code, code), (self.link, link)) if old is not None]
         message = self.message
         return replace(
             message,
@@ -128,7 +129,7 @@ class Persons:
         if not asks:
             return _Template(say(facts, link=None, code=None), None, None)
         link = f"{self._public_url.rstrip('/')}{links.PATH}{_SOME_TOKEN}" if self._public_url else None
-        code = _stand_in(facts)
+        code = _stand_in(f"{facts!r} {link}")
         return _Template(say(facts, link=link, code=code), link, code)
 
     def _facts(self, rows: Sequence[store.Row], parts: Mapping[UUID, AlertPart], now: datetime) -> PageFacts:
@@ -177,9 +178,8 @@ def _said_once(rows: Sequence[store.Row]) -> list[store.Row]:
     return list(found.values())
 
 
-def _stand_in(facts: PageFacts) -> str:
+def _stand_in(said: str) -> str:
     """Four characters that stand for a code and occur nowhere in what is said."""
-    said = repr(facts)
     candidates = ("".join(letters) for letters in itertools.product(string.ascii_uppercase, repeat=3))
     return next(f"0{letters}" for letters in candidates if f"0{letters}" not in said)
 

@@ -1040,9 +1040,12 @@ async def hold_pages(tx: Transaction, held: Mapping[UUID, datetime], *, unheld_p
     """
     connection = await raw(tx)
     await connection.execute(
-        "UPDATE pages p SET due_at = h.until FROM unnest($1::uuid[], $2::timestamptz[]) AS h(contact_point_id, until)"
-        " WHERE p.contact_point_id = h.contact_point_id AND p.state = 'due' AND p.due_at <= $3 AND h.until > $3"
-        " AND p.asks AND p.channel <> 'webhook' AND p.priority % 10 <> $4",
+        "WITH held AS ("
+        " SELECT p.id, h.until FROM unnest($1::uuid[], $2::timestamptz[]) AS h(contact_point_id, until)"
+        " JOIN pages p USING (contact_point_id) WHERE p.state = 'due' AND p.due_at <= $3 AND h.until > $3"
+        # What an answer ends just now is left to it: pages of several escalations are locked here.
+        " AND p.asks AND p.channel <> 'webhook' AND p.priority % 10 <> $4 FOR UPDATE OF p SKIP LOCKED"
+        ") UPDATE pages p SET due_at = held.until FROM held WHERE p.id = held.id",
         list(held),
         list(held.values()),
         now,

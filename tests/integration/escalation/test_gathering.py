@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest_asyncio
 
-from services.escalation import answers, links
+from services.escalation import answers, links, store
 from services.escalation.channels import AttemptState, Cost, ProviderStatus, Reason, SendResult
 from services.escalation.delivery import GATHER_SECONDS, PER_POINT_MAX
 from services.escalation.receipts import note_status
 from services.escalation.replies import answer_code
 from services.escalation.texts import Act
 from shared.contracts import ChannelName, Precedence, Status
+from shared.db import raw
 from shared.events import Cause
 from shared.ids import derived
 from tests.integration.escalation.test_people import URL, page_rows, plan, somebody
@@ -127,6 +130,23 @@ async def test_further_ones_gather_for_a_minute(rig: Rig) -> None:
     await rig.forward(seconds=GATHER_SECONDS - 30)
     [message] = sent(rig)
     assert all(f"RP-CA-2021-{number:04}" in message.text for number in (2, 3, 4))
+
+
+async def test_gathering_waits_for_nobody(rig: Rig) -> None:
+    """Pages that an answer is just ending are left to it: gathering takes no lock that it would wait for."""
+    for number in (1, 2, 3):
+        await rig.handle(alert(rig, number, Precedence.IMMEDIATE))
+        if number == 1:
+            await rig.settle()
+    held = {rig.point(NUMBER, ChannelName.SMS).id: rig.clock.now() + timedelta(seconds=GATHER_SECONDS)}
+    flash = Precedence.FLASH.rank
+    database = rig.deps.database
+    async with database.transaction() as ending, database.transaction() as gathering:
+        await (await raw(ending)).execute("SELECT FROM pages WHERE state = 'due' ORDER BY id LIMIT 1 FOR UPDATE")
+        async with asyncio.timeout(5):
+            await store.hold_pages(gathering, held, unheld_precedence=flash, now=rig.clock.now())
+    waiting = await rig.rows("SELECT due_at FROM pages WHERE state = 'due' AND channel = 'sms'")
+    assert sorted(row["due_at"] > rig.clock.now() for row in waiting) == [False, True]
 
 
 async def test_flash_is_never_held_back(rig: Rig) -> None:

@@ -82,6 +82,15 @@ def test_filled_in_is_as_made(language: str, headline: str) -> None:
             assert renderer.say([page], {page["alert_id"]: part}, T0) == made_for(page, part, asks=True)
 
 
+def test_a_link_that_looks_like_the_stand_in_stays_whole() -> None:
+    """What stands for the code in a text may occur in a page's token, which is not changed by it."""
+    part = alert_part(facts(), {**content(), "info": [{**content()["info"][0], "description": ""}]}, URL)
+    page = row(id=UUID(bytes=bytes.fromhex("019900000000d00000000000") + bytes(4)))
+    assert "0AAA" in links.token_of(KEYS, page["id"])
+    renderer = Persons(Directories(frozenset(ChannelName)), KEYS, URL)
+    assert renderer.say([page], {page["alert_id"]: part}, T0) == made_for(page, part, asks=True)
+
+
 def test_endings_are_as_made() -> None:
     """What asks for nothing has neither link nor code, and says why the alert ended."""
     part = alert_part(facts(), content(), URL)

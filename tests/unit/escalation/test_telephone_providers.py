@@ -28,7 +28,7 @@ from services.escalation.channels.providers import (
     TextReceived,
 )
 from services.escalation.channels.providers.calls import CallState, Step
-from services.escalation.channels.providers.http import cost_of, error_code
+from services.escalation.channels.providers.http import Reply, answer_of, cost_of, error_code
 from services.escalation.channels.providers.telnyx import TOLERANCE_SECONDS, Telnyx
 from services.escalation.channels.providers.telnyx import VOICES as TELNYX_VOICES
 from services.escalation.channels.providers.twilio import FIELDS_MAX, Twilio, reply_document
@@ -374,3 +374,12 @@ def test_prices_and_codes_are_read_strictly() -> None:
 def test_every_language_has_a_voice() -> None:
     """Whatever language a contact chooses, both providers read it with a voice of that language."""
     assert set(TWILIO_VOICES) == set(TELNYX_VOICES) == set(LANGUAGES)
+
+
+@pytest.mark.parametrize("provider_id", [None, 7, "", "SM\x00", "SM\ud800", "é", "S" * 201])
+def test_an_id_that_cannot_be_stored_is_none(provider_id: object) -> None:
+    """A provider's name for a message that no row could hold is an answer that is not understood: one such result
+    would otherwise hold up the recording of all others.
+    """
+    answer = answer_of(Reply(201, {}, None), provider_id=provider_id, code=None, unknown_address_codes=frozenset())
+    assert (answer.reason, answer.provider_id) == (Reason.RESPONSE_MALFORMED, None)

@@ -185,9 +185,10 @@ def answer_of(
     status = said.status_code
     detail = f"HTTP {status}" if code is None else f"HTTP {status}, error {code}"
     if 200 <= status < 300:
-        if not isinstance(provider_id, str) or not 0 < len(provider_id) <= PROVIDER_ID_CHARACTERS_MAX:
+        is_id = isinstance(provider_id, str) and provider_id.isascii() and provider_id.isprintable()
+        if not is_id or not 0 < len(str(provider_id)) <= PROVIDER_ID_CHARACTERS_MAX:
             return Answer(Reason.RESPONSE_MALFORMED, f"{detail} without an id", status)
-        return Answer(Reason.ACCEPTED, None, status, provider_id=provider_id, cost=cost)
+        return Answer(Reason.ACCEPTED, None, status, provider_id=str(provider_id), cost=cost)
     if status == 429:
         reason = Reason.PROVIDER_BUSY
     elif status == 408 or status >= 500:
