@@ -109,8 +109,14 @@ def _wanted(row: store.Row, wanting: dict[UUID, Escalation], now: datetime) -> b
     if row["give_up_at"] <= now:
         return False
     escalation = wanting.get(row["escalation_id"])
-    if escalation is None or not row["asks"]:
+    if escalation is None:
         return True
+    if escalation.state is EscalationState.ENDED:
+        return row["message_type"] in store.ENDING_TYPES
+    if not row["asks"]:
+        return True
+    if not {row["contact_id"], row["contact_point_id"]}.isdisjoint(escalation.stopped):
+        return False
     reminds = row["message_type"] == "level.raised" and escalation.state in REMINDING
     return reminds or escalation.state in ASKING
 

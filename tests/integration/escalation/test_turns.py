@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from services.escalation import answers, reading
+from services.escalation import answers, asked, reading
 from services.escalation.channels import AttemptState, Cost, ProviderStatus, Reason, SendResult
 from services.escalation.receipts import note_status
 from services.escalation.retry import HOPELESS_REPEAT_SECONDS
@@ -244,6 +244,38 @@ async def test_not_delivered_after_the_answer_pages_nobody(rig: Rig) -> None:
     assert await note_status(rig.deps, told, now=rig.clock.now())
     await rig.forward(minutes=5)
     assert left(rig) == {}
+
+
+async def test_not_delivered_to_who_has_stopped_pages_nobody(rig: Rig) -> None:
+    """Whoever stopped their own pages does not get them back because one of them was lost."""
+    await rig.handle(in_order(rig))
+    await released(rig)
+    told = not_delivered(await last_sent(rig, "sms"))
+    escalation_id = (await rig.escalation("GB"))["id"]
+    await asked.stop_pages(rig.deps, person("GB"), escalation_id, cause=Cause(rig.ids.new()))
+    left(rig)
+    assert await note_status(rig.deps, told, now=rig.clock.now())
+    await rig.forward(minutes=5)
+    assert left(rig) == {}
+
+
+async def test_after_the_end_only_the_ending_is_sent_again(rig: Rig) -> None:
+    """A lost page of an alert that is over is not sent again; a lost ending is."""
+    await rig.handle(in_order(rig))
+    alert = rig.released("GB")
+    await rig.handle(alert)
+    await rig.settle()
+    lost_page = not_delivered(await last_sent(rig, "sms"))
+    await rig.handle(rig.ended(alert))
+    await rig.settle()
+    lost_ending = not_delivered(await last_sent(rig, "sms"))
+    left(rig)
+    assert await note_status(rig.deps, lost_page, now=rig.clock.now())
+    await rig.forward(minutes=3)
+    assert left(rig) == {}
+    assert await note_status(rig.deps, lost_ending, now=rig.clock.now())
+    await rig.forward(minutes=3)
+    assert [page.message_type for page in rig.outlets["sms"].sent] == ["alert.ended"]
 
 
 async def test_receipt_of_nobodys_message_is_unknown(rig: Rig) -> None:
