@@ -344,7 +344,7 @@ class _ShortHeaders(policy.EmailPolicy):
         return super().header_fetch_parse(name, value[:HEADER_LENGTH_MAX])
 
 
-_HOSTILE = _ShortHeaders()
+_HOSTILE: policy.EmailPolicy[EmailMessage] = _ShortHeaders()  # type: ignore[assignment] - of no parameter at run time
 
 
 def _read(raw: bytes, house: MailHouse, recipients: tuple[str, ...], sender: str | None) -> IncomingMail:

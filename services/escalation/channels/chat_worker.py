@@ -28,6 +28,8 @@ from shared.egress import PORT_UNPRIVILEGED_MIN, EgressPolicy
 MEMORY_BYTES_MAX = 2 * 1024**3
 """Of address space: what a server answers is read into memory by the libraries, however much it is."""
 STACK_BYTES = 512 * 1024
+RETRY_AFTER_CHARACTERS_MAX = 40
+"""An HTTP date has 29. A server can send thousands, and a line of an answer has a limit, which all in it would meet."""
 _WEB_PORTS = frozenset({80, 443})
 
 _STARTING_PROGRAMS = (
@@ -137,7 +139,8 @@ def _prepare() -> None:
         except Exception as error:
             _last.error = type(error).__name__
             raise
-        _last.status, _last.retry_after = response.status_code, response.headers.get("Retry-After")
+        _last.status = response.status_code
+        _last.retry_after = response.headers.get("Retry-After", "")[:RETRY_AFTER_CHARACTERS_MAX] or None
         return response
 
     requests.Session.send = noted  # type: ignore[method-assign, assignment]

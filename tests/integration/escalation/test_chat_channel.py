@@ -171,6 +171,13 @@ async def test_why_a_room_did_not_get_it_is_told(outside: Outside, behaviour: Be
     assert result.retry_after_seconds == (7 if reason is Reason.PROVIDER_BUSY else None)
 
 
+async def test_a_server_that_says_too_much_takes_no_worker_down(outside: Outside) -> None:
+    """Headers as long as HTTP allows are an answer like any other: the worker lives, and the messages in it."""
+    async with Receiver(status(429, headers=[("Retry-After", '"' * 60_000)])) as room:
+        result = await outside.channel().send(page(ntfy(room)))
+    assert (result.reason, result.retry_after_seconds) == (Reason.PROVIDER_BUSY, None)
+
+
 @pytest.mark.parametrize(
     ("schema", "answer", "reason"),
     [
