@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,7 @@ TOKEN_SECONDS = 12 * 3600
 TOKEN_RENEWED_SECONDS = 3600
 """A token is replaced so long before its end, so that a service whose clock is ahead accepts it still."""
 TOKENS_KEPT_MAX = 1_000
+_MESSAGE_ID = re.compile(r"/([A-Za-z0-9._~:%=-]{1,40})[A-Za-z0-9._~:%=-]*$")
 
 ADDRESSES_PER_ATTEMPT_MAX = 2
 BUILD_THREADS_MAX = 2
@@ -73,6 +75,7 @@ class PushLimits:
 @dataclass(slots=True)
 class _Progress:
     status_code: int | None = None
+    message_id: str | None = None
 
 
 def push_channel(
@@ -131,6 +134,14 @@ def topic_of(message: PersonMessage, message_type: str) -> str:
     """
     digest = hashlib.sha256(f"{message.thread}\n{message_type}".encode()).digest()
     return base64.urlsafe_b64encode(digest)[:32].decode("ascii")
+
+
+def message_id_of(location: str | None) -> str | None:
+    """How a push service names a message that it has taken: the beginning of the last part of `Location` (RFC 8030,
+    section 5). Not all of a long one: where it alone gives access, whoever reads it here could delete the message.
+    """
+    found = _MESSAGE_ID.search(location or "")
+    return None if found is None else found[1]
 
 
 class PushChannel:
@@ -199,6 +210,7 @@ class PushChannel:
             retry_after_seconds=outcome.retry_after_seconds,
             elapsed_seconds=self._clock.monotonic() - started,
             provider=self.provider,
+            provider_id=progress.message_id if outcome.reason is Reason.ACCEPTED else None,
         )
 
     def make_ready(self, page: Outgoing) -> Outgoing:
@@ -283,9 +295,10 @@ class PushChannel:
 
     async def _post(self, request: RequestBuilder, progress: _Progress) -> Outcome:
         try:
-            # The status decides, and nothing that the service says beside it is read.
+            # The status decides; beside it only the name is read that the service gives to the message.
             async with request.streamed_read_buffer_limit(0).build_streamed() as response:
                 progress.status_code = response.status
+                progress.message_id = message_id_of(response.get_header("location"))
                 retry_after = parse_retry_after(response.get_header("retry-after"), now=self._clock.now())
                 return outcome_of(response.status, retry_after)
         except PyreqwestError as error:

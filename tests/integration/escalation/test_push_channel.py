@@ -146,6 +146,25 @@ def test_a_browser_reads_the_example_of_the_standard() -> None:
     assert browser.read(body) == b"When I grow up, I want to be a watermelon"
 
 
+@pytest.mark.parametrize(
+    ("location", "named"),
+    [
+        ("https://push.example/m/0:1629019895%7d", "0:1629019895%7d"),
+        ("/m/" + "a" * 200, "a" * 40),
+        ("https://push.example/m/<script>", None),
+        ("https://push.example/", None),
+        (None, None),
+    ],
+)
+async def test_a_message_has_the_name_that_its_service_gave_it(
+    outside: Outside, location: str | None, named: str | None
+) -> None:
+    """Of the address under which the service keeps it, so much is kept as names it; anything strange is no name."""
+    headers = [] if location is None else [("Location", location)]
+    async with Receiver(status(201, headers=headers)) as service:
+        assert (await outside.channel().send(page(service.url))).provider_id == named
+
+
 async def test_a_page_that_is_not_urgent_may_wait_for_the_screen(outside: Outside) -> None:
     """Only FLASH and IMMEDIATE wake a sleeping telephone."""
     async with Receiver(status(201)) as service:
