@@ -372,7 +372,7 @@ class Delivery:
             ids = [one.row["id"] for one in left.pages]
             try:
                 async with self._deps.database.transaction() as tx:
-                    wanted = await store.save_sent_with(tx, ids[0], ids)
+                    wanted = await store.save_sent_with(tx, ids, self._deps.clock.now())
             except Unavailable as error:
                 # Then this code answers the first page alone, and the others by what else they are sent.
                 log.warning("page.unchecked", pages=len(ids), error=type(error).__name__)

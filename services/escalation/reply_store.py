@@ -200,8 +200,9 @@ async def end_pages_of(
     """Ends what still asks one contact, or the one contact point of an office, for these answers; returns how many."""
     connection = await raw(tx)
     done = await connection.execute(
-        "UPDATE pages SET state = 'ended' WHERE escalation_id = ANY($1) AND state IN ('due', 'leased') AND asks"
-        " AND CASE WHEN $2::uuid IS NULL THEN contact_point_id = $3 ELSE contact_id = $2 END",
+        "UPDATE pages SET state = 'ended' WHERE id IN ("
+        "SELECT id FROM pages WHERE escalation_id = ANY($1) AND state IN ('due', 'leased') AND asks"
+        " AND CASE WHEN $2::uuid IS NULL THEN contact_point_id = $3 ELSE contact_id = $2 END ORDER BY id FOR UPDATE)",
         list(escalation_ids),
         contact_id,
         contact_point_id,

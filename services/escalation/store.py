@@ -932,8 +932,9 @@ async def end_pages(tx: Transaction, escalation_ids: Sequence[UUID], *, only_ask
     if escalation_ids:
         connection = await raw(tx)
         await connection.execute(
-            "UPDATE pages SET state = 'ended' WHERE escalation_id = ANY($1) AND state IN ('due', 'leased')"
-            " AND (asks OR message_type = 'level.raised' OR NOT $2)",
+            "UPDATE pages SET state = 'ended' WHERE id IN ("
+            "SELECT id FROM pages WHERE escalation_id = ANY($1) AND state IN ('due', 'leased')"
+            " AND (asks OR message_type = 'level.raised' OR NOT $2) ORDER BY id FOR UPDATE)",
             list(escalation_ids),
             only_asking,
         )
@@ -1065,13 +1066,22 @@ async def find_message(tx: Transaction, page_id: UUID) -> list[Any]:
     )
 
 
-async def save_sent_with(tx: Transaction, page_id: UUID, page_ids: Sequence[UUID]) -> set[UUID]:
-    """Lets these leased pages leave in the message of the first; returns those that are still to be sent."""
+async def save_sent_with(tx: Transaction, page_ids: Sequence[UUID], now: datetime) -> set[UUID]:
+    """Lets these leased pages leave in the message of the first; returns those that are still to be sent. The rest were
+    ended meanwhile, and their attempts say so.
+    """
     connection = await raw(tx)
     rows = await connection.fetch(
-        "UPDATE pages SET sent_with = $1 WHERE id = ANY($2) AND state = 'leased' RETURNING id", page_id, list(page_ids)
+        "UPDATE pages SET sent_with = $1 WHERE id IN ("
+        # Pages of several escalations: in the order in which answers lock them as well.
+        "SELECT id FROM pages WHERE id = ANY($2) AND state = 'leased' ORDER BY id FOR UPDATE) RETURNING id",
+        page_ids[0],
+        list(page_ids),
     )
-    return {row["id"] for row in rows}
+    wanted = {row["id"] for row in rows}
+    if len(wanted) < len(page_ids):
+        await find_still_leased(tx, [page_id for page_id in page_ids if page_id not in wanted], now)
+    return wanted
 
 
 async def load_waiting(tx: Transaction, page_ids: Sequence[UUID], now: datetime) -> list[Any]:

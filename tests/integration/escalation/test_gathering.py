@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pytest
 import pytest_asyncio
 
 from services.escalation import answers, links, store
 from services.escalation.channels import AttemptState, Cost, ProviderStatus, Reason, SendResult
-from services.escalation.delivery import GATHER_SECONDS, PER_POINT_MAX
+from services.escalation.delivery import GATHER_SECONDS, PER_POINT_MAX, Delivery
 from services.escalation.receipts import note_status
 from services.escalation.replies import answer_code
 from services.escalation.texts import Act
@@ -239,3 +240,34 @@ async def test_code_of_the_message_answers_all_of_it(rig: Rig) -> None:
     await answer_code(rig.deps, page.page_id, code, Act.YES, via="sms", cause=Cause(rig.ids.new()))
     states = await rig.rows("SELECT state FROM escalations WHERE partner = 'GB'")
     assert [row["state"] for row in states] == ["acknowledged"] * 3
+
+
+async def test_pages_that_were_answered_before_the_message_leave_no_open_attempt(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is answered between the lease and the message is left out of it, and its attempt says that it was not sent:
+    nobody is told later that something is over which they never heard of.
+    """
+    for number in range(3):
+        await rig.handle(alert(rig, number))
+    rows = await rig.rows("SELECT id, alert_id FROM escalations WHERE partner = 'GB'")
+    answered = next(row for row in rows if row["alert_id"] == derived("alert", "1"))
+    delivery = cast("Delivery", cast("Any", rig.service.loops["delivery"].run_once).__self__)
+    held: list[tuple[Any, float]] = []
+    start = delivery._start
+    monkeypatch.setattr(delivery, "_start", lambda page, leased_at: held.append((page, leased_at)))
+    await delivery.run_once()
+    monkeypatch.undo()
+    await answers.acknowledge(
+        rig.deps, person("GB"), answered["id"], contact_id=None, via="api", cause=Cause(rig.ids.new())
+    )
+    for page, leased_at in held:
+        start(page, leased_at)
+    await rig.settle()
+    [message] = sent(rig)
+    assert "RP-CA-2021-0001" not in message.text
+    attempts = await rig.rows(
+        "SELECT a.state, a.reason FROM attempts a JOIN pages p ON p.id = a.page_id WHERE p.escalation_id = $1",
+        answered["id"],
+    )
+    assert [tuple(attempt) for attempt in attempts] == [("expired", "no_longer_wanted")]
