@@ -344,7 +344,8 @@ class _ShortHeaders(policy.EmailPolicy):
         return super().header_fetch_parse(name, value[:HEADER_LENGTH_MAX])
 
 
-_HOSTILE: policy.EmailPolicy[EmailMessage] = _ShortHeaders()  # type: ignore[assignment] - of no parameter at run time
+# The class takes its parameter in the type stubs alone.
+_HOSTILE: policy.EmailPolicy[EmailMessage] = _ShortHeaders()  # type: ignore[assignment]
 
 
 def _read(raw: bytes, house: MailHouse, recipients: tuple[str, ...], sender: str | None) -> IncomingMail:

@@ -141,7 +141,11 @@ class Escalation:
 
     def still_asks(self, target: Target) -> bool:
         """Whether nobody has stopped the pages to this contact point."""
-        return not self.stopped or not {target.contact_id, target.contact_point_id}.intersection(self.stopped)
+        return not self.stopped or not self.has_stopped(target.contact_id, target.contact_point_id)
+
+    def has_stopped(self, contact_id: UUID | None, contact_point_id: UUID) -> bool:
+        """Whether this contact, or somebody at this contact point of an office, wants no more pages."""
+        return contact_id in self.stopped or contact_point_id in self.stopped
 
     @property
     def interval_seconds(self) -> int:

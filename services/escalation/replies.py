@@ -11,7 +11,7 @@ A reply that a provider hands over twice is one reply. Whatever is not understoo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -280,7 +280,7 @@ async def _lock(deps: EscalationDeps, tx: Transaction, turns: Sequence[_Turn]) -
     """
     carried = [(turn, await reply_store.find_message(tx, turn.page["id"])) for turn in turns]
     named = {row["escalation_id"] for _, rows in carried for row in rows} - {None}
-    asked = {e.id for e in await store.load_many(tx, sorted(named)) if _is_open(e)}
+    asked = {e.id: e for e in await store.load_many(tx, sorted(named)) if _is_open(e)}
     messages: list[Message[Event]] = []
     for turn, rows in carried:
         messages += await _lock_one(deps, tx, turn, rows, asked)
@@ -288,21 +288,27 @@ async def _lock(deps: EscalationDeps, tx: Transaction, turns: Sequence[_Turn]) -
 
 
 async def _lock_one(
-    deps: EscalationDeps, tx: Transaction, turn: _Turn, carried: Sequence[Row], asked: Set[UUID]
+    deps: EscalationDeps, tx: Transaction, turn: _Turn, carried: Sequence[Row], asked: Mapping[UUID, Escalation]
 ) -> list[Message[Event]]:
     page = turn.page
     if page["escalation_id"] is None:
         return []
     locked = await reply_store.count_locked(tx, page["escalation_id"], page["contact_point_id"])
-    again = [row["id"] for row in carried if row["asks"] and row["escalation_id"] in asked]
+    again = [
+        row["id"]
+        for row in carried
+        if row["asks"]
+        and (escalation := asked.get(row["escalation_id"])) is not None
+        and not escalation.has_stopped(row["contact_id"], row["contact_point_id"])
+    ]
     replaced = bool(again) and locked <= REPLACEMENTS_MAX
     if replaced:
         await reply_store.replace_pages(tx, dict(zip(again, deps.ids.many(len(again)), strict=True)), turn.now)
     log.warning("answer_code.locked", page_id=str(page["id"]), partner=page["partner"], replaced=replaced)
-    escalation = await store.find_escalation(tx, page["escalation_id"])
-    assert escalation is not None, "escalations are never deleted"
+    concerned = await store.find_escalation(tx, page["escalation_id"])
+    assert concerned is not None, "escalations are never deleted"
     event = AnswerCodeLocked(
-        **about(escalation),
+        **about(concerned),
         page_id=page["id"],
         locked_at=turn.now,
         wrong_tries=WRONG_TRIES_MAX,

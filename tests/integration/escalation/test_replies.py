@@ -13,7 +13,8 @@ import pytest_asyncio
 
 from services.escalation import links, reply_store
 from services.escalation.answers import PositionRequest, acknowledge, acknowledge_alerts, take_position
-from services.escalation.channels import AttemptState, Reason, SendResult
+from services.escalation.channels import AttemptState, ProviderStatus, Reason, SendResult
+from services.escalation.receipts import note_status
 from services.escalation.replies import (
     REPLACEMENTS_MAX,
     REPLIED_TO_WITHIN,
@@ -338,6 +339,21 @@ async def test_wrong_passes_on_and_stop_stops_only_their_own(rig: Rig) -> None:
     answer = await reply(rig, f"STOP {await code_for(rig, '+447700900102')}", address="+447700900102")
     assert answer == said(ReplyText.STOPPED)
     assert (await rig.escalation("GB"))["state"] == "notified"
+
+
+async def test_whoever_has_stopped_is_not_rung_by_what_comes_late(rig: Rig) -> None:
+    """After STOP neither a provider's word that the message did not arrive, nor a stranger's guesses, send another."""
+    await asked(rig)
+    [sent] = rig.outlets["sms"].sent
+    code = await code_for(rig)
+    assert await reply(rig, f"STOP {code}") == said(ReplyText.STOPPED)
+    lost = ProviderStatus("sms provider", f"{sent.page_id}.{sent.attempt}", AttemptState.FAILED, Reason.NOT_DELIVERED)
+    assert await note_status(rig.deps, lost, now=rig.clock.now())
+    await rig.forward(minutes=3)
+    for _ in range(WRONG_TRIES_MAX):
+        await reply(rig, f"YES {none_of(code)}")
+    await rig.forward(minutes=3)
+    assert rig.outlets["sms"].sent == [sent]
 
 
 async def test_stop_needs_the_code(rig: Rig) -> None:
