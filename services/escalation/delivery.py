@@ -62,6 +62,9 @@ PER_POINT_MAX = 4
 GATHER_SECONDS = 60.0
 """After a message to a person, further ones to the same contact point gather for so long. FLASH is never held back."""
 
+GATHERED_MAX = 250
+"""So many pages at most leave as one message: some 25 kB of text, made in some 25 ms. More are further messages."""
+
 LEASE_SECONDS = 15.0
 """Three times a channel's own total time limit; a crash delays a leased page by at most this."""
 
@@ -476,7 +479,8 @@ def _messages(leased: Sequence[_Leased]) -> list[_Leased]:
     for page in leased:
         gathers = page.row["asks"] and page.row["channel"] != ChannelName.WEBHOOK
         found.setdefault(page.row["contact_point_id"] if gathers else page.row["id"], []).append(page)
-    return [message for pages in found.values() if (message := together(pages)) is not None]
+    parts = (pages[n : n + GATHERED_MAX] for pages in found.values() for n in range(0, len(pages), GATHERED_MAX))
+    return [message for pages in parts if (message := together(pages)) is not None]
 
 
 class HandedOver:

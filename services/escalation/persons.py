@@ -202,7 +202,8 @@ async def message_of(deps: EscalationDeps, page_id: UUID) -> PersonMessage | Non
             return None
         found = await store.find_content(tx, sorted({row["alert_id"] for row in rows} - {None}))
         persons = Persons(deps.directories, deps.keys, deps.settings.public_url or "")
-        await persons.learn(tx, [*{facts.raiser for facts, _ in found.values()}, rows[0]["partner"]])
+        # As of now: whoever reads out who is on duty at an office is answered by the same plan.
+        await deps.directories.find(tx, sorted({*(facts.raiser for facts, _ in found.values()), rows[0]["partner"]}))
     parts: dict[Any, AlertPart] = {
         alert_id: alert_part(facts, content, deps.settings.public_url or "")
         for alert_id, (facts, content) in found.items()

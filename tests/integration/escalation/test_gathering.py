@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 
-from services.escalation import answers, links, store
+from services.escalation import answers, delivery, links, store
 from services.escalation.channels import AttemptState, Cost, ProviderStatus, Reason, SendResult
 from services.escalation.delivery import GATHER_SECONDS, PER_POINT_MAX, Delivery
 from services.escalation.receipts import note_status
@@ -65,6 +65,18 @@ async def test_alerts_at_the_same_time_leave_as_one_message(rig: Rig) -> None:
     )
     assert {attempt["page_id"] for attempt in attempts} == {page["id"] for page in pages}
     assert len({attempt["provider_id"] for attempt in attempts}) == 1
+
+
+async def test_very_many_are_several_messages(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than one message can hold are several, each with its own code, and none of the alerts is dropped."""
+    monkeypatch.setattr(delivery, "GATHERED_MAX", 3)
+    for number in range(7):
+        await rig.handle(alert(rig, number))
+    await rig.settle()
+    messages = sent(rig)
+    assert len(messages) == len({message.code for message in messages}) == 3
+    told = [f"RP-CA-2021-{number:04}" for number in range(7)]
+    assert [sum(reference in message.text for message in messages) for reference in told] == [1] * 7
 
 
 async def test_code_of_the_message_is_that_of_one_page_for_all(rig: Rig) -> None:
@@ -252,11 +264,11 @@ async def test_pages_that_were_answered_before_the_message_leave_no_open_attempt
         await rig.handle(alert(rig, number))
     rows = await rig.rows("SELECT id, alert_id FROM escalations WHERE partner = 'GB'")
     answered = next(row for row in rows if row["alert_id"] == derived("alert", "1"))
-    delivery = cast("Delivery", cast("Any", rig.service.loops["delivery"].run_once).__self__)
+    sender = cast("Delivery", cast("Any", rig.service.loops["delivery"].run_once).__self__)
     held: list[tuple[Any, float]] = []
-    start = delivery._start
-    monkeypatch.setattr(delivery, "_start", lambda page, leased_at: held.append((page, leased_at)))
-    await delivery.run_once()
+    start = sender._start
+    monkeypatch.setattr(sender, "_start", lambda page, leased_at: held.append((page, leased_at)))
+    await sender.run_once()
     monkeypatch.undo()
     await answers.acknowledge(
         rig.deps, person("GB"), answered["id"], contact_id=None, via="api", cause=Cause(rig.ids.new())
