@@ -92,7 +92,7 @@ class Message(Generic[E_co]):
 
     `id` is the outbox row's id: the same on the bus and on the feed, so the inbox drops the second copy.
     `correlation_id` is the message or request that began the chain, `causation_id` the one right before. `raw` is the
-    body's own text where it was read from the outbox; it may hold fields of a newer version, which `body` lacks.
+    body's own text, as it is in the outbox; read from there it may hold fields of a newer version, which `body` lacks.
     """
 
     id: MessageId

@@ -40,7 +40,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from shared.clock import Clock
 from shared.db import Database, Transaction, raw, rows_to_json, shared_metadata
 from shared.errors import ContractViolation
-from shared.events import EVENT_BYTES_MAX, EVERYONE, Cause, Event, Message, parse
+from shared.events import EVENT_BYTES_MAX, EVERYONE, Cause, Event, Message, parse, wire_body
 from shared.ids import Ids, MessageId
 from shared.log import get_logger
 
@@ -92,11 +92,15 @@ class Publisher(Protocol):
 
 
 def wrap(events: Iterable[Event], *, cause: Cause, ids: Ids, now: datetime) -> list[Message[Event]]:
-    """The messages for events, before they are stored: for statements that insert outbox rows themselves."""
+    """The messages for events, before they are stored: for statements that insert outbox rows themselves.
+
+    Each is written as text here, once: what is stored is what goes out.
+    """
     return [
         Message(
             id=MessageId(ids.new()),
             body=event,
+            raw=event.model_dump_json().encode(),
             occurred_at=now,
             correlation_id=cause.correlation_id,
             causation_id=cause.causation_id,
@@ -108,7 +112,7 @@ def wrap(events: Iterable[Event], *, cause: Cause, ids: Ids, now: datetime) -> l
 
 def row_of(message: Message[Event]) -> dict[str, Any]:
     """The outbox row of a message; raises `ContractViolation` for an event that no broker would take."""
-    body = message.body.model_dump_json()
+    body = wire_body(message)
     if len(body) > EVENT_BYTES_MAX:
         detail = f"{message.body.type} is {len(body)} bytes long; at most {EVENT_BYTES_MAX} fit"
         raise ContractViolation(detail, code="event_too_large")
@@ -116,7 +120,7 @@ def row_of(message: Message[Event]) -> dict[str, Any]:
         "id": message.id,
         "type": message.body.type,
         "key": message.body.key,
-        "body": body,
+        "body": body.decode(),
         "visible_to": sorted(message.body.visible_to()),
         "correlation_id": message.correlation_id,
         "causation_id": message.causation_id,

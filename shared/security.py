@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ __all__ = [
     "KeysUnusable",
     "Principal",
     "PrincipalKind",
+    "TokenVerifier",
     "Transactions",
     "Unauthenticated",
     "administrator",
@@ -79,6 +81,7 @@ ISSUER = "redphone"
 TOKEN_SECONDS = 900
 TOKEN_SECONDS_MAX = 3600
 TOKEN_LENGTH_MAX = 4096
+TOKENS_REMEMBERED_MAX = 1000
 CLOCK_SKEW_SECONDS = 30
 SECRET_PREFIX = "rps_"  # noqa: S105 - the mark by which scanners recognise a leaked secret, not a secret
 CLIENT_ID_LENGTH_MAX = 200
@@ -185,6 +188,9 @@ class Transactions(Protocol):
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """A transaction that commits when its block ends."""
 
+    def statement(self) -> AbstractAsyncContextManager[Transaction]:
+        """A connection for one statement, which is a transaction by itself."""
+
 
 class IdentityDeps(Protocol):
     """What a service gives to have its callers known: the fields of its own `Deps`."""
@@ -290,6 +296,41 @@ def verify_token(keyring: KeyRing, token: str, *, now: datetime) -> Claims:
     The algorithm is ours to choose, never the token's: `none`, HMAC with a public key, and keys that a token brings
     along are all refused. Clocks may differ by `CLOCK_SKEW_SECONDS`.
     """
+    claims = _signed_claims(keyring, token)
+    _check_times(claims, now)
+    return claims
+
+
+class TokenVerifier:
+    """Verifies tokens for one process. A token comes with every request for a quarter of an hour, and its signature
+    holds as long as its text is the same; its times, and outside of this its credential, are looked at every time.
+
+    Tokens are remembered by their hash, those that were used last, `TOKENS_REMEMBERED_MAX` at most; what is refused is
+    not remembered.
+    """
+
+    def __init__(self, keyring: KeyRing) -> None:
+        self._keyring = keyring
+        self._known: OrderedDict[bytes, Claims] = OrderedDict()
+
+    @property
+    def remembered(self) -> int:
+        """How many tokens are remembered."""
+        return len(self._known)
+
+    def verify(self, token: str, *, now: datetime) -> Claims:
+        """As `verify_token`."""
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        claims = self._known.pop(digest, None) or _signed_claims(self._keyring, token)
+        _check_times(claims, now)
+        self._known[digest] = claims
+        if len(self._known) > TOKENS_REMEMBERED_MAX:
+            self._known.popitem(last=False)
+        return claims
+
+
+def _signed_claims(keyring: KeyRing, token: str) -> Claims:
+    """The claims of a token that one of our keys signed, at whatever time."""
     if len(token) > TOKEN_LENGTH_MAX:
         raise Unauthenticated(f"a token has at most {TOKEN_LENGTH_MAX} characters")
     keys = {key_id(key.verifying_key.raw): key for key in keyring.token_keys}
@@ -308,12 +349,15 @@ def verify_token(keyring: KeyRing, token: str, *, now: datetime) -> Claims:
         raise Unauthenticated("the token cannot be read, or its signature does not hold") from None
     if decoded.header.get("typ") != _TOKEN_TYPE:
         raise Unauthenticated("this is not an access token")
+    return claims
+
+
+def _check_times(claims: Claims, now: datetime) -> None:
     present = now.timestamp()
     if claims.exp + CLOCK_SKEW_SECONDS <= present:
         raise Unauthenticated("the token has expired; get a new one at POST /v1/tokens", code="token_expired")
     if claims.iat - CLOCK_SKEW_SECONDS > present or claims.exp - claims.iat > TOKEN_SECONDS_MAX:
         raise Unauthenticated("the token's times are not possible: check this machine's clock")
-    return claims
 
 
 # --- credentials, as every service keeps them -------------------------------------------------------------------------

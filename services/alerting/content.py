@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -76,6 +75,12 @@ RESERVED_PARAMETERS = "rdn:"
 """Parameters with this prefix are written by our CAP profile from the alert's own fields."""
 
 _URGENT = frozenset({Precedence.FLASH, Precedence.IMMEDIATE})
+_CONTROLS_IN_LINE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Unicode's categories Cc and Cs: control characters, and halves of a pair that stand alone."""
+
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""The same where text may have lines and columns."""
+
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}", re.ASCII)
 _EXERCISE = "EXERCISE"
 
@@ -259,8 +264,7 @@ def check_text(text: str, field: str, characters_max: int, errors: list[FieldErr
     if len(text) > characters_max:
         detail = f"{field} has {len(text)} characters; at most {characters_max} are allowed"
         errors.append(FieldError(field, detail, "too_long"))
-    allowed = "" if one_line else "\n\r\t"
-    if any(unicodedata.category(letter) in ("Cc", "Cs") and letter not in allowed for letter in text):
+    if (_CONTROLS_IN_LINE if one_line else _CONTROLS).search(text):
         errors.append(FieldError(field, f"{field} holds control characters; write plain text", "control_characters"))
 
 

@@ -18,7 +18,7 @@ from services.alerting.store import Entry
 from services.alerting.visibility import COMMUNITY
 from shared import record
 from shared.contracts import SECRETARIAT, AlertEnded, AlertReleased
-from shared.events import EVERYONE, Cause, Event, Message
+from shared.events import EVERYONE, Cause, Event, Message, wire_body
 from shared.process import Deps
 
 # --- timeline rows ----------------------------------------------------------------------------------------------------
@@ -34,7 +34,7 @@ def entry_of(message: Message[Event], alert: Alert) -> Entry:
         alert_id=alert.id,
         occurred_at=message.occurred_at,
         type=body.type,
-        body=body.model_dump_json(),
+        body=wire_body(message).decode(),
         visible_to=tuple(sorted(body.visible_to() | {SECRETARIAT} | everybody)),
     )
 

@@ -25,8 +25,8 @@ from sqlalchemy.dialects.postgresql import insert
 from services.alerting.content import Content, Network
 from services.alerting.crises import store as crisis_store
 from services.alerting.crises.domain import Crisis
-from services.alerting.domain import Alert, AlertState
-from services.alerting.tables import alerts, deadlines, partners, plain, timeline
+from services.alerting.domain import RECIPIENTS, Alert, AlertState
+from services.alerting.tables import alerts, deadlines, partners, plain
 from shared import outbox
 from shared.contracts import (
     DEFAULT_DEADLINES,
@@ -36,7 +36,6 @@ from shared.contracts import (
     MsgType,
     PartnerChanged,
     Precedence,
-    Recipient,
 )
 from shared.db import Transaction, raw
 from shared.errors import Conflict
@@ -83,6 +82,10 @@ UPDATE idempotency_keys SET status = $10, headers = $11::jsonb, body = $12
 WHERE client_id = $7 AND route = $8 AND key = $9
 """  # noqa: S608 - the names are those of our own columns
 
+_ADD_ENTRIES = (
+    "INSERT INTO timeline SELECT * FROM jsonb_populate_recordset(NULL::timeline, $1::jsonb) ON CONFLICT DO NOTHING"
+)
+
 
 async def write(
     tx: Transaction,
@@ -124,9 +127,9 @@ async def write(
 
 async def add_entries(tx: Transaction, entries: Iterable[Entry]) -> None:
     """Adds rows to the timeline; a row that is there already stays as it is."""
-    rows = [_entry_row(entry) for entry in entries]
+    rows = [_entry_row(entry) for entry in sorted(entries, key=lambda entry: entry.id)]
     if rows:
-        await tx.execute(insert(timeline).on_conflict_do_nothing(), rows)
+        await (await raw(tx)).execute(_ADD_ENTRIES, _json(rows))
 
 
 async def confirm(tx: Transaction, alert_id: UUID, codes: Iterable[str]) -> None:
@@ -316,7 +319,9 @@ def _alert_row(alert: Alert) -> dict[str, Any]:
         "precedence": content.precedence.value,
         "tlp": content.tlp.value,
         "content": orjson.Fragment(content.model_dump_json()),
-        "recipients": [recipient.model_dump(mode="json") for recipient in alert.recipients],
+        "recipients": [
+            {"partner": r.partner, "kind": r.kind, "addressed_at": r.addressed_at} for r in alert.recipients
+        ],
         "addressed": sorted(alert.addressed),
         "drafted_at": alert.drafted_at,
         "drafted_by": alert.drafted_by.model_dump(mode="json"),
@@ -349,7 +354,7 @@ def alert_of(row: Any) -> Alert:
         state=AlertState(row.state),
         version=row.version,
         content=Content.model_validate(row.content),
-        recipients=tuple(Recipient.model_validate(recipient) for recipient in row.recipients),
+        recipients=RECIPIENTS.validate_python(row.recipients),
         drafted_at=row.drafted_at,
         drafted_by=Actor.model_validate(row.drafted_by),
         authors=tuple(Actor.model_validate(author) for author in row.authors),

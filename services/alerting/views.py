@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from services.alerting.content import DEFAULT_EVENT, shown_headline
 from services.alerting.crises.domain import Crisis, CrisisState
@@ -173,6 +173,9 @@ class RecipientView(BaseModel):
     addressed_at: UtcDateTime
 
 
+_RECIPIENTS = TypeAdapter(list[RecipientView])
+
+
 class CoverageGoalView(BaseModel):
     """How many of the partners in `to` are to have acknowledged, and within which time of release."""
 
@@ -272,9 +275,7 @@ def alert_view(alert: Alert, viewer: Viewer) -> AlertView | None:
         coverage_goal=_goal(content.coverage_goal),
         to=list(content.to),
         for_information=list(content.for_information),
-        recipients=[
-            RecipientView(partner=r.partner, kind=r.kind, addressed_at=r.addressed_at) for r in alert.recipients
-        ],
+        recipients=_RECIPIENTS.validate_python(alert.recipients, from_attributes=True),
         countries=list(content.countries) if reads else None,
         info=[InfoModel.of(block, content.status) for block in content.info] if reads else None,
         note=content.note if reads else None,

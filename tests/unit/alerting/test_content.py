@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from services.alerting import content as said
-from services.alerting.content import Content, Network, Proposal
+from services.alerting.content import Content, Network, Proposal, check_text
 from shared.contracts import Area, Category, Certainty, Info, Precedence, Severity, Status, Tlp, Urgency
-from shared.errors import Invalid
+from shared.errors import FieldError, Invalid
 
 PARTNERS = {"US": True, "GB": True, "DE": True, "CA": True, "BR": False}
 NETWORK = Network(PARTNERS)
@@ -185,3 +186,15 @@ def test_more_recipients_than_the_limit_are_refused() -> None:
 def test_exercise_is_said_first(status: Status, headline: str, shown: str) -> None:
     """A drill can never be taken for the real thing."""
     assert said.shown_headline(status, headline) == shown
+
+
+@pytest.mark.parametrize(("one_line", "allowed"), [(True, ""), (False, "\n\r\t")])
+def test_control_characters_are_those_of_unicode(one_line: bool, allowed: str) -> None:
+    """Of all characters exactly the controls and the lone halves are refused, but for lines and columns in a text."""
+    refused = []
+    for code in range(0x110000):
+        errors: list[FieldError] = []
+        check_text(chr(code), "note", 1, errors, one_line=one_line)
+        refused += [code for _ in errors]
+    controls = [code for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cs")]
+    assert refused == [code for code in controls if chr(code) not in allowed]

@@ -10,18 +10,28 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc import jwt
 
 from shared import security
 from shared.contracts import CredentialKind, Role
 from shared.errors import Forbidden
 from shared.keys import KEY_FILE_BYTES_MAX, KEYS_PER_KIND_MAX, CannotOpen, KeyRing, KeysUnusable, PushKey, seal, unseal
-from shared.security import Claims, Principal, PrincipalKind, Unauthenticated, issue_token, verify_token
+from shared.security import (
+    Claims,
+    Principal,
+    PrincipalKind,
+    TokenVerifier,
+    Unauthenticated,
+    issue_token,
+    verify_token,
+)
 from shared.webhooks import SigningKey
 
 NOW = datetime(2021, 8, 15, 6, 0, tzinfo=UTC)
@@ -188,6 +198,44 @@ def test_refuses_claims_that_we_never_write(change: dict[str, object]) -> None:
     assert verify_token(RING, _signed_by_us(claims), now=NOW).principal() == OFFICER
     with pytest.raises(Unauthenticated):
         verify_token(RING, _signed_by_us(claims | change), now=NOW)
+
+
+def test_token_that_comes_again_is_not_verified_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signature is checked once for a text; the times are looked at every time, and a change of it is refused."""
+    checked: list[str] = []
+    real = jwt.decode
+
+    def counting(text: str, *arguments: Any, **options: Any) -> Any:
+        checked.append(text)
+        return real(text, *arguments, **options)
+
+    monkeypatch.setattr("shared.security.jwt.decode", counting)
+    verifier, good = TokenVerifier(RING), token()
+    assert [verifier.verify(good, now=NOW).principal() for _ in "abc"] == [OFFICER] * 3
+    assert checked == [good]
+    with pytest.raises(Unauthenticated) as late:
+        verifier.verify(good, now=NOW + timedelta(hours=1))
+    assert late.value.code == "token_expired"
+    for _ in "ab":
+        with pytest.raises(Unauthenticated):
+            verifier.verify(_promoted(good), now=NOW)
+    assert len(checked) == 3, "what is refused is not remembered"
+    with pytest.raises(Unauthenticated):
+        TokenVerifier(KeyRing.generate()).verify(good, now=NOW)
+
+
+def test_verifier_remembers_a_limited_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever makes many tokens fills no memory; those that were used last are kept."""
+    monkeypatch.setattr(security, "TOKENS_REMEMBERED_MAX", 2)
+    verifier = TokenVerifier(RING)
+    texts = [token(now=NOW + timedelta(seconds=number)) for number in range(3)]
+    for text in (texts[0], texts[1], texts[0], texts[2]):
+        verifier.verify(text, now=NOW)
+    assert verifier.remembered == 2
+    monkeypatch.setattr("shared.security.jwt.decode", None)
+    assert verifier.verify(texts[0], now=NOW).sub == OFFICER.subject
+    with pytest.raises(Unauthenticated):
+        verifier.verify(texts[1], now=NOW)
 
 
 def test_role_of_a_newer_version_gives_nothing() -> None:

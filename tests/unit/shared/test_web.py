@@ -45,6 +45,8 @@ class NoDatabase:
             raise Unavailable("the database does not answer; try again", code="database_unavailable")
         yield None  # type: ignore[misc]
 
+    statement = transaction
+
 
 @dataclass
 class Deps:
