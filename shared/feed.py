@@ -31,6 +31,7 @@ import asyncio
 import base64
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Protocol
 from uuid import UUID
@@ -484,7 +485,7 @@ class Puller:
             subscription = self._subscriptions.get(entry.type)
             if subscription is None or (subscription.durable, entry.id) in ended:
                 return None
-            async with places:
+            async with nullcontext() if subscription.together else places:
                 if unavailable.is_set():
                     return Outcome(End.NAK, PULL_SECONDS_UNHEALTHY)
                 if not self._is_genuine(entry, page):

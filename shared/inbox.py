@@ -6,7 +6,7 @@ become a row, and an operator is told.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -62,6 +62,26 @@ async def accept(tx: Transaction, *, consumer: str, message_id: MessageId, now: 
         now,
     )
     return inserted == "INSERT 0 1"
+
+
+async def accept_many(
+    tx: Transaction, pairs: Iterable[tuple[str, MessageId]], *, now: datetime
+) -> set[tuple[str, MessageId]]:
+    """Which pairs of consumer and message id are here for the first time; like `accept`, in one statement.
+
+    They are written in one order everywhere, so that two processes with the same messages wait for each other once.
+    """
+    ordered = sorted(set(pairs))
+    connection = await raw(tx)
+    fresh = await connection.fetch(
+        "INSERT INTO inbox (consumer, message_id, accepted_at)"
+        " SELECT consumer, message_id, $3 FROM unnest($1::text[], $2::uuid[]) AS given (consumer, message_id)"
+        " ON CONFLICT DO NOTHING RETURNING consumer, message_id",
+        [consumer for consumer, _ in ordered],
+        [message_id for _, message_id in ordered],
+        now,
+    )
+    return {(row["consumer"], MessageId(row["message_id"])) for row in fresh}
 
 
 async def bury(tx: Transaction, **columns: Any) -> None:

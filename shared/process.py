@@ -21,7 +21,7 @@ import httpx
 from fastapi import APIRouter
 
 from shared import feed, migrate, upkeep
-from shared.bus import Bus
+from shared.bus import BATCH_MAX, Bus
 from shared.clock import Clock
 from shared.db import Database
 from shared.errors import Unavailable
@@ -35,6 +35,7 @@ from shared.outbox import SEQUENCE_BATCH, Relay, Sequencer
 from shared.settings import SERVICES, ServiceName, Settings
 from shared.streams import Streams
 from shared.subscriptions import Subscription, durable_of
+from shared.together import Gathering, Together
 from shared.web import ReadinessCheck
 
 log = get_logger(__name__)
@@ -220,8 +221,9 @@ def assemble(
     """A service of its own parts and of those that every service has.
 
     `numbered` names further tables whose committed rows get positions; their loop is `sequencer`. `reconcile` runs
-    every ten seconds. `concurrency` is for events whose handlers may run more than four at a time. `extend` gives back
-    the service's own kind of `Deps`, made from the common one. Raises `ValueError` if the settings name no database.
+    every ten seconds. `concurrency` is for events whose handlers may run more than four at a time; what is subscribed
+    to with one `Together` is handled in one batch, whatever its events. `extend` gives back the service's own kind of
+    `Deps`, made from the common one. Raises `ValueError` if the settings name no database.
     """
     url = settings.database_url_of(name)
     if url is None:
@@ -230,13 +232,17 @@ def assemble(
     intake = Database(url, pool_size=INTAKE_CONNECTIONS, application_name=f"redphone-{name}-intake")
     relay = Relay(database, bus, clock)
     deps = extend(Deps(name, settings, clock, ids, keys, database, intake, relay))
+    gatherings = {
+        handler: Gathering(deps, handler) for handler in subscriptions.values() if isinstance(handler, Together)
+    }
     subscribed = [
         Subscription(
             service=name,
             event=event,
-            handle=_with(deps, handler),
+            handle=gatherings[handler].handle if isinstance(handler, Together) else _with(deps, handler),
             dead_letter=upkeep.burial(deps),
-            concurrency=(concurrency or {}).get(event, 4),
+            concurrency=BATCH_MAX if isinstance(handler, Together) else (concurrency or {}).get(event, 4),
+            together=isinstance(handler, Together),
         )
         for event, handler in subscriptions.items()
     ]

@@ -111,6 +111,7 @@ class Subscription:
 
     `handle` commits inbox row and effects in one transaction before it returns. `dead_letter` commits the dead letter
     and is idempotent by consumer and message id. At most `concurrency` messages are in `handle` at once, in any order.
+    `together` says that they wait there for each other, and so cost no more than one of them (`shared.together`).
     """
 
     service: str
@@ -118,6 +119,7 @@ class Subscription:
     handle: Callable[[Message[Any]], Awaitable[None]]
     dead_letter: Callable[[DeadLetter], Awaitable[None]]
     concurrency: int = 4
+    together: bool = False
 
     @property
     def durable(self) -> str:

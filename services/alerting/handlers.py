@@ -51,6 +51,7 @@ from shared.idempotency import StoredResponse
 from shared.ids import AlertId, CrisisId
 from shared.log import get_logger
 from shared.process import Deps
+from shared.together import Together
 from shared.web import etag_of
 
 log = get_logger(__name__)
@@ -370,16 +371,20 @@ async def on_escalations_started(deps: Deps, message: Message[EscalationsStarted
     deps.wake("timeline")
 
 
-async def on_answer(deps: Deps, message: Message[Any]) -> None:
-    """Puts what came back on the alert's timeline, and so on the stream: only to be shown."""
+async def on_answers(deps: Deps, messages: Sequence[Message[Any]]) -> None:
+    """Puts what came back on the alerts' timelines, and so on the stream: only to be shown."""
     now = deps.clock.now()
-    event = message.body
+    told = {(deps.consumer(type(message.body)), message.id): message for message in messages}
     async with deps.database.transaction() as tx:
-        if not await inbox.accept(tx, consumer=deps.consumer(type(event)), message_id=message.id, now=now):
-            return
-        if event.alert_id is not None:
-            await store.add_entries(tx, [journal.told_entry(message, event.alert_id)])
-    deps.wake("timeline")
+        fresh = [told[pair] for pair in await inbox.accept_many(tx, told, now=now)]
+        entries = [journal.told_entry(one, one.body.alert_id) for one in fresh if one.body.alert_id is not None]
+        await store.add_entries(tx, entries)
+    if fresh:
+        deps.wake("timeline")
+
+
+on_answer = Together(on_answers)
+"""For reports that do nothing but be shown: one alert to ten partners brings twenty of them and more."""
 
 
 # --- the lines that handlers share ------------------------------------------------------------------------------------

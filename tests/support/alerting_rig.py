@@ -152,6 +152,11 @@ class Rig:
         """Every row of a table."""
         return await self.rows(f"SELECT * FROM {table} ORDER BY 1")  # noqa: S608 - our own names
 
+    async def delete_all(self, table: str) -> None:
+        """Empties a table."""
+        async with self.deps.database.transaction() as tx:
+            await tx.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - our own names
+
     async def state_of(self, alert_id: UUID) -> str:
         """The alert's state."""
         return str((await self.rows("SELECT state FROM alerts WHERE id = :id", id=alert_id))[0].state)

@@ -11,6 +11,7 @@ from sqlalchemy import insert
 
 from services.alerting import handlers, tables
 from services.alerting.handlers import SUBSCRIPTIONS
+from shared.bus import BATCH_MAX
 from shared.contracts import EscalationKind, EscalationsStarted, EscalationState, Role, StartedEscalation
 from shared.events import REGISTRY, Message
 from shared.ids import MessageId
@@ -79,6 +80,19 @@ def test_everything_that_escalation_reports_is_subscribed_to() -> None:
     reports = {event for event in REGISTRY.values() if event.owner == "escalation" and "alert_id" in event.model_fields}
     assert reports
     assert reports <= set(SUBSCRIPTIONS)
+
+
+async def test_reports_that_are_only_shown_are_handled_together(cluster: Cluster, tmp_path: Path) -> None:
+    """All of them share one batch, and as many as the bus fetches at once may wait in it; the others are as ever."""
+    async with world(cluster, tmp_path, services=("alerting",)) as alone:
+        subscriptions = alone.services["alerting"].subscriptions
+        together = [one for one in subscriptions if one.together]
+        assert {one.event for one in together} == {
+            one for one in SUBSCRIPTIONS if one.owner == "escalation" and one is not EscalationsStarted
+        }
+        assert {one.concurrency for one in together} == {BATCH_MAX}
+        assert len({one.handle for one in together}) == 1
+        assert all(one.concurrency < BATCH_MAX for one in subscriptions if not one.together)
 
 
 def started(world: World, alert_id: str) -> Message[EscalationsStarted]:

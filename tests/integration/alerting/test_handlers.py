@@ -10,6 +10,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from services.alerting import handlers
 from services.alerting.confirming import say_again
@@ -34,6 +36,7 @@ from shared.contracts import (
 from shared.errors import Conflict, Forbidden, Invalid, NotFound, Rejected
 from shared.events import REGISTRY
 from shared.problems import HttpProblem
+from shared.together import Gathering
 from tests.support.alerting_rig import KABUL, Rig, body_of, id_of, person, proposal
 
 OFFICER, SECOND = person("CA"), person("CA", "second")
@@ -587,6 +590,80 @@ async def test_report_is_on_the_timeline_once(rig: Rig, event: type[Any]) -> Non
     (row,) = await rig.rows("SELECT * FROM timeline WHERE type = :type", type=event.type)
     assert set(row.visible_to) == message.body.visible_to()
     assert REGISTRY[row.type].model_validate_json(row.body) == message.body
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+async def test_reports_together_are_as_reports_one_by_one(rig: Rig, data: st.DataObject) -> None:
+    """Whatever the reports, their order, and how often each comes: a batch leaves the rows that each alone does."""
+    reports = [event for event in REPORTS if event is not EscalationsStarted]
+    kinds = data.draw(st.lists(st.sampled_from(reports), min_size=1, max_size=8))
+    messages = [rig.message(sample(kind, rig.deps.ids.new())) for kind in kinds]
+    come = data.draw(st.lists(st.sampled_from(messages), min_size=1, max_size=12))
+    earlier = data.draw(st.lists(st.sampled_from(messages), max_size=2))
+    left = []
+    for together in (True, False):
+        for table in ("inbox", "timeline"):
+            await rig.delete_all(table)
+        for message in earlier:
+            await handlers.on_answer(rig.deps, message)
+        if together:
+            await handlers.on_answers(rig.deps, come)
+        else:
+            for message in come:
+                await handlers.on_answer(rig.deps, message)
+        left.append([await rig.whole("inbox"), await rig.whole("timeline")])
+    assert left[0] == left[1]
+    assert len(left[0][1]) == len({message.id for message in [*come, *earlier]})
+
+
+async def test_report_that_cannot_be_stored_leaves_the_others_on_the_timeline(rig: Rig) -> None:
+    """Beside a report that no database takes, all that came with it are kept, also when they came twice."""
+    gathering = Gathering(rig.deps, handlers.on_answer)
+    reports = [rig.message(sample(contracts.PartnerNotified, rig.deps.ids.new())) for _ in range(5)]
+    poison = rig.message(reports[0].body.model_copy(update={"partner": "U\x00"}))
+    come = [*reports[:3], poison, *reports]
+    ended = await asyncio.gather(*(gathering.handle(message) for message in come), return_exceptions=True)
+    assert [type(one) for one in ended] == [Invalid if message is poison else type(None) for message in come]
+    kept = await rig.rows("SELECT id FROM timeline ORDER BY id")
+    assert [row.id for row in kept] == sorted(message.id for message in reports)
+    assert await rig.count("inbox") == len(reports)
+
+
+async def test_reports_of_a_batch_that_was_never_acknowledged_change_nothing(rig: Rig) -> None:
+    """After a crash between the commit and the broker's ack everything comes again, and more with it."""
+    reports = [rig.message(sample(contracts.PartnerNotified, rig.deps.ids.new())) for _ in range(4)]
+    await handlers.on_answers(rig.deps, reports[:3])
+    before = await rig.whole("timeline")
+    rig.clock.advance(10)
+    await handlers.on_answers(rig.deps, reports)
+    assert len(before) == 3
+    assert [row for row in await rig.whole("timeline") if row.id != reports[3].id] == before
+    assert await rig.count("inbox") == await rig.count("timeline") == 4
+
+
+async def test_batch_that_fails_leaves_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inbox rows and timeline rows commit together: what failed is new when it comes again."""
+
+    async def fail(*_: Any) -> None:
+        raise RuntimeError("bug")
+
+    reports = [rig.message(sample(contracts.PartnerNotified, rig.deps.ids.new())) for _ in range(3)]
+    with monkeypatch.context() as broken:
+        broken.setattr("services.alerting.store.add_entries", fail)
+        with pytest.raises(RuntimeError, match="bug"):
+            await handlers.on_answers(rig.deps, reports)
+    assert await rig.count("inbox") == 0
+    await handlers.on_answers(rig.deps, reports)
+    assert await rig.count("timeline") == 3
+
+
+async def test_two_processes_with_the_same_reports_keep_each_once(rig: Rig) -> None:
+    """Bus and feed, or two processes, bring the same batches at the same time and in different orders."""
+    reports = [rig.message(sample(contracts.PartnerNotified, rig.deps.ids.new())) for _ in range(40)]
+    batches = [reports, reports[::-1], reports[20:] + reports[:20]]
+    await asyncio.gather(*(handlers.on_answers(rig.deps, batch) for batch in batches))
+    assert await rig.count("inbox") == await rig.count("timeline") == 40
 
 
 async def test_report_without_an_alert_is_not_kept(rig: Rig) -> None:

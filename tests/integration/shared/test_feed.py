@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +18,22 @@ from shared.contracts import AlertEnded, CredentialsPublished, PartnerChanged, P
 from shared.db import Database
 from shared.errors import Rejected, Unavailable
 from shared.events import Message, headers_of
-from shared.feed import LIMIT_MAX, PULL_LIMIT, EntryRefused, FeedEntry, FeedPage, Puller, router, verify_entry
+from shared.feed import (
+    LIMIT_MAX,
+    PULL_CONCURRENCY,
+    PULL_LIMIT,
+    EntryRefused,
+    FeedEntry,
+    FeedPage,
+    Puller,
+    router,
+    verify_entry,
+)
 from shared.keys import KeyRing
 from shared.outbox import Sequencer
 from shared.security import INSTALLATION, Principal, PrincipalKind, administrator, credentials, issue_token, service
 from shared.subscriptions import DeadLetter, Delivery, Failures, Subscription, attend
+from shared.together import Gathering, Together
 from shared.web import build_app
 from tests.integration.shared.conftest import Desk
 
@@ -301,6 +312,29 @@ async def test_puller_reads_many_pages_at_once(source: Source, reader: Reader) -
     """Everything that has gathered while the source was away is read in one go."""
     await source.publish(*(source.desk.ended() for _ in range(PULL_LIMIT + 5)))
     assert await reader.puller.pull_now() == PULL_LIMIT + 5
+
+
+async def test_puller_hands_over_together_what_belongs_together(source: Source, reader: Reader) -> None:
+    """A page for a handler of many is one batch, whatever the limit on handlers; a poisoned one is taken apart."""
+    sizes: list[int] = []
+
+    async def handle_many(_: Any, messages: Sequence[Message[AlertEnded]]) -> None:
+        sizes.append(len(messages))
+        for message in messages:
+            await reader.handle(message)
+
+    gathering = Gathering(None, Together(handle_many))
+    reader.subscription = Subscription("escalation", AlertEnded, gathering.handle, reader.bury, together=True)
+    reader.puller = reader.restarted()
+    messages = await source.publish(*(source.desk.ended() for _ in range(20)))
+    assert await reader.puller.pull_now() == 20
+    assert max(sizes) > PULL_CONCURRENCY
+    assert len(sizes) <= 2
+    poison, *others = [str(message.id) for message in await source.publish(*(source.desk.ended() for _ in range(9)))]
+    reader.fails[poison] = Rejected("never", code="poison")
+    await reader.puller.pull_now()
+    assert set(reader.handled) == {str(message.id) for message in messages} | set(others)
+    assert [str(letter.message_id) for letter in reader.buried] == [poison]
 
 
 async def test_both_roads_deliver_once(source: Source, reader: Reader) -> None:

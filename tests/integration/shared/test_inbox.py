@@ -46,6 +46,18 @@ async def test_second_copy_is_dropped_for_that_consumer_only(desk: Desk) -> None
     assert await accept(desk, "b", message_id)
 
 
+async def test_many_are_accepted_at_once(desk: Desk) -> None:
+    """Of many pairs those come back that are new, each once, to each consumer by itself."""
+    known, first, second = (MessageId(desk.ids.new()) for _ in range(3))
+    assert await accept(desk, "a", known)
+    pairs = [("a", known), ("a", first), ("b", known), ("a", second), ("a", first)]
+    async with desk.database.transaction() as tx:
+        fresh = await inbox.accept_many(tx, pairs, now=desk.clock.now())
+        assert await inbox.accept_many(tx, [], now=desk.clock.now()) == set()
+    assert fresh == {("a", first), ("a", second), ("b", known)}
+    assert not await accept(desk, "a", first)
+
+
 async def test_failed_handler_leaves_no_trace(desk: Desk) -> None:
     """A message whose handling failed is new again: acceptance and effects commit together."""
     message_id = MessageId(desk.ids.new())
