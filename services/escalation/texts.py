@@ -103,6 +103,9 @@ VALUE_CHARACTERS_MAX: Final = 60
 SPOKEN_CHARACTERS_MAX: Final = 900
 """About a minute of speech; whoever needs more has the link."""
 
+SPOKEN_NUMBERS_CHARACTERS_MAX: Final = 1_800
+"""The same where several partners have to be called; with script and menu it is what providers speak at once."""
+
 SPOKEN_EMBASSIES_MAX: Final = 3
 
 PEOPLE_IN_MENU_MAX: Final = 8
@@ -418,6 +421,9 @@ class _Writer:
         self._link, self._code = link, code
         self._instead_of = instead_of
         self._items = (page, *page.others)
+        self._takes_over = all(item.message_type == "partner.unreached" and not item.link_only for item in self._items)
+        unreached = {item.data.get("unreached_partner") for item in self._items}
+        self._kind = "_unreached" if self._takes_over and len(unreached) == len(self._items) else ""
         self._is_drill = all(item.drill_word for item in self._items)
         self._zone = _zone(page.time_zone)
         self._info = _info_for(page, language)
@@ -445,12 +451,12 @@ class _Writer:
 
     def _subject(self) -> str:
         if len(self._items) > 1:
-            return self._text("several.subject", self._page, count=len(self._items))
+            return self._text(f"several.subject{self._kind}", self._page, count=len(self._items))
         return self._text(f"{_message_key(self._texts, self._page)}.subject", self._page)
 
     def _what(self, *, spoken: bool = False) -> str:
         if len(self._items) > 1:
-            return self._text("several.what", self._page, spoken=spoken, count=len(self._items))
+            return self._text(f"several.what{self._kind}", self._page, spoken=spoken, count=len(self._items))
         return self._text(f"{_message_key(self._texts, self._page)}.what", self._page, spoken=spoken)
 
     def _todo(self, *, spoken: bool = False) -> str | None:
@@ -477,6 +483,9 @@ class _Writer:
             blocks.append(_Block("todo", todo))
         if len(self._items) > 1:
             blocks.append(_Block("facts", "\n".join(self._item(item) for item in self._items)))
+            for item in self._unreached():
+                blocks.append(_Block("headline", self._item(item)))
+                blocks += [_Block("body", text) for text in self._takeover_lines(item)]
         elif not page.link_only:
             blocks += self._own_blocks()
         blocks += self._how_blocks()
@@ -521,7 +530,7 @@ class _Writer:
         """What the page's own data adds: the numbers of an office to call, what an answer says, a question's words."""
         page = self._page
         if page.message_type == "partner.unreached":
-            return self._takeover_lines()
+            return self._takeover_lines(page)
         said = _data_of(page)
         lines = [
             self._plain(f"line.{key}", value=self._said(key, said[key]))
@@ -540,8 +549,12 @@ class _Writer:
         at = _instant(value) if key in _INSTANTS else None
         return one_line(str(value)) if at is None else self.time(at)
 
-    def _takeover_lines(self) -> list[str]:
-        page, lines = self._page, []
+    def _unreached(self) -> list[PageFacts]:
+        """Those of several whose partners have to be called: each with its own numbers and words."""
+        return [item for item in self._items if item.message_type == "partner.unreached" and not item.link_only]
+
+    def _takeover_lines(self, page: PageFacts) -> list[str]:
+        lines = []
         office = _mapped(page.data.get("office"))
         numbers = []
         if office.get("switchboard"):
@@ -566,7 +579,7 @@ class _Writer:
             word = reply_word(Act.YES, self._language, texts=self._texts)
             key = "line.how_office" if self._page.is_office else "line.how"
             if len(self._items) > 1:
-                blocks.append(_Block("how", self._plain("line.how_all")))
+                blocks.append(_Block("how", self._plain(f"line.how_all{self._verb()}")))
             if self._link is not None:
                 blocks.append(_Block("how", self._plain(f"line.how_link{self._verb()}", code=self._code)))
                 blocks.append(_Block("link", self._link))
@@ -591,9 +604,7 @@ class _Writer:
         if todo is not None:
             tail.append(todo)
         if self._page.message_type == "partner.unreached" and not self._page.link_only and len(self._items) == 1:
-            office = _mapped(self._page.data.get("office"))
-            if office.get("switchboard"):
-                tail.append(one_line(str(office["switchboard"]))[:40])
+            tail += filter(None, [_switchboard(self._page)])
         if self._code is not None:
             word = reply_word(Act.YES, self._language, texts=self._texts)
             key = "line.short_office" if self._page.is_office else "line.short"
@@ -607,15 +618,23 @@ class _Writer:
     def _short_list(self, tail: Sequence[str]) -> str:
         """All alerts with their headlines; where that is too long with their references; at last only how many."""
         head = self._led(self._subject())
-        whole = [self._item(item) for item in self._items]
-        names = [item.reference for item in self._items if not item.link_only]
+        numbers = [self._number_line(item) for item in self._unreached()]
+        whole = [f"{self._item(item)} {_switchboard(item)}".rstrip() for item in self._items]
+        names = dict.fromkeys(item.reference for item in self._items if not item.link_only)
         withheld = [self._item(item) for item in self._items if item.link_only]
-        for listed in (whole, [*withheld, ", ".join(names)]):
+        for listed in (whole, [*withheld, *numbers, ", ".join(names)]):
             for fold in (str, to_gsm):
                 text = fold("\n".join(filter(None, (head, *listed, *tail))))
                 if fits_sms(text):
                     return text
         return self._fitted(self._subject(), tail)
+
+    def _number_line(self, item: PageFacts) -> str:
+        return f"{self._partner_of(item)} {_switchboard(item)}".rstrip()
+
+    def _partner_of(self, item: PageFacts) -> str:
+        """The partner that one of several takeovers is about."""
+        return self._partner(str(item.data.get("unreached_partner") or ""))
 
     def _fitted(self, subject: str, tail: Sequence[str]) -> str:
         least = self._led(self._page.precedence.value if self._page.precedence else SENDER)
@@ -660,18 +679,40 @@ class _Writer:
 
     def _spoken_items(self) -> list[str]:
         said: list[str] = []
-        room = SPOKEN_CHARACTERS_MAX
+        unreached = self._unreached()
+        # Whoever has to call hears every number, as far as a provider speaks so much at once.
+        room = SPOKEN_NUMBERS_CHARACTERS_MAX if unreached else SPOKEN_CHARACTERS_MAX
         for number, item in enumerate(self._items):
             lead = f"{item.drill_word}. " if item.drill_word else ""
             told = item.message_type in ALERT_TYPES and not item.link_only
             key = "voice.item" if told else f"{_message_key(self._texts, item)}.what"
-            text = lead + self._text(key, item, spoken=True)
+            text = lead + (self._partner_of(item) if self._kind else self._text(key, item, spoken=True))
             room -= len(text)
             if room < 0 and said:
                 said.append(self._plain("voice.more", count=len(self._items) - number))
                 break
             said.append(text)
+            if item.message_type == "partner.unreached" and not item.link_only:
+                numbers = self._spoken_numbers(item)
+                room -= sum(map(len, numbers))
+                said += numbers
+        if unreached:
+            # In one call there is time for the words to one of them; the others differ by the partner's name.
+            said += self._spoken_script(unreached[0])
         return said
+
+    def _spoken_numbers(self, item: PageFacts) -> list[str]:
+        parts = []
+        office = _mapped(item.data.get("office"))
+        if office.get("switchboard"):
+            parts.append(self._plain("voice.switchboard", number=self._spoken_number(office["switchboard"])))
+        for embassy in map(_mapped, _listed(office.get("embassies"))[:SPOKEN_EMBASSIES_MAX]):
+            where, number = self._partner(embassy.get("partner") or ""), str(embassy.get("number") or "")
+            parts.append(self._plain("voice.embassy", partner=where, number=self._spoken_number(number)))
+        return parts
+
+    def _spoken_script(self, item: PageFacts) -> list[str]:
+        return [self._plain("voice.script"), self._text("script.text", item, spoken=True)]
 
     def _spoken_own(self) -> list[str]:
         page = self._page
@@ -684,13 +725,7 @@ class _Writer:
             parts.insert(1, cut_to(speakable(self._info.description), room))
             parts[2] = cut_to(parts[2], SPOKEN_CHARACTERS_MAX)
         if page.message_type == "partner.unreached":
-            office = _mapped(page.data.get("office"))
-            if office.get("switchboard"):
-                parts.append(self._plain("voice.switchboard", number=self._spoken_number(office["switchboard"])))
-            for embassy in map(_mapped, _listed(office.get("embassies"))[:SPOKEN_EMBASSIES_MAX]):
-                where, number = self._partner(embassy.get("partner") or ""), str(embassy.get("number") or "")
-                parts.append(self._plain("voice.embassy", partner=where, number=self._spoken_number(number)))
-            parts += [self._plain("voice.script"), self._text("script.text", page, spoken=True)]
+            parts += self._spoken_numbers(page) + self._spoken_script(page)
         said = _data_of(page)
         parts += [
             cut_to(speakable(str(said[key])), 400) for key in ("question", "answer", "read_back") if said.get(key)
@@ -777,9 +812,7 @@ class _Writer:
 
     def _verb(self) -> str:
         """Which texts say what the code does: it acknowledges, or takes an unreached partner over."""
-        page = self._page
-        takes_over = page.message_type == "partner.unreached" and not page.link_only and len(self._items) == 1
-        return "_take_over" if takes_over else ""
+        return "_take_over" if self._takes_over else ""
 
     def _drill_key(self) -> str:
         return "line.drill" if self._page.status is Status.EXERCISE else "line.test"
@@ -928,6 +961,11 @@ def _todo_key(page: PageFacts) -> str | None:
     if page.answer_by_at is None:
         return "acknowledge_at_once"
     return "acknowledge" if page.as_of_at < page.answer_by_at else "acknowledge_late"
+
+
+def _switchboard(page: PageFacts) -> str:
+    """The number of the unreached office, as a short text has room for it."""
+    return "" if page.link_only else one_line(str(_mapped(page.data.get("office")).get("switchboard") or ""))[:40]
 
 
 def _data_of(page: PageFacts) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from services.escalation import answers
 from services.escalation.channels import PersonMessage
+from services.escalation.replies import answer_text
 from shared.contracts import ChannelName, DutyPlanPublished, Role
 from shared.events import Cause
 from tests.integration.escalation.test_people import URL
@@ -112,6 +113,44 @@ async def test_it_rests_when_one_of_them_takes_it_over(rig: Rig, who: str) -> No
     assert left(rig) == {}
     await rig.forward(minutes=2)
     assert left(rig).keys() == EVERYWHERE
+
+
+async def test_several_unreached_at_once_keep_their_numbers_and_one_answer_takes_all_over(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Two partners fall silent at the same minute: one message on each channel names both and how to call each; "YES"
+    with its code takes both over.
+    """
+    async with escalation_rig(cluster, tmp_path, people=CHANNELS, public_url=URL) as rig:
+        for partner in ("CA", "XR"):
+            await rig.handle(officer_of(rig, partner))
+        for partner, number in (("GB", "+999000100"), ("IT", "+999000300")):
+            planned = rig.plan(partner)
+            assert planned.office is not None
+            office = planned.office.model_copy(update={"switchboard": number})
+            await rig.handle(planned.model_copy(update={"office": office}))
+        await rig.handle(rig.released("GB", "IT"))
+        await rig.settle()
+        await rig.forward(minutes=30)
+        messages = left(rig)
+        sms, mail = messages["sms", NUMBERS["CA"]], messages["email", MAILS["CA"]]
+        for number in ("+999000100", "+999000300"):
+            assert number in sms.short
+            assert number in mail.text
+        assert mail.text.count("What to say on the telephone") == 2
+        assert "plus 9 9 9 0 0 0 3 0 0" in messages["voice", NUMBERS["CA"]].voice.alert
+        await answer_text(
+            rig.deps,
+            channel="sms",
+            address=NUMBERS["CA"],
+            text=f"YES {sms.code}",
+            provider="twilio",
+            provider_message_id="SM1",
+            cause=Cause(rig.ids.new()),
+        )
+        rows = await rig.rows("SELECT subject_partner, taken_over_at FROM escalations WHERE partner = 'CA' ORDER BY 1")
+        assert [row["subject_partner"] for row in rows] == ["GB", "IT"]
+        assert all(row["taken_over_at"] == rig.clock.now() for row in rows)
 
 
 async def test_it_ends_when_the_partner_answers_after_all(rig: Rig) -> None:

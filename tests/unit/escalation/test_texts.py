@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import services.escalation.wording as module
 from services.escalation import reply_words
 from services.escalation.channels import PersonMessage
+from services.escalation.channels.providers.calls import SPOKEN_CHARACTERS_MAX as SPOKEN_AT_ONCE_MAX
 from services.escalation.messages import content_of
 from services.escalation.plain_text import fits_sms, sms_units
 from services.escalation.reply_words import REST_CHARACTERS_MAX
@@ -566,6 +567,70 @@ def test_several_alerts_are_all_listed(language: str, count: int) -> None:
     listed = [reference in short for reference in references]
     assert all(listed) or not any(listed), "a list that leaves some out would hide them"
     assert str(count) in message.voice.alert
+
+
+def unreached(count: int, **changes: Any) -> PageFacts:
+    """One page that carries the takeovers of `count` partners, each with numbers of its own."""
+    items = [
+        page(
+            message_type="partner.unreached",
+            data={
+                **BRIEF,
+                "unreached_partner": code,
+                "office": {
+                    "name": f"Office {code}",
+                    "switchboard": f"+99900{number}",
+                    "embassies": [{"partner": "FR", "number": f"+99950{number}"}],
+                },
+            },
+            partner_names={"FR": "France"},
+            **changes,
+        )
+        for number, code in enumerate(("GB", "IT", "ES", "NZ", "AU", "US", "DE", "BR")[:count], start=1)
+    ]
+    return replace(items[0], others=tuple(items[1:]))
+
+
+@pytest.mark.parametrize(("language", "count"), [*product(LANGUAGES, (2, 3, 8))])
+def test_several_unreached_partners_keep_their_numbers_and_scripts(language: str, count: int) -> None:
+    """Text and mail have switchboard, embassy and script of each; a call says every number and the script, and still
+    fits into what a provider speaks at once; the code takes all of them over.
+    """
+    message = told(unreached(count, languages=(language,)))
+    said, code = forms(message), reply_word(Act.YES, language)
+    for number in range(1, count + 1):
+        for name in ("text", "html"):
+            assert f"+99900{number}" in said[name]
+            assert f"+99950{number}" in said[name]
+        assert f"9 9 9 0 0 {number}" in message.voice.alert
+        assert f"9 9 9 5 0 {number}" in message.voice.alert
+    for name in ("text", "html"):
+        assert said[name].count("This is the Red Phone.") == count, "the script, in English as well"
+    assert code in said["text"]
+    single = told(unreached(1, languages=(language,)))
+    assert (message.voice.menu, message.voice.acknowledged) == (single.voice.menu, single.voice.acknowledged)
+    assert len(message.voice.alert) + len(message.voice.menu) < SPOKEN_AT_ONCE_MAX
+    assert fits_sms(message.short)
+    assert LINK in message.short
+
+
+def test_an_sms_of_two_unreached_partners_has_both_switchboards() -> None:
+    """Whoever reads the short form alone can dial."""
+    short = told(unreached(2)).short
+    assert "+999001" in short
+    assert "+999002" in short
+    assert "United Kingdom" in short
+    assert told(unreached(2)).subject == "UNREACHED: 2 partners have not answered FLASH"
+
+
+def test_a_strict_label_withholds_the_numbers_of_one_of_several() -> None:
+    """One takeover at RED beside another: its partner and numbers are in no form."""
+    items = unreached(2)
+    strict = replace(items.others[0], tlp=Tlp.RED)
+    for text in forms(told(replace(items, others=(strict,)))).values():
+        assert "+999002" not in text
+        assert "9 9 9 0 0 2" not in text
+        assert "Italy" not in text
 
 
 def test_an_sms_lists_references_alone_before_it_lists_none() -> None:
