@@ -71,7 +71,8 @@ def add_routes(routes: APIRouter, deps: RosterDeps) -> None:
         """
 
         def change(contact: Contact) -> Contact:
-            rule = partial(url_fault, policy_of(deps.settings))
+            settings = deps.settings
+            rule = partial(url_fault, policy_of(settings), chat_schemas=settings.chat_schemas)
             changed = bodies.with_own_points(body, contact, ids=deps.ids, url_fault=rule)
             domain.require(domain.contact_faults(changed), "The input is wrong; nothing was changed.")
             return changed

@@ -99,6 +99,17 @@ async def test_a_person_reads_and_replaces_their_own_points_without_any_role(rig
     assert [point.delay_seconds for point in planned.points] == [120, first.delay_seconds]
 
 
+async def test_only_chat_services_that_are_allowed_here_are_taken(cluster: Cluster) -> None:
+    """A chat room that no page would ever be sent to is refused to the person as it is to a manager."""
+    async with roster_rig(cluster, chat_schemas="matrixs") as rig:
+        await rig.apply()
+        _contact, headers = await somebody(rig)
+        for address, status in (("discord://1/token", 422), ("matrixs://user:secret@chat.ca.example/room", 200)):
+            points = {"points": [{"channel": "chat", "address": address}]}
+            answer = await rig.client.put(OWN, json=points, headers=await etag(rig, headers))
+            assert answer.status_code == status, answer.text
+
+
 async def test_nobody_else_keeps_them(rig: Rig) -> None:
     """Who is no contact has no points of their own; somebody's credential never touches another person's."""
     contact, nobody = await somebody(rig, number=None)
