@@ -50,7 +50,7 @@ class Wire:
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
 
-    async def post(self, _path: str, body: bytes, _content_type: str, *, seconds: float) -> Failure:  # noqa: ARG002
+    async def post(self, _path: str, body: bytes, _content_type: str, **_options: object) -> Failure:
         """Takes the request down."""
         self.bodies.append(body)
         return Failure(Reason.TIMEOUT, "taken down")
