@@ -58,7 +58,8 @@ async def find_message(tx: Transaction, page_id: UUID) -> list[Row]:
 
 
 async def find_replied_to(tx: Transaction, reply_keys: Sequence[bytes], since: datetime, limit: int) -> list[Row]:
-    """Pages to this address since an instant whose code the address was told, newest first.
+    """Pages to this address since an instant whose code the address may have been told: those that ask before those
+    that only inform, and among them the newest first.
 
     One that was tried more than once may have left alone after it had left in another's message.
     """
@@ -67,7 +68,7 @@ async def find_replied_to(tx: Transaction, reply_keys: Sequence[bytes], since: d
         await connection.fetch(
             f"SELECT {_PAGE} FROM pages WHERE reply_key = ANY($1) AND created_at > $2"  # noqa: S608
             " AND escalation_id IS NOT NULL AND (sent_with IS NULL OR sent_with = id OR attempts > 1)"
-            " ORDER BY created_at DESC, id DESC LIMIT $3",
+            " ORDER BY asks DESC, created_at DESC, id DESC LIMIT $3",
             list(reply_keys),
             since,
             limit,

@@ -382,8 +382,11 @@ class EmailChannel:
             return
         try:
             await connection.smtp.rset()
-        except (SMTPException, OSError):
+        except BaseException as unheard:
+            # Its time may be over as well, while the server says nothing: nobody else would ever close it.
             connection.abort()
+            if not isinstance(unheard, SMTPException | OSError):
+                raise
             return
         connection.mails += 1
         self._keep(connection)

@@ -354,6 +354,25 @@ async def test_a_server_that_hangs(authority: Authority) -> None:
     assert 0.9 < result.elapsed_seconds < 3
 
 
+async def test_a_server_that_refuses_and_hangs_is_let_go(authority: Authority) -> None:
+    """A server that refuses a recipient and then says no more costs the whole time, and keeps no connection."""
+    left = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 ready\r\n")
+        while not (line := await reader.readline()).startswith(b"RCPT"):
+            writer.write(b"250 ok\r\n" if line else b"")
+        writer.write(b"550 5.1.1 nobody\r\n")
+        await until_client_leaves(reader)
+        left.set()
+
+    async with scripted_server(talk) as port:
+        result = await outcome(port, authority, development=True)
+        assert result.state is AttemptState.FAILED
+        async with asyncio.timeout(5):
+            await left.wait()
+
+
 async def test_one_byte_after_another(authority: Authority) -> None:
     """A server that always says something, and never enough, is left after the whole time."""
 

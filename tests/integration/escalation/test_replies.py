@@ -16,6 +16,7 @@ from services.escalation.answers import PositionRequest, acknowledge, acknowledg
 from services.escalation.channels import AttemptState, ProviderStatus, Reason, SendResult
 from services.escalation.receipts import note_status
 from services.escalation.replies import (
+    CANDIDATES_MAX,
     REPLACEMENTS_MAX,
     REPLIED_TO_WITHIN,
     WRONG_TRIES_MAX,
@@ -314,6 +315,20 @@ async def test_code_of_a_page_that_left_alone_after_it_had_left_with_others(rig:
     assert page.message is not None
     await reply(rig, f"YES {page.message.code}")
     assert {row["state"] for row in await rig.rows("SELECT state FROM escalations")} == {"acknowledged"}
+
+
+async def test_what_only_informs_does_not_crowd_out_what_asks(rig: Rig) -> None:
+    """However much a person was told since, the code of the message that asks them is known."""
+    await asked(rig)
+    code = await code_for(rig)
+    await rig.rows(
+        "INSERT INTO pages SELECT (jsonb_populate_record(p, jsonb_build_object('id', gen_random_uuid(), 'asks', false,"
+        " 'message_type', 'answer.received', 'state', 'done', 'created_at', p.created_at + interval '1 minute'))).*"
+        " FROM pages p, generate_series(1, $1::integer) WHERE p.asks RETURNING id",
+        CANDIDATES_MAX + 1,
+    )
+    await reply(rig, f"YES {code}")
+    assert (await rig.escalation("GB"))["state"] == "acknowledged"
 
 
 async def test_all_answers_everything_together(rig: Rig) -> None:
