@@ -119,7 +119,12 @@ def _row(page: PlannedPage, alert: AlertFacts, partner: str, page_id: UUID, now:
     if page.delay_seconds:
         row["due_at"] = now + timedelta(seconds=page.delay_seconds)
     if target.languages is not None:
-        row.update(languages=list(target.languages), time_zone=target.time_zone, reply_key=target.reply_key)
+        row.update(
+            languages=list(target.languages),
+            time_zone=target.time_zone,
+            reply_key=target.reply_key,
+            answer_by_at=None,
+        )
     return row
 
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from services.escalation import links, persons
+from services.escalation import answers, links, persons
 from services.escalation.persons import message_of
 from shared.contracts import (
     ChannelName,
@@ -22,9 +22,11 @@ from shared.contracts import (
     PlannedPoint,
     Tlp,
 )
+from shared.events import Cause
 from shared.ids import derived
+from shared.loops import Loop
 from tests.support.cluster import Cluster
-from tests.support.escalation_rig import Rig, escalation_rig
+from tests.support.escalation_rig import Rig, escalation_rig, person
 
 URL = "https://redphone.example"
 
@@ -198,3 +200,24 @@ async def test_messages_without_links_are_an_alarm(cluster: Cluster, tmp_path: P
         with capture_logs() as logged:
             await rig.service.loops["reconciler"].run_once()
     assert any("REDPHONE_PUBLIC_URL" in str(entry.get("alarm")) for entry in logged)
+
+
+async def test_pages_that_are_handed_over_are_told_alike(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a transaction hands to the senders itself says what the loop would find, also where it only informs."""
+    await rig.handle(plan(rig, [somebody(rig)]))
+    monkeypatch.setattr(Loop, "running", property(lambda _loop: True))
+    alert = rig.released("GB")
+    await rig.handle(alert)
+    escalation = await rig.escalation("GB")
+    await rig.settle()
+    await answers.acknowledge(
+        rig.deps, person("GB"), escalation["id"], contact_id=None, via="api", cause=Cause(rig.ids.new())
+    )
+    await rig.handle(rig.update_of(alert))
+    await rig.settle()
+    asked, informed = rig.outlets["sms"].sent
+    assert [page.message_type for page in (asked, informed)] == ["alert.released", "alert.updated"]
+    for page in (asked, informed):
+        assert await message_of(rig.deps, page.page_id) == page.message
+    assert informed.message is not None
+    assert informed.message.code is None
