@@ -302,15 +302,19 @@ def _answer(  # noqa: PLR0917 - its callers are above
     known = answered is not None and answered.result not in _CODE_UNPROVEN | {Result.NAME_NEEDED, Result.NOT_LISTED}
     usable = not looked.is_locked and not looked.is_expired and not looked.is_over
     waits = usable and looked.asks_acknowledgement
+    paragraphs = paragraphs_of(facts)
+    if looked.is_expired:
+        # An old link lies in a mailbox or a history for good: whoever finds it there is told no more than this.
+        paragraphs = tuple(one for one in paragraphs if one[0] == "banner")
     trouble, said = _words(texts, looked, facts, answered)
     raiser = "" if not looked.escalations else looked.escalations[0].alert.raiser
     html = _TEMPLATES.get_template("answer.html").render(
         t=texts,
         style=_STYLE,
         languages=_language_names(),
-        paragraphs=paragraphs_of(facts),
-        withheld=facts.link_only and bool(looked.escalations),
-        log_in=deps.settings.public_url if facts.link_only or known else None,
+        paragraphs=paragraphs,
+        withheld=facts.link_only and bool(looked.escalations) and not looked.is_expired,
+        log_in=deps.settings.public_url if facts.link_only or known or looked.is_expired else None,
         trouble=trouble,
         said=said,
         asks_code=usable and not known,

@@ -408,6 +408,17 @@ async def test_a_link_is_good_for_seven_days(rig: Rig, client: httpx.AsyncClient
     assert '<input type="text" id="code"' not in (await client.get(path_of(rig, page_id))).text
 
 
+async def test_an_expired_link_tells_nothing_of_the_alert(rig: Rig, client: httpx.AsyncClient) -> None:
+    """Whoever finds an old link in a mailbox or a history reads that it has expired, and not what the alert said."""
+    alert, page_id = await paged(rig, expires_at=rig.clock.now().replace(month=9))
+    assert alert.reference in (await client.get(path_of(rig, page_id))).text
+    rig.clock.advance(7 * 24 * 3600 + 1)
+    for answer in (await client.get(path_of(rig, page_id)), await send(client, rig, page_id, "show")):
+        assert alert.reference not in answer.text
+        assert "Kabul" not in answer.text
+        assert page_texts(("en",))["error_expired"] in answer.text
+
+
 async def test_an_alert_that_has_ended_asks_nothing(rig: Rig, client: httpx.AsyncClient) -> None:
     """After the end the page says so, and the code changes nothing."""
     alert, page_id = await paged(rig)
