@@ -162,25 +162,38 @@ async def attempt(request: Request, principal: Principal, key: str) -> Attempt:
     )
 
 
+HOLD = (
+    "INSERT INTO idempotency_keys (client_id, route, key, request_sha256, created_at) SELECT $1, $2, $3, $4, $5"
+    " WHERE pg_try_advisory_xact_lock(hashtextextended($6, 0)) ON CONFLICT DO NOTHING RETURNING true"
+)
+"""Takes the key for a new request and returns a row, or returns none; the lock ends with the transaction, and nobody
+waits for it. `begin` says just this; a statement that asks for more may hold it (`hold_arguments`, `first_answer`)."""
+
+
+def hold_arguments(attempt: Attempt | None, now: datetime) -> tuple[Any, ...]:
+    """The first six arguments of a statement that holds `HOLD`; without a key it takes none."""
+    if attempt is None:
+        return (None, None, None, None, now, None)
+    lock = f"{attempt.client_id}\n{attempt.route}\n{attempt.key}"
+    return (attempt.client_id, attempt.route, attempt.key, attempt.request_sha256, now, lock)
+
+
 async def begin(tx: Transaction, attempt: Attempt, *, now: datetime) -> StoredResponse | None:
     """None for a new request, which now holds its key; the first answer for one that was done before.
 
-    Raises `HttpProblem`: 409 while the first request with the key is still at work, 422 if it asked something else. The
-    lock ends with the transaction; nobody waits for it.
+    Raises `HttpProblem` as `first_answer` does.
     """
     connection = await raw(tx)
-    held = await connection.fetchval(
-        "INSERT INTO idempotency_keys (client_id, route, key, request_sha256, created_at) SELECT $1, $2, $3, $4, $5"
-        " WHERE pg_try_advisory_xact_lock(hashtextextended($6, 0)) ON CONFLICT DO NOTHING RETURNING true",
-        attempt.client_id,
-        attempt.route,
-        attempt.key,
-        attempt.request_sha256,
-        now,
-        f"{attempt.client_id}\n{attempt.route}\n{attempt.key}",
-    )
-    if held:
+    if await connection.fetchval(HOLD, *hold_arguments(attempt, now)):
         return None
+    return await first_answer(tx, attempt)
+
+
+async def first_answer(tx: Transaction, attempt: Attempt) -> StoredResponse:
+    """The answer that a key which could not be taken has had.
+
+    Raises `HttpProblem`: 409 while the first request with the key is still at work, 422 if it asked something else.
+    """
     row = (await tx.execute(select(idempotency_keys).where(*_is(attempt)))).first()
     if row is None or row.status is None:
         raise HttpProblem("the first request with this key is still at work", code="idempotency_in_flight")

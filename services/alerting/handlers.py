@@ -19,7 +19,7 @@ from services.alerting.crises.domain import crisis_of_alert
 from services.alerting.crises.handlers import crisis_to_join
 from services.alerting.domain import Alert
 from services.alerting.visibility import Access, access
-from shared import inbox, outbox, security
+from shared import idempotency, inbox, outbox, security
 from shared.contracts import (
     AnswerCodeLocked,
     ContactPointFailing,
@@ -76,13 +76,21 @@ async def draft_alert(
     now = deps.clock.now()
     alone = self_release_reason is not None
     domain.may_draft(call.by, alone=alone)
+    if alert_id is not None:
+        check_id(alert_id)
     async with deps.intake.transaction() as tx:
-        if (stored := await begin(tx, call, now)) is not None:
-            return stored
-        if (existing := await _created_before(tx, call, alert_id)) is not None:
+        begun = await store.begin_alert(
+            tx, call.attempt, alert_id=alert_id, raiser=call.principal.partner, year=now.year, now=now
+        )
+        if call.attempt is not None and not begun.holds_key:
+            return await idempotency.first_answer(tx, call.attempt)
+        if alert_id is not None and begun.made_by is not None:
+            same_request(begun.made_by, call)
+            existing = await _own_alert(tx, call, alert_id)
             return await kept(tx, call, _answer(202 if alone else 201, existing, call))
         crisis = await crisis_to_join(tx, call, crisis_id)
-        number, network = await store.next_number(tx, call.principal.partner, now.year)
+        number, network = begun.number, begun.network
+        assert number is not None, "a new request is given a number"
         alert = domain.draft(
             proposal,
             alert_id=AlertId(alert_id or deps.ids.new()),

@@ -27,7 +27,7 @@ from services.alerting.crises import store as crisis_store
 from services.alerting.crises.domain import Crisis
 from services.alerting.domain import RECIPIENTS, Alert, AlertState
 from services.alerting.tables import alerts, deadlines, partners, plain
-from shared import outbox
+from shared import idempotency, outbox
 from shared.contracts import (
     DEFAULT_DEADLINES,
     Actor,
@@ -199,7 +199,36 @@ WITH next AS (
 SELECT last_number, known.* FROM next, ({_NETWORK}) AS known
 """  # noqa: S608 - our own text
 
+# A number is counted for a new request alone: one that was done before must not leave a gap.
+_BEGIN = f"""
+WITH held AS (
+    {idempotency.HOLD}
+), taken AS (
+    SELECT raiser, request_sha256 FROM alerts WHERE id = $7
+), next AS (
+    INSERT INTO reference_counters (raiser, year, last_number) SELECT $8, $9, 1
+    WHERE NOT EXISTS (SELECT FROM taken) AND ($6::text IS NULL OR EXISTS (SELECT FROM held))
+    ON CONFLICT (raiser, year) DO UPDATE SET last_number = reference_counters.last_number + 1
+    RETURNING last_number
+)
+SELECT EXISTS (SELECT FROM held) AS holds_key, taken.raiser, taken.request_sha256, next.last_number, known.*
+FROM ({_NETWORK}) AS known LEFT JOIN taken ON true LEFT JOIN next ON true
+"""  # noqa: S608 - our own text
+
 _LOAD = "SELECT * FROM alerts WHERE id = $1 FOR UPDATE"
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a request for a new alert finds: whether it holds its key now, who has made its id before, and its number.
+
+    There is no number for a request that was done before, by its key or by its id.
+    """
+
+    holds_key: bool
+    made_by: tuple[str, str | None] | None
+    number: int | None
+    network: Network
 
 
 async def known_network(tx: Transaction) -> Network:
@@ -221,6 +250,19 @@ async def next_number(tx: Transaction, raiser: str, year: int) -> tuple[int, Net
     row = await (await raw(tx)).fetchrow(_NEXT_NUMBER, raiser, year)
     assert row is not None
     return row["last_number"], _network_of(row)
+
+
+async def begin_alert(
+    tx: Transaction, attempt: Attempt | None, *, alert_id: UUID | None, raiser: str, year: int, now: datetime
+) -> Beginning:
+    """Everything that a new alert begins with, in one question: key, id, number and network.
+
+    The counter's row stays locked until the commit, so that no number is given twice or left out.
+    """
+    row = await (await raw(tx)).fetchrow(_BEGIN, *idempotency.hold_arguments(attempt, now), alert_id, raiser, year)
+    assert row is not None
+    made_by = None if row["raiser"] is None else (row["raiser"], row["request_sha256"])
+    return Beginning(row["holds_key"], made_by, row["last_number"], _network_of(row))
 
 
 async def load_alert(tx: Transaction, alert_id: UUID) -> Alert | None:

@@ -133,6 +133,19 @@ async def test_references_stay_unique_when_many_draft_at_once(rig: Rig) -> None:
     assert references == {f"RP-CA-2021-{number:04d}" for number in range(1, 21)}
 
 
+async def test_request_that_was_done_before_takes_no_reference(rig: Rig) -> None:
+    """Retries, by key and by id, leave no gap: the next new alert has the next number."""
+    own = rig.deps.ids.new()
+    for _ in "abc":
+        await handlers.draft_alert(rig.deps, rig.call(OFFICER, key="k"), proposal())
+        await handlers.draft_alert(rig.deps, rig.call(OFFICER), proposal(), alert_id=own)
+    for refused in (rig.call(OFFICER, key="k", sha256="1" * 64), rig.call(OFFICER, sha256="1" * 64)):
+        with pytest.raises((HttpProblem, Conflict)):
+            await handlers.draft_alert(rig.deps, refused, proposal(), alert_id=own)
+    third = await handlers.draft_alert(rig.deps, rig.call(OFFICER, key="l"), proposal())
+    assert body_of(third)["reference"] == "RP-CA-2021-0003"
+
+
 async def test_same_key_gives_the_same_answer_and_one_alert(rig: Rig) -> None:
     """A repeated request does nothing and is answered byte for byte alike; another request under the key is refused."""
     first = await handlers.draft_alert(rig.deps, rig.call(OFFICER, key="k"), proposal(), self_release_reason="alone")
