@@ -12,6 +12,8 @@ TAGS: dict[str, str] = {
     "Crises": "The situations that alerts belong to.",
     "Stream": "Everything that you may see, pushed as it happens.",
     "Escalations": "One for each addressed partner and alert: its clock, its levels, its answer. Acknowledge here.",
+    "Questions": "Ask the raiser back; the answer goes to all who were asked.",
+    "Read-back": "Where the network asks for it: repeat country, request and time, and have it confirmed.",
     "Board": "Alert × partner at one glance, and as a stream.",
     "Webhooks": "What Red Phone sends to your own systems. Register them as endpoints of your roster.",
     "Feed": "Every event that concerns you, numbered and signed: for systems behind a firewall, and as a second road.",
