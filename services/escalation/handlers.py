@@ -523,7 +523,7 @@ async def on_position_taken(deps: EscalationDeps, message: Message[PositionTaken
 async def _tell_raiser(
     deps: EscalationDeps, tx: Transaction, event: PartnerAcknowledged | PositionTaken, now: datetime
 ) -> None:
-    facts = await _facts_of(tx, event.alert_id)
+    facts = await _find_facts(tx, event.alert_id)
     if facts is not None:
         await _notify(
             deps, tx, facts, codes=(facts.raiser,), message_type="answer.received", data=answer_data(event), now=now
@@ -536,9 +536,9 @@ async def on_question_asked(deps: EscalationDeps, message: Message[QuestionAsked
     async with deps.database.transaction() as tx:
         if not await inbox.accept(tx, consumer=deps.consumer(QuestionAsked), message_id=message.id, now=now):
             return
-        facts = await _facts_of(tx, event.alert_id)
-        if event.question is None or facts is None or not deps.serves(event.raiser):
+        if event.question is None or not deps.serves(event.raiser):
             return
+        facts = await _facts_of(tx, event.alert_id)
         await question_store.insert_question(tx, event)
         asked = {
             "question_id": str(event.question_id),
@@ -560,9 +560,9 @@ async def on_question_answered(deps: EscalationDeps, message: Message[QuestionAn
     async with deps.database.transaction() as tx:
         if not await inbox.accept(tx, consumer=deps.consumer(QuestionAnswered), message_id=message.id, now=now):
             return
-        facts = await _facts_of(tx, event.alert_id)
-        if facts is None or event.answer is None:
+        if event.answer is None:
             return
+        facts = await _facts_of(tx, event.alert_id)
         await question_store.keep_answered(tx, event)
         words = {"question_id": str(event.question_id), "question": event.question, "answer": event.answer}
         data = {"asked": words}
@@ -596,8 +596,6 @@ async def on_read_back_given(deps: EscalationDeps, message: Message[ReadBackGive
         if not await inbox.accept(tx, consumer=deps.consumer(ReadBackGiven), message_id=message.id, now=now):
             return
         facts = await _facts_of(tx, event.alert_id)
-        if facts is None:
-            return
         said = "; ".join(filter(None, (event.country, event.request, event.time)))
         repeated = {
             "escalation_id": str(event.escalation_id),
@@ -611,9 +609,17 @@ async def on_read_back_given(deps: EscalationDeps, message: Message[ReadBackGive
     deps.wake("delivery")
 
 
-async def _facts_of(tx: Transaction, alert_id: UUID) -> AlertFacts | None:
+async def _find_facts(tx: Transaction, alert_id: UUID) -> AlertFacts | None:
     known = await store.find_heads(tx, [alert_id])
     return known[alert_id].facts if alert_id in known else None
+
+
+async def _facts_of(tx: Transaction, alert_id: UUID) -> AlertFacts:
+    """What is known of the alert; `Unavailable`, and so asked again, while its release is still on its way."""
+    facts = await _find_facts(tx, alert_id)
+    if facts is None:
+        raise Unavailable("the release of this alert has not arrived here yet")
+    return facts
 
 
 async def on_duty_plan_published(deps: EscalationDeps, message: Message[DutyPlanPublished]) -> None:

@@ -15,6 +15,7 @@ from services.escalation.questions import QUESTION_CHARACTERS_MAX, QUESTIONS_MAX
 from services.escalation.webhooks import WEBHOOKS
 from shared.contracts import (
     DEFAULT_DEADLINES,
+    Actor,
     ChannelName,
     DutyPlanPublished,
     EndReason,
@@ -26,6 +27,7 @@ from shared.contracts import (
     Role,
     Tlp,
 )
+from shared.errors import Unavailable
 from tests.integration.escalation.test_api import calling, code_of, publish_credentials
 from tests.integration.escalation.test_link_page import URL
 from tests.support.cluster import Cluster
@@ -112,6 +114,29 @@ async def test_a_question_reaches_the_raiser_and_its_answer_all_who_were_asked(r
     assert sorted(rig.outlet.take()) == [
         ("question.answered", target) for target in ("gb-1", "gb-system", "us-1", "us-system")
     ]
+
+
+async def test_a_question_that_overtakes_its_alert_waits_for_it(rig: Rig) -> None:
+    """A question whose alert is not known here yet is not dropped: it is handled when the release has arrived."""
+    alert_id = rig.ids.new()
+    question = QuestionAsked(
+        alert_id=alert_id,
+        escalation_id=rig.ids.new(),
+        partner="GB",
+        raiser="CA",
+        question_id=rig.ids.new(),
+        asked_at=rig.clock.now(),
+        asked_by=Actor(subject="gb-1", partner="GB", name="B. Example"),
+        question=QUESTION,
+    )
+    for code in ("CA", "GB"):
+        await rig.handle(rig.plan(code))
+    with pytest.raises(Unavailable):
+        await rig.handle(question)
+    await rig.handle(rig.released("GB", alert_id=alert_id))
+    await rig.handle(question)
+    await rig.settle()
+    assert ("question.asked", "ca-system") in rig.outlet.take()
 
 
 async def test_whoever_acknowledged_hears_the_answer_though_never_paged(rig: Rig) -> None:
