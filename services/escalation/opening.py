@@ -259,8 +259,12 @@ def _with_answer(escalation: Escalation, old: Escalation) -> Escalation:
     """The escalation with the other's answer, and with what is still owed after it."""
     assert old.due_at is not None
     assert old.due_reason is not None
+    due_at, due_reason = old.due_at, old.due_reason
+    if due_reason is DueReason.EXPIRY:
+        # The end of the message before is not ours: what its end had cut off is owed by its own time.
+        due_at, due_reason = _position_owed(old) or (escalation.expires_at, DueReason.EXPIRY)
     return replace(
-        with_due(escalation, old.due_at, old.due_reason),
+        with_due(escalation, due_at, due_reason),
         state=old.state,
         levels=old.levels,
         level=old.level,
@@ -278,6 +282,16 @@ def _with_answer(escalation: Escalation, old: Escalation) -> Escalation:
         late=old.late,
         position=old.position,
     )
+
+
+def _position_owed(old: Escalation) -> tuple[datetime, DueReason] | None:
+    """By when somebody who has answered still owes a position; None: they owe none, or were reminded of it already."""
+    if old.position_reminders:
+        return None
+    by_at = old.position_by_at if old.state is EscalationState.ACKNOWLEDGED else None
+    if old.state is EscalationState.CONSIDERING and old.position is not None:
+        by_at = old.position.answer_by_at
+    return None if by_at is None else (by_at, DueReason.POSITION)
 
 
 def _carry_clock(fresh: Escalation, opening: Opening, old: Escalation, message_type: str, now: datetime) -> Outcome:

@@ -498,3 +498,14 @@ def test_a_position_is_carried_with_its_deadline() -> None:
     assert escalation.state is EscalationState.CONSIDERING
     assert (escalation.due_at, escalation.due_reason) == (answer_by_at, DueReason.POSITION)
     assert escalation.position == considering.position
+
+
+def test_what_the_end_of_a_message_had_cut_off_is_owed_by_its_own_time() -> None:
+    """A position that was owed after the message's own end is asked for when it is owed, not when that message ends."""
+    known = directory()
+    story = begin(known, alert=facts(expires_at=T0 + 30 * MINUTE))
+    story.take(decide(story.escalation, Acknowledge(human()), T0 + MINUTE), T0 + MINUTE)
+    assert story.escalation.due_reason is DueReason.EXPIRY
+    renewed = update(story.escalation, known, T0 + 2 * MINUTE, expires_at=T0 + 600 * MINUTE)
+    assert renewed.escalation.due_reason is DueReason.POSITION
+    assert renewed.escalation.due_at == story.escalation.position_by_at
