@@ -16,9 +16,20 @@ The cast
     store       the rows: alert heads, escalations, pages, attempts, duty plans, partners
     reading     escalations for people, and the one rule of who sees them; `views` is their JSON
     api         the HTTP face; `board` is what operators watch
-    mail        what our mails look like and what an incoming one says, purely; `inbound_mail` does what it says
-    deliveries  messages to systems: tests, the log (`delivery_log`), sending again; `api_deliveries` is its HTTP face
-    provider_api   what telephone providers tell: receipts, replies by SMS, what a call is to say next
+    paging      when each contact point of whoever is paged gets its page, purely; `turns` starts the next one early
+    receipts    what providers say later of messages that they took; `health` counts which contact points fail
+    sender      a process of its own that signs and sends webhooks; `warming` prepares the first page
+    heartbeat   the sign of life that somebody outside waits for
+
+And by topic, each with a cast of its own
+    channels      the ways in which a page leaves the house, one file each
+    people        what a person is told, in seven languages
+    answering     answers from the channel itself: links, codes, replies, calls
+    joining       adding somebody to a running escalation, and stopping one's own pages
+    talk          questions back to the raiser, and read-backs
+    coverage      coverage goals
+    verification  whether a contact point reaches whom it should
+    deliveries    messages to systems: tests, the log, sending again
 
 The promise: a released alert opens exactly one escalation for each addressed partner, in one transaction with the
 pages of its first level. An acknowledgement and the stop are one transaction on one locked row, and the timer that

@@ -11,9 +11,14 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from services.escalation import answers, api_asked, api_deliveries, api_points, api_talk, link_page, push_key, reading
+from services.escalation import answers, push_key, reading
+from services.escalation.answering import link_page
 from services.escalation.board import BoardNews, follow_board, read_board
+from services.escalation.deliveries import api as api_deliveries
 from services.escalation.handlers import EscalationDeps
+from services.escalation.joining import api as api_asked
+from services.escalation.talk import api as api_talk
+from services.escalation.verification import api as api_points
 from services.escalation.views import (
     Board,
     EscalationDetail,

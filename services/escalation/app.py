@@ -12,19 +12,20 @@ from typing import Any, cast
 
 from fastapi import APIRouter
 
-from services.escalation import api, handlers, inbound_mail, provider_api, receipts, store
+from services.escalation import api, handlers, receipts, store
+from services.escalation.answering import inbound_mail, provider_api
+from services.escalation.answering.replies import forget_replies
 from services.escalation.board import NEWS_SECONDS, BoardNews
 from services.escalation.channels import Channel, build_channels
 from services.escalation.channels.email import EmailChannel
 from services.escalation.channels.providers import Provider
 from services.escalation.channels.providers.configured import build_providers
-from services.escalation.countdown import Countdowns
+from services.escalation.coverage.countdown import Countdowns
 from services.escalation.delivery import RECHECK_SECONDS, Delivery
 from services.escalation.directories import Directories
 from services.escalation.handlers import EscalationDeps
 from services.escalation.heartbeat import BEAT_SECONDS, Heartbeat
-from services.escalation.persons import Persons, reply_key_of
-from services.escalation.replies import forget_replies
+from services.escalation.people.persons import Persons, reply_key_of
 from services.escalation.sender import SenderProcess, SetUp
 from services.escalation.timers import Timers
 from services.escalation.warming import Warming

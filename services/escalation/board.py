@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from services.escalation import coverage_store, reading
+from services.escalation import reading
+from services.escalation.coverage import store as coverage_store
 from services.escalation.handlers import EscalationDeps
 from services.escalation.views import Board, CoverageView, coverage_view, escalation_view
 from shared.contracts import SECRETARIAT

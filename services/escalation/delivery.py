@@ -37,7 +37,7 @@ from services.escalation.domain import PageAccepted, PagesAttempted, decide
 from services.escalation.health import HARD, Tried, note_health
 from services.escalation.messages import AlertPart, alert_part, page_body
 from services.escalation.model import AlertFacts, Escalation, Outcome
-from services.escalation.persons import Persons
+from services.escalation.people.persons import Persons
 from services.escalation.receipts import note_early
 from services.escalation.retry import HOPELESS_REPEAT_SECONDS, next_attempt_seconds
 from services.escalation.saving import due_at_of, save_outcomes

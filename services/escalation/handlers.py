@@ -13,12 +13,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.escalation import countdown, coverage_store, question_store, store
-from services.escalation.coverage import Countdown
+from services.escalation import store
+from services.escalation.coverage import countdown
+from services.escalation.coverage import store as coverage_store
+from services.escalation.coverage.domain import Countdown
 from services.escalation.directories import Directories
 from services.escalation.domain import CoverageMissed, End, decide
 from services.escalation.handover import HandOver, Senders
-from services.escalation.joining import page_newcomers
+from services.escalation.joining.domain import page_newcomers
 from services.escalation.messages import answer_data, content_of, instant, takeover_brief
 from services.escalation.model import UNANSWERED, AlertFacts, Escalation, Outcome, planned_in_order
 from services.escalation.opening import (
@@ -30,6 +32,7 @@ from services.escalation.opening import (
     open_takeover,
 )
 from services.escalation.saving import again_rows, announce, notice_rows, open_outcomes, save_outcomes
+from services.escalation.talk import store as question_store
 from shared import inbox, record
 from shared.contracts import (
     SECRETARIAT,

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.escalation.messages import headline_of
 from services.escalation.model import AlertFacts, DueReason, Position
-from services.escalation.question_store import read_back_state
 from services.escalation.reading import READ_BACK_COLUMNS
 from services.escalation.store import Row, actor_of, facts_of_json, position_of_json
+from services.escalation.talk.store import read_back_state
 from shared.contracts import (
     SECRETARIAT,
     ChannelName,

@@ -35,12 +35,13 @@ from services.alerting import handlers as alerting
 from services.alerting.app import build as build_alerting
 from services.alerting.calls import Call
 from services.alerting.content import Proposal
-from services.escalation import answers, asked
+from services.escalation import answers
 from services.escalation.answers import PositionRequest
 from services.escalation.app import build as build_escalation
 from services.escalation.channels import AttemptState, ProviderStatus, Reason
 from services.escalation.delivery import LEASE_SECONDS
 from services.escalation.handlers import EscalationDeps
+from services.escalation.joining import handlers as asked
 from services.escalation.receipts import note_status
 from shared import feed
 from shared.clock import ManualClock

@@ -36,9 +36,8 @@ from aiosmtplib import (
     SMTPServerDisconnected,
 )
 
-from services.escalation import mail
-from services.escalation.channels import AttemptState, Outgoing, Reason, SendResult
-from services.escalation.mail import AddressMalformed, IncomingMail, MailAddress, MailHouse, mail_address
+from services.escalation.channels import AttemptState, Outgoing, Reason, SendResult, mail
+from services.escalation.channels.mail import AddressMalformed, IncomingMail, MailAddress, MailHouse, mail_address
 from shared.clock import Clock
 
 if TYPE_CHECKING:

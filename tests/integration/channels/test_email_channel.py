@@ -13,11 +13,11 @@ from uuid import UUID, uuid5
 import httpx
 import pytest
 
+from services.escalation.answering.inbound_mail import PATH as INBOUND_PATH
 from services.escalation.app import build
 from services.escalation.channels import AttemptState, Outgoing, PersonMessage, Reason, SendResult, VoiceScript
 from services.escalation.channels.email import EmailChannel, EmailLimits, MailServer, email_channel
-from services.escalation.inbound_mail import PATH as INBOUND_PATH
-from services.escalation.mail import MailHouse
+from services.escalation.channels.mail import MailHouse
 from shared.clock import ManualClock, SystemClock
 from shared.ids import Ids, SeededBits
 from shared.keys import KeyRing

@@ -18,12 +18,19 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
-from services.escalation import inbound_mail, links, receipts
+from services.escalation import receipts
+from services.escalation.answering import inbound_mail, links
+from services.escalation.answering.inbound_mail import (
+    AGE_SECONDS_MAX,
+    AHEAD_SECONDS_MAX,
+    FORM_BYTES_MAX,
+    PATH,
+    read_form,
+)
 from services.escalation.channels import AttemptState, ProviderStatus, Reason
 from services.escalation.channels.email import EmailChannel, MailServer
+from services.escalation.channels.mail import MailHouse
 from services.escalation.handlers import EscalationDeps
-from services.escalation.inbound_mail import AGE_SECONDS_MAX, AHEAD_SECONDS_MAX, FORM_BYTES_MAX, PATH, read_form
-from services.escalation.mail import MailHouse
 from shared.contracts import ChannelName, LevelTarget, PlannedContact, PlannedLevel, Precedence
 from shared.ids import derived
 from shared.web import build_app

@@ -11,7 +11,8 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from services.escalation import answers, asked
+from services.escalation import answers
+from services.escalation.joining import handlers as asked
 from shared.contracts import (
     ChannelName,
     LevelTarget,

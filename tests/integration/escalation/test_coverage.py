@@ -147,7 +147,7 @@ async def test_a_kill_before_the_outcome_is_committed_loses_nothing(rig: Rig, mo
     await released(rig, "GB", "US")
     rig.clock.advance(300)
     with monkeypatch.context() as dying:
-        dying.setattr("services.escalation.countdown.announce", _killed)
+        dying.setattr("services.escalation.coverage.countdown.announce", _killed)
         with pytest.raises(ArithmeticError):
             await rig.service.loops["coverage"].run_once()
     assert [state for _, state in await goals(rig)] == ["open"]

@@ -14,9 +14,9 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from services.escalation import deliveries
-from services.escalation.api_deliveries import ATTEMPTS_LISTED_MAX
-from services.escalation.deliveries import PINGS_MAX, REPLAY_RANGE_MAX, REPLAYED_PAGES_MAX
+from services.escalation.deliveries import handlers as deliveries
+from services.escalation.deliveries.api import ATTEMPTS_LISTED_MAX
+from services.escalation.deliveries.handlers import PINGS_MAX, REPLAY_RANGE_MAX, REPLAYED_PAGES_MAX
 from services.escalation.messages import instant
 from shared.contracts import CredentialKind, CredentialsPublished, PlannedEndpoint, PublishedCredential, Role, Tlp
 from shared.events import Cause

@@ -12,12 +12,13 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 
-from services.escalation import answers, delivery, links, store
+from services.escalation import answers, delivery, store
+from services.escalation.answering import links
+from services.escalation.answering.replies import answer_code
 from services.escalation.channels import AttemptState, Cost, ProviderStatus, Reason, SendResult
 from services.escalation.delivery import GATHER_SECONDS, PER_POINT_MAX, Delivery
+from services.escalation.people.texts import Act
 from services.escalation.receipts import note_status
-from services.escalation.replies import answer_code
-from services.escalation.texts import Act
 from shared.contracts import ChannelName, Precedence, Status
 from shared.db import raw
 from shared.events import Cause

@@ -14,13 +14,13 @@ import pytest
 
 from services.escalation.channels import Outgoing, PersonMessage, Reason
 from services.escalation.channels.chat import words_of
+from services.escalation.channels.mail import MailHouse, mail_address, page_mail
 from services.escalation.channels.providers import Provider
 from services.escalation.channels.providers.calls import CallState, begin
 from services.escalation.channels.providers.http import ApiClient, Failure
 from services.escalation.channels.providers.telnyx import Telnyx
 from services.escalation.channels.providers.twilio import Twilio
 from services.escalation.channels.push import payload_of
-from services.escalation.mail import MailHouse, mail_address, page_mail
 from shared.clock import ManualClock
 from shared.contracts import ChannelName, DutyPlanPublished, Info, Status, Tlp
 from tests.support.cluster import Cluster

@@ -16,9 +16,9 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from services.escalation import links
-from services.escalation.replies import REPLACEMENTS_MAX, WRONG_TRIES_MAX
-from services.escalation.texts import LANGUAGES, page_texts
+from services.escalation.answering import links
+from services.escalation.answering.replies import REPLACEMENTS_MAX, WRONG_TRIES_MAX
+from services.escalation.people.texts import LANGUAGES, page_texts
 from shared.contracts import (
     AlertReleased,
     ChannelName,

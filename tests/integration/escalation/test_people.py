@@ -11,8 +11,10 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from services.escalation import answers, links, persons
-from services.escalation.persons import message_of
+from services.escalation import answers
+from services.escalation.answering import links
+from services.escalation.people import persons
+from services.escalation.people.persons import message_of
 from shared.contracts import (
     ChannelName,
     DutyPlanPublished,

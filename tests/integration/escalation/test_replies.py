@@ -11,11 +11,9 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from services.escalation import links, reply_store
-from services.escalation.answers import PositionRequest, acknowledge, acknowledge_alerts, take_position
-from services.escalation.channels import AttemptState, ProviderStatus, Reason, SendResult
-from services.escalation.receipts import note_status
-from services.escalation.replies import (
+from services.escalation.answering import links
+from services.escalation.answering import store as reply_store
+from services.escalation.answering.replies import (
     CANDIDATES_MAX,
     REPLACEMENTS_MAX,
     REPLIED_TO_WITHIN,
@@ -26,7 +24,10 @@ from services.escalation.replies import (
     forget_replies,
     people_on_duty,
 )
-from services.escalation.texts import ReplyText, reply_text
+from services.escalation.answers import PositionRequest, acknowledge, acknowledge_alerts, take_position
+from services.escalation.channels import AttemptState, ProviderStatus, Reason, SendResult
+from services.escalation.people.texts import ReplyText, reply_text
+from services.escalation.receipts import note_status
 from shared.contracts import AlertReleased, ChannelName, EndReason, LevelTarget, PlannedLevel, PositionStance, Tlp
 from shared.events import Cause
 from tests.integration.escalation.test_link_page import URL, office_plan, plan, somebody

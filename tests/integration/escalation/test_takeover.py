@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from services.escalation import answers
+from services.escalation.answering.replies import answer_text
 from services.escalation.channels import PersonMessage
-from services.escalation.replies import answer_text
 from shared.contracts import ChannelName, DutyPlanPublished, Role
 from shared.events import Cause
 from tests.integration.escalation.test_people import URL

@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from services.escalation import links
-from services.escalation.questions import QUESTION_CHARACTERS_MAX, QUESTIONS_MAX
+from services.escalation.answering import links
+from services.escalation.talk.questions import QUESTION_CHARACTERS_MAX, QUESTIONS_MAX
 from services.escalation.webhooks import WEBHOOKS
 from shared.contracts import (
     DEFAULT_DEADLINES,

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from services.escalation import answers, asked, reading
+from services.escalation import answers, reading
 from services.escalation.channels import AttemptState, Cost, ProviderStatus, Reason, SendResult
+from services.escalation.joining import handlers as asked
 from services.escalation.receipts import note_status
 from services.escalation.retry import HOPELESS_REPEAT_SECONDS
 from services.escalation.views import escalation_detail

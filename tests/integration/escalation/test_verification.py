@@ -11,9 +11,9 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from services.escalation import verification
 from services.escalation.channels import AttemptState, Reason, SendResult
-from services.escalation.verification import CODE_VALID, Stage
+from services.escalation.verification import handlers as verification
+from services.escalation.verification.handlers import CODE_VALID, Stage
 from shared.contracts import ChannelName, DutyPlanPublished, PlannedPoint, Role
 from shared.errors import Conflict, Forbidden, Invalid, NotFound
 from shared.events import Cause

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.coverage import Countdown, GoalState, counted, earlier, opened
+from services.escalation.coverage.domain import Countdown, GoalState, counted, earlier, opened
 from shared.contracts import CoverageGoal
 
 NOW = datetime(2021, 8, 15, 9, 30, tzinfo=UTC)

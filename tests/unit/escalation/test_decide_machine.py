@@ -28,7 +28,7 @@ from services.escalation.domain import (
     TakePosition,
     decide,
 )
-from services.escalation.joining import ASKED_STILL, add_contact, page_newcomers, stop_pages
+from services.escalation.joining.domain import ASKED_STILL, add_contact, page_newcomers, stop_pages
 from services.escalation.levels import next_level
 from services.escalation.model import ANSWERED, UNANSWERED, DueReason, Escalation, Outcome
 from services.escalation.opening import open_escalation

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation.link_page import _Form, _instant, _position_of, _untils, _uuid
-from services.escalation.replies import NAME_CHARACTERS_MAX, clean_name, digits_of
-from services.escalation.texts import PageFacts
+from services.escalation.answering.link_page import _Form, _instant, _position_of, _untils, _uuid
+from services.escalation.answering.replies import NAME_CHARACTERS_MAX, clean_name, digits_of
+from services.escalation.people.texts import PageFacts
 from shared.contracts import PositionStance
 
 

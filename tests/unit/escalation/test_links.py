@@ -9,7 +9,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.escalation import links
+from services.escalation.answering import links
 from shared.keys import KeyRing, StorageKey
 
 KEYS = KeyRing.generate()

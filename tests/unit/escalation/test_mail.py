@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.escalation.channels import PersonMessage, VoiceScript
-from services.escalation.mail import (
+from services.escalation.channels.mail import (
     PARTS_MAX,
     READ_BYTES_MAX,
     SUBJECT_LENGTH_MAX,

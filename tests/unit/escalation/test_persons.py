@@ -10,11 +10,12 @@ from uuid import UUID
 
 import pytest
 
-from services.escalation import links, persons
+from services.escalation.answering import links
 from services.escalation.directories import Directories
 from services.escalation.messages import alert_part
-from services.escalation.persons import Persons
-from services.escalation.texts import LANGUAGES, facts_of, say
+from services.escalation.people import persons
+from services.escalation.people.persons import Persons
+from services.escalation.people.texts import LANGUAGES, facts_of, say
 from shared.contracts import ChannelName, Precedence, Status, Tlp
 from shared.ids import Ids, SeededBits, derived
 from shared.keys import KeyRing

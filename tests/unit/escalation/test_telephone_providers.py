@@ -33,7 +33,7 @@ from services.escalation.channels.providers.telnyx import TOLERANCE_SECONDS, Tel
 from services.escalation.channels.providers.telnyx import VOICES as TELNYX_VOICES
 from services.escalation.channels.providers.twilio import FIELDS_MAX, Twilio, reply_document
 from services.escalation.channels.providers.twilio import VOICES as TWILIO_VOICES
-from services.escalation.texts import LANGUAGES
+from services.escalation.people.texts import LANGUAGES
 from shared.clock import ManualClock
 
 NOW = datetime(2021, 8, 15, 9, 30, tzinfo=UTC)

@@ -17,14 +17,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import services.escalation.wording as module
-from services.escalation import reply_words
+import services.escalation.people.wording as module
 from services.escalation.channels import PersonMessage
 from services.escalation.channels.providers.calls import SPOKEN_CHARACTERS_MAX as SPOKEN_AT_ONCE_MAX
 from services.escalation.messages import content_of
-from services.escalation.plain_text import fits_sms, sms_units
-from services.escalation.reply_words import REST_CHARACTERS_MAX
-from services.escalation.texts import (
+from services.escalation.people import reply_words
+from services.escalation.people.plain_text import fits_sms, sms_units
+from services.escalation.people.reply_words import REST_CHARACTERS_MAX
+from services.escalation.people.texts import (
     LANGUAGES,
     PEOPLE_IN_MENU_MAX,
     Act,

@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.escalation import question_store, questions, read_backs, store
+from services.escalation import store
 from services.escalation.answers import answering_of, find_own, find_visible
 from services.escalation.handlers import EscalationDeps
 from services.escalation.model import AlertFacts
-from services.escalation.questions import Asking
 from services.escalation.reading import sees_escalations
 from services.escalation.store import Row
+from services.escalation.talk import questions, read_backs
+from services.escalation.talk import store as question_store
+from services.escalation.talk.questions import Asking
 from shared.contracts import SECRETARIAT, Role
 from shared.db import Transaction
 from shared.errors import Forbidden, NotFound

@@ -26,14 +26,13 @@ import jinja2
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
-from services.escalation import links, replies
+from services.escalation.answering import links, replies
+from services.escalation.answering.looking import Looked, look
+from services.escalation.answering.replies import NAME_CHARACTERS_MAX, Answered, Result
 from services.escalation.answers import PositionRequest
 from services.escalation.handlers import EscalationDeps
-from services.escalation.looking import Looked, look
 from services.escalation.model import NOTE_CHARACTERS_MAX, Escalation
-from services.escalation.read_backs import ReadBack
-from services.escalation.replies import NAME_CHARACTERS_MAX, Answered, Result
-from services.escalation.texts import (
+from services.escalation.people.texts import (
     LANGUAGES,
     Act,
     PageFacts,
@@ -43,6 +42,7 @@ from services.escalation.texts import (
     paragraphs_of,
     partner_name,
 )
+from services.escalation.talk.read_backs import ReadBack
 from shared.contracts import PositionStance
 from shared.errors import Unavailable
 from shared.events import Cause

@@ -17,7 +17,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client import Counter
 
-from services.escalation import receipts, replies, reply_store
+from services.escalation import receipts
+from services.escalation.answering import replies
+from services.escalation.answering import store as reply_store
+from services.escalation.answering.replies import Result
 from services.escalation.channels import AttemptState, ProviderStatus, Reason, VoiceScript
 from services.escalation.channels.providers import (
     CALLBACK_BYTES_MAX,
@@ -39,8 +42,7 @@ from services.escalation.channels.providers.failover import UNAVAILABLE
 from services.escalation.channels.providers.telnyx import COMMAND_SECONDS, Telnyx
 from services.escalation.channels.providers.twilio import Twilio
 from services.escalation.handlers import EscalationDeps
-from services.escalation.persons import message_of
-from services.escalation.replies import Result
+from services.escalation.people.persons import message_of
 from shared import record
 from shared.contracts import ChannelName
 from shared.db import raw

@@ -9,9 +9,11 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.escalation import deliveries, delivery_log, reading
-from services.escalation.deliveries import PINGS_MAX, REPLAY_RANGE_MAX, Replayed
-from services.escalation.delivery_log import Wanted
+from services.escalation import reading
+from services.escalation.deliveries import handlers as deliveries
+from services.escalation.deliveries import store as delivery_log
+from services.escalation.deliveries.handlers import PINGS_MAX, REPLAY_RANGE_MAX, Replayed
+from services.escalation.deliveries.store import Wanted
 from services.escalation.handlers import EscalationDeps
 from services.escalation.store import Row
 from services.escalation.views import AttemptView, View, attempt_view

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from services.escalation import question_store, store
+from services.escalation import store
 from services.escalation.directory import Target
 from services.escalation.handlers import EscalationDeps
 from services.escalation.model import Escalation, Outcome, about, planned
-from services.escalation.questions import Asking, checked_text
 from services.escalation.saving import announce, page_row
 from services.escalation.store import actor_of
+from services.escalation.talk import store as question_store
+from services.escalation.talk.questions import Asking, checked_text
 from shared.contracts import (
     Actor,
     ChannelName,

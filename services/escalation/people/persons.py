@@ -16,14 +16,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from services.escalation import links, store
+from services.escalation import store
+from services.escalation.answering import links
+from services.escalation.answering.replies import people_on_duty
 from services.escalation.channels import PersonMessage, VoiceScript
 from services.escalation.directories import Directories
 from services.escalation.handlers import EscalationDeps
 from services.escalation.messages import AlertPart, alert_part
-from services.escalation.read_backs import REQUESTED as READ_BACK_REQUESTED
-from services.escalation.replies import people_on_duty
-from services.escalation.texts import PageFacts, facts_of, say
+from services.escalation.people.texts import PageFacts, facts_of, say
+from services.escalation.talk.read_backs import REQUESTED as READ_BACK_REQUESTED
 from shared.contracts import ChannelName
 from shared.db import Transaction
 from shared.keys import CannotOpen, KeyRing, point_context

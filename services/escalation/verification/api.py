@@ -8,9 +8,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.escalation import links, verification
+from services.escalation.answering import links
 from services.escalation.handlers import EscalationDeps
-from services.escalation.verification import Stage, Verifying
+from services.escalation.verification import handlers as verification
+from services.escalation.verification.handlers import Stage, Verifying
 from shared.contracts import ChannelName
 from shared.problems import ProblemType, declare_problems, problem_responses
 from shared.security import Principal

@@ -8,8 +8,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.escalation import asked, reading
+from services.escalation import reading
 from services.escalation.handlers import EscalationDeps
+from services.escalation.joining import handlers as asked
 from services.escalation.views import EscalationView, escalation_view
 from shared.errors import NotFound
 from shared.problems import ProblemType, declare_problems, problem_responses

@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.escalation import delivery_log, reading, store
-from services.escalation.delivery_log import PING_TYPE
+from services.escalation import reading, store
+from services.escalation.deliveries import store as delivery_log
+from services.escalation.deliveries.store import PING_TYPE
 from services.escalation.directory import Target
 from services.escalation.handlers import EscalationDeps
 from services.escalation.messages import alert_part, page_body

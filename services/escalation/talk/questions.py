@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from services.escalation import question_store, store
+from services.escalation import store
 from services.escalation.handlers import EscalationDeps
 from services.escalation.model import Escalation, about
 from services.escalation.saving import announce
 from services.escalation.store import Row
+from services.escalation.talk import store as question_store
 from shared.contracts import Actor, EscalationKind, EscalationState, QuestionAnswered, QuestionAsked
 from shared.db import Transaction
 from shared.errors import Conflict, Invalid

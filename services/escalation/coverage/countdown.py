@@ -15,8 +15,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from services.escalation import coverage_store, store
-from services.escalation.coverage import Countdown, GoalState, counted, earlier, opened
+from services.escalation import store
+from services.escalation.coverage import store as coverage_store
+from services.escalation.coverage.domain import Countdown, GoalState, counted, earlier, opened
 from services.escalation.saving import announce
 from shared.contracts import AlertReleased, CoverageGoalMet, CoverageGoalMissed, EscalationKind
 from shared.db import Transaction

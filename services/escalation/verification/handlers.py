@@ -16,12 +16,14 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from services.escalation import links, store, verification_store
+from services.escalation import store
+from services.escalation.answering import links
 from services.escalation.channels import AttemptState
 from services.escalation.directory import Directory, Target
 from services.escalation.handlers import EscalationDeps
 from services.escalation.messages import instant
-from services.escalation.verification_store import Verification
+from services.escalation.verification import store as verification_store
+from services.escalation.verification.store import Verification
 from shared import outbox, record
 from shared.contracts import ChannelName, ContactPointVerified, Precedence, Role
 from shared.db import Transaction

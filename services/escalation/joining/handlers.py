@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from services.escalation import joining, reply_store, store
+from services.escalation import store
+from services.escalation.answering import store as reply_store
 from services.escalation.answers import find_own, find_visible
 from services.escalation.handlers import EscalationDeps
+from services.escalation.joining import domain as joining
 from services.escalation.model import Escalation
 from services.escalation.saving import save_outcomes
 from shared import record

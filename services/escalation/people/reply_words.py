@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Final
 
-from services.escalation.wording import FALLBACK, LANGUAGES, Catalogue, MissingText, catalogue, primary
+from services.escalation.people.wording import FALLBACK, LANGUAGES, Catalogue, MissingText, catalogue, primary
 
 REPLY_CHARACTERS_MAX: Final = 4000
 REPLY_LINES_MAX: Final = 3

@@ -29,11 +29,12 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Request
 from pydantic import BaseModel
 
-from services.escalation import links, replies, reply_store
+from services.escalation.answering import links, replies
+from services.escalation.answering import store as reply_store
 from services.escalation.channels import AttemptState, ProviderStatus, Reason
 from services.escalation.channels.email import EmailChannel
+from services.escalation.channels.mail import Bounce, IncomingMail, MailHouse, own_words, read_mail
 from services.escalation.handlers import EscalationDeps
-from services.escalation.mail import Bounce, IncomingMail, MailHouse, own_words, read_mail
 from shared.contracts import ChannelName
 from shared.events import Cause
 from shared.log import get_logger

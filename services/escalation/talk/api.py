@@ -8,9 +8,11 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.escalation import questions, read_backs, reading, talk
+from services.escalation import reading
 from services.escalation.handlers import EscalationDeps
 from services.escalation.store import actor_of
+from services.escalation.talk import handlers as talk
+from services.escalation.talk import questions, read_backs
 from services.escalation.views import EscalationView, View, escalation_view
 from shared.errors import NotFound
 from shared.problems import ProblemType, declare_problems, problem_responses

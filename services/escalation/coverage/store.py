@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Column, DateTime, Index, Integer, SmallInteger, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from services.escalation.coverage import Countdown, GoalState
+from services.escalation.coverage.domain import Countdown, GoalState
 from services.escalation.store import Row, metadata
 from shared.contracts import CoverageGoal
 from shared.db import Transaction, raw

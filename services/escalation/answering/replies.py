@@ -18,7 +18,9 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from services.escalation import links, questions, read_backs, reply_store, store
+from services.escalation import store
+from services.escalation.answering import links
+from services.escalation.answering import store as reply_store
 from services.escalation.answers import (
     Answering,
     Decided,
@@ -31,9 +33,7 @@ from services.escalation.answers import (
 from services.escalation.directory import Directory
 from services.escalation.handlers import EscalationDeps
 from services.escalation.model import UNANSWERED, Escalation, about
-from services.escalation.saving import announce
-from services.escalation.store import Row
-from services.escalation.texts import (
+from services.escalation.people.texts import (
     PEOPLE_IN_MENU_MAX,
     Act,
     Key,
@@ -43,6 +43,9 @@ from services.escalation.texts import (
     parse_reply,
     reply_text,
 )
+from services.escalation.saving import announce
+from services.escalation.store import Row
+from services.escalation.talk import questions, read_backs
 from shared import record
 from shared.contracts import (
     Actor,

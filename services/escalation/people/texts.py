@@ -27,7 +27,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from services.escalation.channels import PersonMessage, VoiceScript
 from services.escalation.model import AlertFacts
-from services.escalation.plain_text import (
+from services.escalation.people.plain_text import (
     FIRST_STRONG,
     LEFT_TO_RIGHT,
     POP,
@@ -44,8 +44,8 @@ from services.escalation.plain_text import (
     tidy,
     to_gsm,
 )
-from services.escalation.reply_words import Act, ParsedReply, parse_reply, reply_word
-from services.escalation.wording import (
+from services.escalation.people.reply_words import Act, ParsedReply, parse_reply, reply_word
+from services.escalation.people.wording import (
     FALLBACK,
     LANGUAGES,
     RIGHT_TO_LEFT,

@@ -11,12 +11,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from services.escalation import question_store, reply_store, store
+from services.escalation import store
+from services.escalation.answering import store as reply_store
+from services.escalation.answering.replies import CODE_VALID, languages_of
 from services.escalation.handlers import EscalationDeps
 from services.escalation.model import UNANSWERED, Escalation
-from services.escalation.replies import CODE_VALID, languages_of
+from services.escalation.people.texts import PageFacts, facts_of
 from services.escalation.store import Row
-from services.escalation.texts import PageFacts, facts_of
+from services.escalation.talk import store as question_store
 from shared.contracts import EscalationKind, EscalationState
 from shared.db import Transaction
 
