@@ -16,11 +16,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from pydantic import TypeAdapter
-
 from services.alerting import content as said
 from services.alerting.content import Content, Network, Proposal
 from shared.contracts import (
+    RECIPIENTS,
     Actor,
     AlertEnded,
     AlertReleased,
@@ -34,9 +33,6 @@ from shared.contracts import (
 )
 from shared.errors import Conflict, FieldError, Forbidden, Invalid
 from shared.ids import AlertId, CrisisId
-
-RECIPIENTS = TypeAdapter(tuple[Recipient, ...])
-"""Checks all recipients at once: one by one, two hundred take more than twice as long."""
 
 REASON_CHARACTERS_MAX = 500
 

@@ -25,11 +25,12 @@ from sqlalchemy.dialects.postgresql import insert
 from services.alerting.content import Content, Network
 from services.alerting.crises import store as crisis_store
 from services.alerting.crises.domain import Crisis
-from services.alerting.domain import RECIPIENTS, Alert, AlertState
+from services.alerting.domain import Alert, AlertState
 from services.alerting.tables import alerts, deadlines, partners, plain
 from shared import idempotency, outbox
 from shared.contracts import (
     DEFAULT_DEADLINES,
+    RECIPIENTS,
     Actor,
     Deadlines,
     DeadlinesChanged,
