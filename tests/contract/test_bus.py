@@ -422,7 +422,9 @@ async def test_handlers_run_side_by_side_up_to_the_limit(nats_rig: NatsRig) -> N
 
 
 async def test_stopping_lets_a_handler_finish_and_gives_the_rest_back(nats_rig: NatsRig) -> None:
-    """The handler that runs is waited for and acked; what had only arrived goes to another process at once."""
+    """The handler that runs is waited for and acked; what had only arrived goes to another process at once, and what
+    was still on its way when the broker holds it for lost.
+    """
     gate, begun = asyncio.Event(), asyncio.Event()
 
     async def wait(_message: Message[Any]) -> None:
@@ -442,7 +444,7 @@ async def test_stopping_lets_a_handler_finish_and_gives_the_rest_back(nats_rig: 
     again = nats_rig.bus("escalation")
     await again.subscribe(second.subscription())
     await again.start()
-    await nats_rig.until(lambda: len(second.handled) >= 4, within_seconds=3)
+    await nats_rig.until(lambda: len(second.handled) >= 4, within_seconds=20)
     await nats_rig.quiet()
     assert len(first.handled) == 1
     assert sorted(m.id for m in first.handled + second.handled) == sorted(m.id for m in messages)
