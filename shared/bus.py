@@ -92,6 +92,9 @@ DISCONNECTED_SECONDS_MAX = 10.0
 
 RETRY_SECONDS = 0.5
 STOP_SECONDS_MAX = 5.0
+DRAIN_SECONDS_MAX = 1.0
+"""How long a stop waits for what is on its way to it; a broker that is away sends nothing."""
+
 HAND_BACK_SECONDS = 0.1
 """Delay of a nak at stop: short, since another process shall take the message, but never zero."""
 
@@ -459,6 +462,13 @@ class _Pull:
         try:
             while True:
                 await self._pull_batch(client, inbox)
+        except asyncio.CancelledError:
+            # What the broker sent before it hears of this still arrives, so that stop() can give it back: otherwise
+            # another process would get it only when the broker holds it for lost.
+            with suppress(Exception):
+                async with asyncio.timeout(DRAIN_SECONDS_MAX):
+                    await pulling.drain()  # type: ignore[no-untyped-call]
+            raise
         finally:
             with suppress(Exception):
                 await pulling.unsubscribe()
