@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from types import SimpleNamespace
+from functools import lru_cache
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -238,9 +239,14 @@ async def known_network(tx: Transaction) -> Network:
 
 
 def _network_of(row: Any) -> Network:
-    own = orjson.loads(row["deadlines"] or "{}")
-    written = {Precedence(name): Deadlines.model_validate(body) for name, body in own.items()}
-    return Network(orjson.loads(row["partners"] or "{}"), {**DEFAULT_DEADLINES, **written})
+    return Network(orjson.loads(row["partners"] or "{}"), _table_of(row["deadlines"] or "{}"))
+
+
+@lru_cache(maxsize=4)
+def _table_of(stored: str) -> Mapping[Precedence, Deadlines]:
+    """The network's deadlines, read once for as long as nobody changes them."""
+    written = {Precedence(name): Deadlines.model_validate(body) for name, body in orjson.loads(stored).items()}
+    return MappingProxyType({**DEFAULT_DEADLINES, **written})
 
 
 async def next_number(tx: Transaction, raiser: str, year: int) -> tuple[int, Network]:

@@ -25,6 +25,7 @@ from services.escalation.views import (
     EscalationView,
     escalation_detail,
     escalation_view,
+    shown,
 )
 from services.escalation.webhooks import WEBHOOKS
 from shared.contracts import EscalationKind, EscalationState, PositionStance
@@ -134,13 +135,6 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
     routes.include_router(push_key.router(deps.settings, deps.keys))
     caller = authenticated(deps)
 
-    async def shown(principal: Principal, escalation_id: UUID) -> EscalationView:
-        async with deps.intake.transaction() as tx:
-            row = await reading.find_one(tx, principal, escalation_id)
-        if row is None:
-            raise NotFound("there is no such escalation")
-        return escalation_view(row, principal)
-
     @routes.get(
         "/v1/escalations",
         tags=["Escalations"],
@@ -185,9 +179,7 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
     async def get_escalation(escalation_id: EscalationId, principal: Principal = Depends(caller)) -> EscalationDetail:
         """State, level, what happens next and when, every page and attempt with its reason."""
         async with deps.intake.transaction() as tx:
-            row = await reading.find_one(tx, principal, escalation_id)
-            if row is None:
-                raise NotFound("there is no such escalation")
+            row = await reading.get_one(tx, principal, escalation_id)
             pages = await reading.find_pages(tx, escalation_id)
             attempts = await reading.find_attempts(tx, [page["id"] for page in pages])
         return escalation_detail(row, pages, attempts, principal)
@@ -214,7 +206,7 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
         """
         cause = cause_of(request, principal)
         await answers.acknowledge(deps, principal, escalation_id, contact_id=body.contact_id, via=body.via, cause=cause)
-        return await shown(principal, escalation_id)
+        return await shown(deps, principal, escalation_id)
 
     @routes.post(
         "/v1/acknowledgements",
@@ -239,7 +231,7 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
             via=body.via,
             cause=cause_of(request, principal),
         )
-        return Acknowledgements(escalations=[await shown(principal, escalation.id) for escalation in done])
+        return Acknowledgements(escalations=[await shown(deps, principal, escalation.id) for escalation in done])
 
     @routes.post(
         "/v1/escalations/{escalation_id}/position",
@@ -266,14 +258,14 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
             estimated_arrival_at=body.estimated_arrival,
         )
         await answers.take_position(deps, principal, escalation_id, wanted, cause=cause_of(request, principal))
-        return await shown(principal, escalation_id)
+        return await shown(deps, principal, escalation_id)
 
     def act(path: str, summary: str, do: Callable[..., Awaitable[object]], conflict: str, description: str) -> None:
         async def handle(
             escalation_id: EscalationId, request: Request, principal: Principal = Depends(caller)
         ) -> EscalationView:
             await do(deps, principal, escalation_id, cause=cause_of(request, principal))
-            return await shown(principal, escalation_id)
+            return await shown(deps, principal, escalation_id)
 
         handle.__name__ = do.__name__
         routes.post(

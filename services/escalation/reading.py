@@ -13,6 +13,7 @@ from uuid import UUID
 from services.escalation.store import Row
 from shared.contracts import SECRETARIAT, Role
 from shared.db import Transaction, raw
+from shared.errors import NotFound
 from shared.security import Principal
 
 SEEING_ROLES = frozenset({Role.DUTY_OFFICER, Role.SENIOR_CONTACT, Role.DRAFTER, Role.RELEASER, Role.SECRETARIAT})
@@ -141,6 +142,14 @@ async def find_one(tx: Transaction, principal: Principal, escalation_id: UUID) -
     """One escalation that the caller may see, or None."""
     rows = await find_cells(tx, principal, Wanted(escalation_id=escalation_id, limit=1))
     return rows[0] if rows else None
+
+
+async def get_one(tx: Transaction, principal: Principal, escalation_id: UUID) -> Row:
+    """The same; raises `NotFound`, in the same words for what is not there and for what is not the caller's to see."""
+    row = await find_one(tx, principal, escalation_id)
+    if row is None:
+        raise NotFound("there is no such escalation")
+    return row
 
 
 async def find_pages(tx: Transaction, escalation_id: UUID) -> list[Row]:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.escalation import reading
 from services.escalation.messages import headline_of
 from services.escalation.model import AlertFacts, DueReason, Position
 from services.escalation.reading import READ_BACK_COLUMNS
@@ -31,6 +32,7 @@ from shared.contracts import (
     Status,
     Tlp,
 )
+from shared.process import Deps
 from shared.security import Principal
 from shared.web import UtcDateTime
 
@@ -244,6 +246,13 @@ def coverage_view(row: Row) -> CoverageView:
 def escalation_view(row: Row, principal: Principal) -> EscalationView:
     """The row as this caller may see it."""
     return EscalationView(**_fields(row, principal))
+
+
+async def shown(deps: Deps, principal: Principal, escalation_id: UUID) -> EscalationView:
+    """One escalation as the caller may see it, read anew; raises `NotFound`."""
+    async with deps.intake.transaction() as tx:
+        row = await reading.get_one(tx, principal, escalation_id)
+    return escalation_view(row, principal)
 
 
 def attempt_view(row: Row) -> AttemptView:

@@ -120,10 +120,6 @@ class _Connection:
     used_at: float = 0.0
     """By the monotonic clock."""
 
-    @property
-    def is_fresh(self) -> bool:
-        return self.mails == 0
-
     def abort(self) -> None:
         """Lets go at once: a polite end waits for a server that may not answer."""
         transport = self.smtp.transport

@@ -8,11 +8,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.escalation import reading
 from services.escalation.handlers import EscalationDeps
 from services.escalation.joining import handlers as asked
-from services.escalation.views import EscalationView, escalation_view
-from shared.errors import NotFound
+from services.escalation.views import EscalationView, shown
 from shared.problems import ProblemType, declare_problems, problem_responses
 from shared.security import Principal
 from shared.web import authenticated, cause_of
@@ -46,13 +44,6 @@ def add_routes(routes: APIRouter, deps: EscalationDeps) -> None:
     """Adds the routes by which the circle of those who are asked changes."""
     caller = authenticated(deps)
 
-    async def shown(principal: Principal, escalation_id: UUID) -> EscalationView:
-        async with deps.intake.transaction() as tx:
-            row = await reading.find_one(tx, principal, escalation_id)
-        if row is None:
-            raise NotFound("there is no such escalation")
-        return escalation_view(row, principal)
-
     @routes.post(
         "/v1/escalations/{escalation_id}/contacts",
         tags=["Escalations"],
@@ -82,7 +73,7 @@ def add_routes(routes: APIRouter, deps: EscalationDeps) -> None:
         twice is added once.
         """
         await asked.add_contact(deps, principal, escalation_id, body.contact_id, cause=cause_of(request, principal))
-        return await shown(principal, escalation_id)
+        return await shown(deps, principal, escalation_id)
 
     @routes.post(
         "/v1/escalations/{escalation_id}/pages/stop",
@@ -100,4 +91,4 @@ def add_routes(routes: APIRouter, deps: EscalationDeps) -> None:
         It needs no `Idempotency-Key`: stopped twice is stopped once.
         """
         await asked.stop_pages(deps, principal, escalation_id, cause=cause_of(request, principal))
-        return await shown(principal, escalation_id)
+        return await shown(deps, principal, escalation_id)

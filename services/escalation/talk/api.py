@@ -8,13 +8,11 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.escalation import reading
 from services.escalation.handlers import EscalationDeps
 from services.escalation.store import actor_of
 from services.escalation.talk import handlers as talk
 from services.escalation.talk import questions, read_backs
-from services.escalation.views import EscalationView, View, escalation_view
-from shared.errors import NotFound
+from services.escalation.views import EscalationView, View, shown
 from shared.problems import ProblemType, declare_problems, problem_responses
 from shared.security import Principal
 from shared.web import UtcDateTime, authenticated, cause_of
@@ -119,13 +117,6 @@ def add_routes(routes: APIRouter, deps: EscalationDeps) -> None:
     """Questions and read-backs."""
     caller = authenticated(deps)
 
-    async def shown(escalation_id: UUID, principal: Principal) -> EscalationView:
-        async with deps.intake.transaction() as tx:
-            row = await reading.find_one(tx, principal, escalation_id)
-        if row is None:
-            raise NotFound("there is no such escalation")
-        return escalation_view(row, principal)
-
     @routes.post(
         "/v1/escalations/{escalation_id}/questions",
         tags=["Questions"],
@@ -210,7 +201,7 @@ def add_routes(routes: APIRouter, deps: EscalationDeps) -> None:
             contact_id=body.contact_id,
             cause=cause_of(request, principal),
         )
-        return await shown(escalation_id, principal)
+        return await shown(deps, principal, escalation_id)
 
     @routes.post(
         "/v1/escalations/{escalation_id}/read-back/confirmation",
@@ -234,7 +225,7 @@ def add_routes(routes: APIRouter, deps: EscalationDeps) -> None:
             note=body.note,
             cause=cause_of(request, principal),
         )
-        return await shown(escalation_id, principal)
+        return await shown(deps, principal, escalation_id)
 
 
 def _view(shown: talk.Shown) -> QuestionView:
