@@ -279,6 +279,7 @@ class PlannedShift(Value):
     contact_id: UUID
     start_at: datetime
     end_at: datetime
+    deputy_id: UUID | None = Field(default=None, description="Who stands in if the contact cannot.")
 
 
 class PlannedRota(Value):
@@ -287,6 +288,9 @@ class PlannedRota(Value):
     id: UUID
     name: str
     shifts: tuple[PlannedShift, ...] = ()
+    signs_hand_over: bool = Field(
+        default=False, description="Whether outgoing and incoming are both paged until both have signed."
+    )
 
 
 class LevelTarget(Value):
@@ -294,6 +298,7 @@ class LevelTarget(Value):
 
     kind: Literal["rota", "contact", "office"]
     id: UUID
+    deputy: bool = Field(default=False, description="Of a rota: the deputy of whoever holds it, not the holder.")
 
 
 class PlannedLevel(Value):
@@ -482,6 +487,30 @@ class CredentialsPublished(Event):
 
 
 # --- escalation -------------------------------------------------------------------------------------------------------
+
+
+@event(owner="roster", version=1, key="partner")
+class NoticeIssued(Event):
+    """People of one partner, or its duty office, are to be told something about their roster. Nobody has to answer.
+
+    `kind` says which text is sent (`swap_offered`, `shift_ahead`, `readiness_digest`, `hole_ahead` and so on), `facts`
+    and `items` what stands in it: times as instants, names of rotas, reasons as codes. An `urgent` notice goes at once
+    and over every contact point, at night, too; any other waits for the morning and goes by e-mail if there is one.
+    """
+
+    notice_id: UUID
+    partner: Code
+    kind: str = Field(examples=["shift_ahead"])
+    contact_ids: tuple[UUID, ...] = ()
+    to_office: bool = False
+    facts: dict[str, str] = Field(default_factory=dict, examples=[{"rota": "Duty officers"}])
+    items: tuple[dict[str, str], ...] = ()
+    urgent: bool = False
+    issued_at: datetime
+    expires_at: datetime
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.partner})
 
 
 @event(owner="escalation", version=1, key="alert_id")
@@ -840,6 +869,41 @@ class ContactPointVerified(Event):
     channel: ChannelName
     verified_at: datetime
     fingerprint: str = Field(examples=["5c1f3ad9e0b74a11"])
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.partner})
+
+
+@event(owner="escalation", version=1, key="endpoint_id")
+class EndpointChecked(Event):
+    """What the hourly heartbeat found at one of the partner's systems: said at the first one, whenever the outcome
+    changes, and once a day.
+    """
+
+    endpoint_id: UUID
+    partner: Code
+    checked_at: datetime
+    answering: bool
+    reason: str | None = Field(default=None, description="Why it does not answer.", examples=["HTTP 500"])
+    certificate_valid_until: datetime | None = Field(
+        default=None, description="The end of its TLS certificate; absent without TLS, or where it was not seen."
+    )
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.partner, SECRETARIAT})
+
+
+@event(owner="escalation", version=1, key="partner")
+class HandOverSigned(Event):
+    """Outgoing or incoming has signed the hand-over of a rota. Once both have, the outgoing person is paged no more."""
+
+    partner: Code
+    rota_id: UUID
+    start_at: datetime = Field(description="When the incoming person's shift begins.")
+    outgoing_id: UUID
+    incoming_id: UUID
+    outgoing_signed_at: datetime | None = None
+    incoming_signed_at: datetime | None = None
 
     def visible_to(self) -> frozenset[str]:
         return frozenset({self.partner})

@@ -186,7 +186,9 @@ class LayerBody(_Body):
     id: UUID | None = Field(default=None, description="The id of a layer that is there; leave it out for a new one.")
     name: Text
     rotation: Frequency
-    every: int = Field(default=1, ge=1, le=schedule.EVERY_MAX, description="Turns of so many days or weeks.")
+    every: int = Field(
+        default=1, ge=1, le=max(schedule.EVERY_MAX.values()), description="Turns of so many days or weeks."
+    )
     participants: Annotated[list[UUID], Field(min_length=1, max_length=schedule.PARTICIPANTS_MAX)]
     starts_on: date = Field(examples=["2021-08-01"])
     hand_over_time: Annotated[time, BeforeValidator(_wall_time)] = Field(

@@ -476,8 +476,9 @@ def _countries() -> Mapping[str, tuple[str | None, str | None]]:
 
 def _layer_faults(layer: Layer) -> Iterator[FieldError]:
     yield from _text_faults("name", layer.name, NAME_CHARACTERS_MAX)
-    if not 1 <= layer.rotation.every <= schedule.EVERY_MAX:
-        yield FieldError("every", f"must be 1 to {schedule.EVERY_MAX}")
+    every_max = schedule.EVERY_MAX.get(layer.rotation.frequency, 1)
+    if not 1 <= layer.rotation.every <= every_max:
+        yield FieldError("every", f"must be 1 to {every_max}")
     if not 1 <= len(layer.participants) <= schedule.PARTICIPANTS_MAX:
         yield FieldError("participants", f"must name 1 to {schedule.PARTICIPANTS_MAX} contacts")
     if not schedule.EARLIEST_DATE <= layer.starts_on <= schedule.LATEST_DATE:

@@ -1,136 +1,38 @@
-"""Shifts from rotas: who is on call, computed once for paging, screen, export and readiness alike.
+"""Shifts from a rota: turns of its layers, laid over each other.
 
-The cast: a `Rota` belongs to one partner and keeps local time in one IANA zone. Its `Layer`s are ordered by
-precedence: at any instant the first layer that covers it answers, and the layers after it show through where it does
-not. A layer's `Rotation` cuts time into *turns*; turn 0 begins at the hand-over of `starts_on`, and the participants
-take the turns in order. An `Override` lies over all layers, and of two overrides the one that comes last in the rota
-holds, because it was said last. A `Shift` is what comes out: one contact from one instant to another.
-
-The promise: `shifts` is the only place where local times become instants. Its result is sorted, does not overlap, and
-any instant of it is the same whatever window was asked for, so that a screen and a page can never disagree.
-
-Daylight saving follows one rule: **a hand-over happens at the first instant at which the local clock shows the
-hand-over time or a later one.** So a hand-over time that does not exist on a day falls on the first instant after the
-gap, one that exists twice falls on its first occurrence, and as this instant never moves backwards from one date to
-the next, turns can neither overlap nor leave a hole. Turns are counted in local dates, never in hours, so that
-nothing drifts.
-
-Another kind of rotation is another way to yield turns: `_turns` is the one place that knows about it.
+`shifts` is the only place where a rota becomes instants. Its result is sorted, does not overlap, and any instant of it
+is the same whatever window was asked for, so that a screen and a page can never disagree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from enum import StrEnum
-from functools import lru_cache
+from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import pairwise
-from typing import NewType
-from uuid import UUID
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
+from services.roster.schedule.instants import hand_over_at
+from services.roster.schedule.model import (
+    EARLIEST_AT,
+    EARLIEST_DATE,
+    LATEST_AT,
+    LATEST_DATE,
+    ON_CALL_HORIZON_DAYS,
+    SPAN_DAYS_MAX,
+    Frequency,
+    Gap,
+    Layer,
+    LayerId,
+    OverrideId,
+    Rota,
+    Shift,
+)
 from shared.errors import Invalid
-from shared.ids import ContactId, RotaId
-
-LayerId = NewType("LayerId", UUID)
-OverrideId = NewType("OverrideId", UUID)
-
-LAYERS_MAX = 10
-PARTICIPANTS_MAX = 100
-OVERRIDES_MAX = 100
-EVERY_MAX = 52
-"""Turns of at most 52 days or 52 weeks."""
-OVERRIDE_DAYS_MAX = 366
-SPAN_DAYS_MAX = 4000
-"""A little more than ten years: the longest window that `shifts` computes in one call."""
-EARLIEST_DATE, EARLIEST_AT = date(1970, 1, 1), datetime(1970, 1, 1, tzinfo=UTC)
-LATEST_DATE, LATEST_AT = date(2199, 12, 31), datetime(2200, 1, 1, tzinfo=UTC)
-"""Outside these dates a typing error is likelier than an intention, and zone data says nothing."""
-ON_CALL_HORIZON_DAYS = 14
-"""`on_call` tells the beginning and end of a shift as far as this many days before and after the instant asked for."""
-
-_SECOND = timedelta(seconds=1)
-
-
-class Frequency(StrEnum):
-    """The unit in which a rotation counts its turns."""
-
-    DAILY = "daily"
-    WEEKLY = "weekly"
-
+from shared.ids import ContactId
 
 _DAYS = {Frequency.DAILY: 1, Frequency.WEEKLY: 7}
-
-
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    """How long one turn is: `every` days or weeks, counted in local dates."""
-
-    frequency: Frequency
-    every: int = 1
-
-    @property
-    def turn_days(self) -> int:
-        """The length of one turn in local dates."""
-        return _DAYS[self.frequency] * self.every
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One rotation of a rota.
-
-    `hand_over_time` is a local wall time. A weekly rotation hands over on the weekday of `starts_on`. From the
-    hand-over time of `ends_on` the layer covers nothing; `None` means that it has no end.
-    """
-
-    id: LayerId
-    name: str
-    rotation: Rotation
-    participants: tuple[ContactId, ...]
-    starts_on: date
-    hand_over_time: time
-    ends_on: date | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Override:
-    """Replaces whoever would be on call in [start_at, end_at); `contact_id` `None` means that nobody is."""
-
-    id: OverrideId
-    contact_id: ContactId | None
-    start_at: datetime
-    end_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Rota:
-    """One on-call schedule: `layers` in the order of their precedence, `overrides` in the order of their making."""
-
-    id: RotaId
-    name: str
-    time_zone: str
-    layers: tuple[Layer, ...] = ()
-    overrides: tuple[Override, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Shift:
-    """One contact on call in [start_at, end_at), UTC; `origin` is the layer or the override that says so."""
-
-    contact_id: ContactId
-    start_at: datetime
-    end_at: datetime
-    origin: LayerId | OverrideId
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Nobody is on call in [start_at, end_at), UTC."""
-
-    start_at: datetime
-    end_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,36 +92,6 @@ def gaps_between(covered: tuple[Shift, ...], from_at: datetime, to_at: datetime)
     return tuple(Gap(end_at, start_at) for end_at, start_at in zip(ends, starts, strict=True) if end_at < start_at)
 
 
-def hand_over_at(on: date, hand_over_time: time, zone: ZoneInfo) -> datetime:
-    """The first instant (UTC) at which the clock in `zone` shows `hand_over_time` of the date `on`, or a later time."""
-    wall = datetime.combine(on, hand_over_time)
-    first = wall.replace(tzinfo=zone).astimezone(UTC)
-    if first.astimezone(zone).replace(tzinfo=None) == wall:
-        return first
-    # The clocks jump over this time. With fold=1 the offset after the jump is applied, which gives an instant before
-    # it, and `first` lies after it: the jump itself, a whole second of UTC, is found in between by halving.
-    before = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
-    steps = int((first - before) / _SECOND)
-    low, high = 0, steps
-    while high - low > 1:
-        middle = (low + high) // 2
-        if (before + middle * _SECOND).astimezone(zone).replace(tzinfo=None) >= wall:
-            high = middle
-        else:
-            low = middle
-    return before + high * _SECOND
-
-
-def is_zone(name: str) -> bool:
-    """Whether the IANA database of this machine knows the zone."""
-    return name in _known_zones()
-
-
-@lru_cache(maxsize=1)
-def _known_zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
 def _checked_window(from_at: datetime, to_at: datetime) -> tuple[datetime, datetime]:
     if from_at.tzinfo is None or to_at.tzinfo is None:
         raise Invalid("Both ends of a window need an offset, such as 2026-03-01T08:00:00Z.", field="from")
@@ -234,7 +106,7 @@ def _turns(
     layer: Layer, zone: ZoneInfo, from_at: datetime, to_at: datetime
 ) -> Iterator[tuple[int, datetime, datetime]]:
     """The turns (number, start_at, end_at) of a layer that touch the window, in order; never one that lasts no time."""
-    days = layer.rotation.turn_days
+    days = _DAYS[layer.rotation.frequency] * layer.rotation.every
     until_at = to_at
     if layer.ends_on is not None:
         until_at = min(to_at, hand_over_at(layer.ends_on, layer.hand_over_time, zone))

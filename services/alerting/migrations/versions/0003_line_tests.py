@@ -1,0 +1,22 @@
+"""Line tests: their plan and what came of them."""
+
+from collections.abc import Sequence
+
+from shared.migrate import execute_script
+
+revision: str = "alerting_0003"
+down_revision: str | None = "alerting_0002"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+TABLES = """
+"""
+
+
+def upgrade() -> None:
+    """Adds what is new."""
+    execute_script(TABLES)
+
+
+def downgrade() -> None:
+    """Nothing is taken back: later changes are later migrations."""

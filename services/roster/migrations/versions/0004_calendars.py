@@ -1,0 +1,22 @@
+"""Calendars that are imported from, and private addresses that are exported to."""
+
+from collections.abc import Sequence
+
+from shared.migrate import execute_script
+
+revision: str = "roster_0004"
+down_revision: str | None = "roster_0003"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+TABLES = """
+"""
+
+
+def upgrade() -> None:
+    """Adds what is new."""
+    execute_script(TABLES)
+
+
+def downgrade() -> None:
+    """Nothing is taken back: later changes are later migrations."""

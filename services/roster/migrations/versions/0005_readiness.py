@@ -1,0 +1,22 @@
+"""What readiness was found, said and scored, and notices before shifts."""
+
+from collections.abc import Sequence
+
+from shared.migrate import execute_script
+
+revision: str = "roster_0005"
+down_revision: str | None = "roster_0004"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+TABLES = """
+"""
+
+
+def upgrade() -> None:
+    """Adds what is new."""
+    execute_script(TABLES)
+
+
+def downgrade() -> None:
+    """Nothing is taken back: later changes are later migrations."""
