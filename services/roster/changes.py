@@ -1,8 +1,9 @@
 """What differs between two states of a partner: what the store writes, and what the record says about it.
 
 The cast: `changes` compares two states object by object. A `Changed` names one object with what it was and what it is;
-an object's own parts (points of a contact, overrides of a rota) are objects of their own. `recorded` is what the
-record may keep of a change.
+an object's own parts (points of a contact, overrides and replacements of a rota) are objects of their own. `recorded`
+is what the record may keep of one change, and `entries` what it keeps of all of them: the shifts that came from a
+calendar are counted there, one entry for each rota, because nobody reads a thousand.
 
 The promise: pure. The record gets the names of all fields that changed and the values of those that are neither
 personal nor secret: never a name of a person, a number, an address, or anything of a secret.
@@ -10,7 +11,8 @@ personal nor secret: never a name of a person, a number, an address, or anything
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import date, datetime, time
 from enum import StrEnum
@@ -28,9 +30,21 @@ from services.roster.domain import (
     PartnerState,
 )
 from services.roster.network import credential_id, partner_id, policy_id
-from services.roster.schedule import Override, Rota
+from services.roster.schedule import ImportedShift, Override, Replacement, Rota
 
-Object = Partner | DutyOffice | Contact | ContactPoint | Rota | Override | EscalationPolicy | Endpoint | Credential
+Object = (
+    Partner
+    | DutyOffice
+    | Contact
+    | ContactPoint
+    | Rota
+    | Override
+    | Replacement
+    | ImportedShift
+    | EscalationPolicy
+    | Endpoint
+    | Credential
+)
 
 NOUNS: Mapping[type, str] = {
     Partner: "partner",
@@ -39,6 +53,8 @@ NOUNS: Mapping[type, str] = {
     ContactPoint: "contact_point",
     Rota: "rota",
     Override: "override",
+    Replacement: "replacement",
+    ImportedShift: "imported_shift",
     EscalationPolicy: "policy",
     Endpoint: "endpoint",
     Credential: "credential",
@@ -49,8 +65,20 @@ _RECORDED: Mapping[type, frozenset[str]] = {
     DutyOffice: frozenset({"name"}),
     Contact: frozenset({"title", "languages"}),
     ContactPoint: frozenset({"channel", "delay_seconds", "verified_at", "confirmed_at"}),
-    Rota: frozenset({"name", "time_zone", "layers"}),
-    Override: frozenset({"contact_id", "start_at", "end_at"}),
+    Rota: frozenset(
+        {
+            "name",
+            "time_zone",
+            "layers",
+            "holiday_calendar",
+            "extra_holidays",
+            "signs_hand_over",
+            "notice_hours",
+        }
+    ),
+    Override: frozenset({"contact_id", "start_at", "end_at", "deputy_id"}),
+    Replacement: frozenset({"name", "start_at", "end_at", "layers"}),
+    ImportedShift: frozenset({"calendar_id", "contact_id", "start_at", "end_at"}),
     EscalationPolicy: frozenset({"levels"}),
     Endpoint: frozenset({"created_at"}),
     Credential: frozenset({"client_id", "kind", "roles", "contact_id", "revoked_at", "version"}),
@@ -113,6 +141,44 @@ def recorded(changed: Changed) -> tuple[str, dict[str, Any]]:
     return f"{NOUNS[changed.type]}.{verb}", data
 
 
+def entries(changed: Iterable[Changed]) -> Iterator[tuple[UUID, str, dict[str, Any]]]:
+    """What the record says of all changes: object, kind and data. Of what only moved it says nothing."""
+    imported: dict[UUID, list[Changed]] = defaultdict(list)
+    for one in changed:
+        if one.type is ImportedShift:
+            imported[_rota_of(one)].append(one)
+        elif not one.only_moved:
+            yield (one.id, *recorded(one))
+    for rota_id, ones in imported.items():
+        yield rota_id, "calendar.imported", _counted(ones)
+
+
+def _rota_of(one: Changed) -> UUID:
+    placed = one.after or one.before
+    owner_id = placed.owner_id if placed is not None else None
+    assert owner_id is not None, "an imported shift belongs to a rota"
+    return owner_id
+
+
+def _counted(ones: Sequence[Changed]) -> dict[str, Any]:
+    """How many shifts came, went and changed, of which calendars, and between which instants."""
+    placed = [one for changed in ones for one in (changed.before, changed.after) if one is not None]
+    shifts = [one.value for one in placed if isinstance(one.value, ImportedShift)]
+    return {
+        "added": sum(1 for one in ones if one.before is None),
+        "removed": sum(1 for one in ones if one.after is None),
+        "changed": sum(1 for one in ones if one.before is not None and one.after is not None),
+        "calendars": sorted({str(shift.calendar_id) for shift in shifts}),
+        "from_at": min(shift.start_at for shift in shifts).isoformat(),
+        "until_at": max(shift.end_at for shift in shifts).isoformat(),
+    }
+
+
+def in_order(shifts: Iterable[ImportedShift]) -> tuple[ImportedShift, ...]:
+    """Imported shifts in the one order in which a rota keeps them: by their beginning, then by their id."""
+    return tuple(sorted(shifts, key=lambda shift: (shift.start_at, shift.id)))
+
+
 def plain(value: Any) -> Any:
     """A value as JSON can hold it."""
     if is_dataclass(value):
@@ -134,9 +200,14 @@ def _objects(state: PartnerState) -> Iterator[tuple[UUID, Placed]]:
         yield contact.id, Placed(replace(contact, points=()), None, contact_place)
         yield from _points(contact.id, contact.points)
     for rota_place, rota in enumerate(state.rotas):
-        yield rota.id, Placed(replace(rota, overrides=()), None, rota_place)
+        yield rota.id, Placed(replace(rota, overrides=(), replacements=(), imported=()), None, rota_place)
         for override_place, override in enumerate(rota.overrides):
             yield override.id, Placed(override, rota.id, override_place)
+        for replacement_place, replacement in enumerate(rota.replacements):
+            yield replacement.id, Placed(replacement, rota.id, replacement_place)
+        for shift in rota.imported:
+            # In the order of time: a place of its own for each would make every import rewrite all that follow.
+            yield shift.id, Placed(shift, rota.id, 0)
     if state.policy.levels:
         yield policy_id(code), Placed(state.policy, None, 0)
     for endpoint_place, endpoint in enumerate(state.endpoints):

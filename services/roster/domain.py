@@ -162,10 +162,14 @@ class TargetKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom a level pages: whoever is on call in a rota, one contact, or an office."""
+    """Whom a level pages: whoever is on call in a rota, one contact, or an office.
+
+    With `deputy` it is the deputy of whoever is on call in a rota; the same rota without it is another target.
+    """
 
     kind: TargetKind
     id: UUID
+    deputy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +359,8 @@ def policy_faults(policy: EscalationPolicy) -> Iterator[FieldError]:
             yield FieldError(f"{field}.targets", f"holds {len(level.targets)} targets; 1 to {TARGETS_MAX} are possible")
         if len(set(level.targets)) < len(level.targets):
             yield FieldError(f"{field}.targets", "names the same target twice; name each once")
+        if any(target.deputy and target.kind is not TargetKind.ROTA for target in level.targets):
+            yield FieldError(f"{field}.targets", "asks for a deputy of what is no rota; only rotas have deputies")
         if level.wait_seconds is not None and not 1 <= level.wait_seconds <= WAIT_SECONDS_MAX:
             yield FieldError(f"{field}.wait_seconds", f"must be 1 to {WAIT_SECONDS_MAX}, or left out")
 
@@ -413,9 +419,7 @@ def reference_faults(state: PartnerState) -> Iterator[FieldError]:
         TargetKind.OFFICE: {office.id for office in state.offices},
     }
     for number, rota in enumerate(state.rotas):
-        on_call = {contact_id for layer in rota.layers for contact_id in layer.participants}
-        on_call |= {override.contact_id for override in rota.overrides if override.contact_id is not None}
-        for contact_id in sorted(on_call - contacts):
+        for contact_id in sorted(contacts_of(rota) - contacts):
             yield FieldError(
                 f"rotas[{number}]", f"names contact {contact_id}; there is none of that id at this partner"
             )
@@ -428,6 +432,15 @@ def reference_faults(state: PartnerState) -> Iterator[FieldError]:
         if credential.contact_id is not None and credential.contact_id not in contacts:
             detail = f"names contact {credential.contact_id}; there is none of that id at this partner"
             yield FieldError(f"credentials[{number}].contact", detail)
+
+
+def contacts_of(rota: Rota) -> set[ContactId]:
+    """Everybody whom the rota names: participants, deputies, those who stand in, and those of imported shifts."""
+    layers = (*rota.layers, *(layer for replacement in rota.replacements for layer in replacement.layers))
+    named = {contact_id for layer in layers for contact_id in (*layer.participants, *layer.deputies)}
+    for override in rota.overrides:
+        named |= {one for one in (override.contact_id, override.deputy_id) if one is not None}
+    return named | {shift.contact_id for shift in rota.imported}
 
 
 MASK = "•••"

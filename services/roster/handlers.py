@@ -21,7 +21,7 @@ from typing import Any
 from uuid import UUID
 
 from services.roster import domain, publication, seeding, store
-from services.roster.changes import NOUNS, Changed, changes, recorded
+from services.roster.changes import NOUNS, Changed, changes, entries
 from services.roster.domain import Contact, ContactPoint, Credential, DutyOffice, Partner, PartnerState
 from services.roster.merging import merged
 from services.roster.network import Item, Kind, PrecedenceDeadlines, deadlines_id
@@ -371,7 +371,9 @@ async def _save_changed(
     if after == stored.state:
         return stored.version, []
     domain.require(_faults_of_whole(after), "This does not fit together with the rest of your roster.")
-    return await _save(tx, deps, stored.state, after, cause=cause, now=now)
+    version, messages = await _save(tx, deps, stored.state, after, cause=cause, now=now)
+    # Nothing is written if no more than the order of imported shifts differs, which has no meaning.
+    return version or stored.version, messages
 
 
 async def _save(
@@ -390,12 +392,11 @@ async def _save(
     await _refuse_taken(tx, changed)
     code = after.partner.code
     version = await store.save_partner(tx, deps.keys, after.partner, changed, now=now)
-    entries = []
-    for one in changed:
-        if not one.only_moved:
-            kind, data = recorded(one)
-            entries.append(record.Entry(kind=kind, partner=code, object_id=one.id, data=data))
-    await record.append(tx, entries, cause=cause, ids=deps.ids, now=now)
+    told = [
+        record.Entry(kind=kind, partner=code, object_id=object_id, data=data)
+        for object_id, kind, data in entries(changed)
+    ]
+    await record.append(tx, told, cause=cause, ids=deps.ids, now=now)
     events: list[Event] = []
     if before is None or _public(before) != _public(after):
         events.append(publication.partner_changed(after, version=version, seal=partial(_seal, deps.keys)))

@@ -1,8 +1,8 @@
 """One partner with the items of a network file written over it.
 
-The promise: pure, and a file changes nothing but what it can say. Overrides, verifications, confirmations, secrets and
-revocations stay; so does the order of what was there before, and what is new comes after it. An address that changes
-has not been verified yet.
+The promise: pure, and a file changes nothing but what it can say. Overrides, replacements, imported shifts,
+verifications, confirmations, secrets and revocations stay; so does the order of what was there before, and what is new
+comes after it. An address that changes has not been verified yet.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _with(state: PartnerState, item: Item, now: datetime) -> PartnerState:
         case ContactPoint() as point:
             state = _with_point(state, item.owner_id, point)
         case Rota() as rota:
-            state = replace(state, rotas=put(state.rotas, rota, _keeping("overrides")))
+            state = replace(state, rotas=put(state.rotas, rota, _keeping("overrides", "replacements", "imported")))
         case EscalationPolicy() as policy:
             state = replace(state, policy=policy)
         case Endpoint() as endpoint:
@@ -95,5 +95,5 @@ def _changed_credential(old: Credential, new: Credential) -> Credential:
     return replace(new, secret_sha256=old.secret_sha256, revoked_at=old.revoked_at, version=old.version + 1)
 
 
-def _keeping(name: str) -> Callable[[Any, Any], Any]:
-    return lambda old, new: replace(new, **{name: getattr(old, name)})
+def _keeping(*names: str) -> Callable[[Any, Any], Any]:
+    return lambda old, new: replace(new, **{name: getattr(old, name) for name in names})

@@ -64,7 +64,9 @@ def duty_plan(
         time_zone=state.partner.time_zone,
         levels=tuple(
             PlannedLevel(
-                targets=tuple(LevelTarget(kind=target.kind.value, id=target.id) for target in level.targets),
+                targets=tuple(
+                    LevelTarget(kind=target.kind.value, id=target.id, deputy=target.deputy) for target in level.targets
+                ),
                 wait_seconds=level.wait_seconds,
             )
             for level in state.policy.levels
@@ -121,7 +123,13 @@ def _planned_rota(rota: Rota, from_at: datetime, to_at: datetime) -> PlannedRota
     return PlannedRota(
         id=rota.id,
         name=rota.name,
-        shifts=tuple(PlannedShift(contact_id=s.contact_id, start_at=s.start_at, end_at=s.end_at) for s in shifts),
+        shifts=tuple(
+            PlannedShift(
+                contact_id=shift.contact_id, start_at=shift.start_at, end_at=shift.end_at, deputy_id=shift.deputy_id
+            )
+            for shift in shifts
+        ),
+        signs_hand_over=rota.signs_hand_over,
     )
 
 

@@ -30,7 +30,7 @@ from services.roster.network import (
     partner_id,
     policy_id,
 )
-from services.roster.schedule import Rota
+from services.roster.schedule import Layer, OnHolidays, Rota
 from shared.contracts import SECRETARIAT, Deadlines, Precedence
 from shared.ids import PartnerCode
 
@@ -39,11 +39,17 @@ _NOT_SEEDED: Mapping[type, frozenset[str]] = {
     DutyOffice: frozenset({"points"}),
     Contact: frozenset({"points"}),
     ContactPoint: frozenset({"verified_at", "confirmed_at"}),
-    Rota: frozenset({"overrides"}),
+    Rota: frozenset({"overrides", "replacements", "imported"}),
     Endpoint: frozenset({"created_at"}),
     Credential: frozenset({"secret_sha256", "revoked_at", "version"}),
 }
 """What a file does not say of an object: it belongs to the daily work or is an object of its own."""
+
+_SAID_BEFORE: Mapping[type, Mapping[str, object]] = {
+    Layer: {"on_holidays": OnHolidays.ANY},
+    Rota: {"notice_hours": (24,)},
+}
+"""What an object was before it could say so: left out, as an absent field is."""
 
 _UNORDERED = frozenset({"embassies", "roles"})
 """Fields whose order means nothing, so that a table may keep them in another one."""
@@ -63,7 +69,11 @@ def _content(value: Any) -> Any:
         value = value.model_dump()
     elif is_dataclass(value) and not isinstance(value, type):
         skipped = _NOT_SEEDED.get(type(value), frozenset())
+        before = _SAID_BEFORE.get(type(value), {})
         value = {field.name: getattr(value, field.name) for field in fields(value) if field.name not in skipped}
+        for name, default in before.items():
+            # Nothing at all is not what it was before, and must not be left out like it.
+            value[name] = None if value[name] == default else value[name] or "none"
         value.update({name: sorted(value[name]) for name in _UNORDERED & value.keys()})
     if isinstance(value, dict):
         content = {name: _content(part) for name, part in value.items()}

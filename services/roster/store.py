@@ -1,8 +1,9 @@
 """The rows of roster. `load_*` locks, `find_*` does not.
 
     partners            one row each, with `version` (counts every change, the ETag) and the state of its duty plan
-    offices, contacts, contact_points, rotas, overrides, policies, endpoints, issued_credentials
+    offices, contacts, contact_points, rotas, overrides, replacements, policies, endpoints, issued_credentials
                         what a partner owns, in its order (`place`)
+    imported_shifts     what the partner's own calendars say of a rota, in the order of time
     deadlines           the network's table
     seeded_hashes       what a network file last wrote of an object, kept when the object is removed
     point_health        what escalation says about contact points and endpoints
@@ -40,7 +41,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
-from services.roster.changes import Changed, Placed, plain
+from services.roster.changes import Changed, Placed, in_order, plain
 from services.roster.domain import (
     Contact,
     ContactPoint,
@@ -54,7 +55,23 @@ from services.roster.domain import (
     Target,
     TargetKind,
 )
-from services.roster.schedule import Frequency, Layer, LayerId, Override, OverrideId, Rota, Rotation
+from services.roster.schedule import (
+    CalendarId,
+    Frequency,
+    Holiday,
+    ImportedShift,
+    ImportedShiftId,
+    Layer,
+    LayerId,
+    OnHolidays,
+    Override,
+    OverrideId,
+    Replacement,
+    ReplacementId,
+    Restriction,
+    Rota,
+    Rotation,
+)
 from shared.contracts import ChannelName, CredentialKind, Deadlines, Precedence, Role, Standing
 from shared.db import Transaction, service_metadata
 from shared.ids import ContactId, ContactPointId, EndpointId, OfficeId, PartnerCode, RotaId
@@ -142,12 +159,35 @@ rotas = _owned(
     Column("name", Text, nullable=False),
     Column("time_zone", Text, nullable=False),
     Column("layers", JSONB, nullable=False),
+    Column("holiday_calendar", Text),
+    Column("extra_holidays", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("signs_hand_over", Boolean, nullable=False, server_default=text("false")),
+    Column("notice_hours", ARRAY(Integer), nullable=False, server_default=text("'{24}'")),
 )
 
 overrides = _owned(
     "overrides",
     Column("rota_id", Uuid, nullable=False),
     Column("contact_id", Uuid),
+    _at("start_at", nullable=False),
+    _at("end_at", nullable=False),
+    Column("deputy_id", Uuid),
+)
+
+replacements = _owned(
+    "replacements",
+    Column("rota_id", Uuid, nullable=False),
+    Column("name", Text, nullable=False),
+    _at("start_at", nullable=False),
+    _at("end_at", nullable=False),
+    Column("layers", JSONB, nullable=False),
+)
+
+imported_shifts = _owned(
+    "imported_shifts",
+    Column("rota_id", Uuid, nullable=False),
+    Column("calendar_id", Uuid, nullable=False),
+    Column("contact_id", Uuid, nullable=False),
     _at("start_at", nullable=False),
     _at("end_at", nullable=False),
 )
@@ -330,7 +370,16 @@ async def find_taken_ids(tx: Transaction, ids: Collection[UUID]) -> set[UUID]:
     """Those of these ids that something of any partner has."""
     wanted = [
         select(table.c.id).where(table.c.id == any_(_uuids(ids)))
-        for table in (offices, contacts, contact_points, rotas, overrides, endpoints)
+        for table in (
+            offices,
+            contacts,
+            contact_points,
+            rotas,
+            overrides,
+            replacements,
+            imported_shifts,
+            endpoints,
+        )
     ]
     found: set[UUID] = set()
     for statement in wanted:
@@ -363,7 +412,16 @@ async def _whole(tx: Transaction, keys: KeyRing, rows: Sequence[Any]) -> dict[Pa
     points = await _by_partner(tx, contact_points, codes)
     parts = {
         table.name: await _by_partner(tx, table, codes)
-        for table in (offices, contacts, rotas, overrides, endpoints, issued_credentials)
+        for table in (
+            offices,
+            contacts,
+            rotas,
+            overrides,
+            replacements,
+            imported_shifts,
+            endpoints,
+            issued_credentials,
+        )
     }
     found = (await tx.execute(select(policies).where(policies.c.partner == any_(_texts(codes))))).all()
     levels = {row.partner: row.levels for row in found}
@@ -373,14 +431,14 @@ async def _whole(tx: Transaction, keys: KeyRing, rows: Sequence[Any]) -> dict[Pa
         own_points: dict[UUID, list[ContactPoint]] = defaultdict(list)
         for point in points[code]:
             own_points[point.owner_id].append(_point(keys, point))
-        own_overrides: dict[UUID, list[Override]] = defaultdict(list)
-        for override in parts["overrides"][code]:
-            own_overrides[override.rota_id].append(_override(override))
+        of_rotas: dict[str, dict[UUID, list[Any]]] = {
+            table.name: _by_rota(parts[table.name][code]) for table in (overrides, replacements, imported_shifts)
+        }
         state = PartnerState(
             partner=_partner(row),
             offices=tuple(_office(part, own_points[part.id]) for part in parts["offices"][code]),
             contacts=tuple(_contact(part, own_points[part.id]) for part in parts["contacts"][code]),
-            rotas=tuple(_rota(part, own_overrides[part.id]) for part in parts["rotas"][code]),
+            rotas=tuple(_rota(part, of_rotas) for part in parts["rotas"][code]),
             policy=_policy(levels.get(code, [])),
             endpoints=tuple(_endpoint(keys, part) for part in parts["endpoints"][code]),
             credentials=tuple(map(_credential, parts["issued_credentials"][code])),
@@ -395,6 +453,13 @@ async def _by_partner(tx: Transaction, table: Table, codes: Collection[str]) -> 
     wanted = select(table).where(table.c.partner == any_(_texts(codes))).order_by(table.c.place, key)
     for row in await tx.execute(wanted):
         found[row.partner].append(row)
+    return found
+
+
+def _by_rota(rows: Iterable[Any]) -> dict[UUID, list[Any]]:
+    found: dict[UUID, list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row.rota_id].append(row)
     return found
 
 
@@ -437,32 +502,87 @@ def _contact(row: Any, points: Iterable[ContactPoint]) -> Contact:
     return Contact(ContactId(row.id), row.name, row.title, tuple(row.languages), tuple(points), row.time_zone)
 
 
-def _rota(row: Any, laid_over: Iterable[Override]) -> Rota:
-    return Rota(RotaId(row.id), row.name, row.time_zone, tuple(map(_layer, row.layers)), tuple(laid_over))
+def _rota(row: Any, parts: Mapping[str, Mapping[UUID, Sequence[Any]]]) -> Rota:
+    return Rota(
+        id=RotaId(row.id),
+        name=row.name,
+        time_zone=row.time_zone,
+        layers=tuple(map(_layer, row.layers)),
+        overrides=tuple(map(_override, parts["overrides"].get(row.id, ()))),
+        replacements=tuple(map(_replacement, parts["replacements"].get(row.id, ()))),
+        imported=in_order(map(_imported_shift, parts["imported_shifts"].get(row.id, ()))),
+        holiday_calendar=row.holiday_calendar,
+        extra_holidays=tuple(Holiday(date.fromisoformat(kept["on"]), kept["name"]) for kept in row.extra_holidays),
+        signs_hand_over=row.signs_hand_over,
+        notice_hours=tuple(row.notice_hours),
+    )
 
 
 def _layer(kept: Mapping[str, Any]) -> Layer:
+    """A layer from its JSON; what was written before a field was thought of has that field's default."""
     return Layer(
         id=LayerId(UUID(kept["id"])),
         name=kept["name"],
-        rotation=Rotation(Frequency(kept["rotation"]["frequency"]), kept["rotation"]["every"]),
+        rotation=Rotation(
+            Frequency(kept["rotation"]["frequency"]), kept["rotation"]["every"], kept["rotation"].get("rule")
+        ),
         participants=tuple(ContactId(UUID(participant)) for participant in kept["participants"]),
         starts_on=date.fromisoformat(kept["starts_on"]),
         hand_over_time=time.fromisoformat(kept["hand_over_time"]),
         ends_on=date.fromisoformat(kept["ends_on"]) if kept["ends_on"] is not None else None,
+        deputies=tuple(ContactId(UUID(deputy)) for deputy in kept.get("deputies", ())),
+        time_zone=kept.get("time_zone"),
+        restrictions=tuple(map(_restriction, kept.get("restrictions", ()))),
+        on_holidays=OnHolidays(kept.get("on_holidays", OnHolidays.ANY)),
+    )
+
+
+def _restriction(kept: Mapping[str, Any]) -> Restriction:
+    return Restriction(
+        from_time=time.fromisoformat(kept["from_time"]),
+        until_time=time.fromisoformat(kept["until_time"]),
+        weekdays=tuple(kept["weekdays"]),
     )
 
 
 def _override(row: Any) -> Override:
-    contact_id = ContactId(row.contact_id) if row.contact_id is not None else None
-    return Override(OverrideId(row.id), contact_id, row.start_at, row.end_at)
+    return Override(
+        id=OverrideId(row.id),
+        contact_id=ContactId(row.contact_id) if row.contact_id is not None else None,
+        start_at=row.start_at,
+        end_at=row.end_at,
+        deputy_id=ContactId(row.deputy_id) if row.deputy_id is not None else None,
+    )
+
+
+def _replacement(row: Any) -> Replacement:
+    return Replacement(
+        id=ReplacementId(row.id),
+        name=row.name,
+        start_at=row.start_at,
+        end_at=row.end_at,
+        layers=tuple(map(_layer, row.layers)),
+    )
+
+
+def _imported_shift(row: Any) -> ImportedShift:
+    return ImportedShift(
+        id=ImportedShiftId(row.id),
+        calendar_id=CalendarId(row.calendar_id),
+        contact_id=ContactId(row.contact_id),
+        start_at=row.start_at,
+        end_at=row.end_at,
+    )
 
 
 def _policy(levels: Iterable[Mapping[str, Any]]) -> EscalationPolicy:
     return EscalationPolicy(
         tuple(
             Level(
-                tuple(Target(TargetKind(target["kind"]), UUID(target["id"])) for target in level["targets"]),
+                tuple(
+                    Target(TargetKind(target["kind"]), UUID(target["id"]), deputy=target.get("deputy", False))
+                    for target in level["targets"]
+                ),
                 level["wait_seconds"],
             )
             for level in levels
@@ -605,7 +725,16 @@ def _point_row(keys: KeyRing, placed: Placed) -> dict[str, Any]:
 def _rota_row(_keys: KeyRing, placed: Placed) -> dict[str, Any]:
     rota = placed.value
     assert isinstance(rota, Rota)
-    return {"id": rota.id, "name": rota.name, "time_zone": rota.time_zone, "layers": plain(rota.layers)}
+    return {
+        "id": rota.id,
+        "name": rota.name,
+        "time_zone": rota.time_zone,
+        "layers": plain(rota.layers),
+        "holiday_calendar": rota.holiday_calendar,
+        "extra_holidays": plain(rota.extra_holidays),
+        "signs_hand_over": rota.signs_hand_over,
+        "notice_hours": list(rota.notice_hours),
+    }
 
 
 def _override_row(_keys: KeyRing, placed: Placed) -> dict[str, Any]:
@@ -617,6 +746,33 @@ def _override_row(_keys: KeyRing, placed: Placed) -> dict[str, Any]:
         "contact_id": override.contact_id,
         "start_at": override.start_at,
         "end_at": override.end_at,
+        "deputy_id": override.deputy_id,
+    }
+
+
+def _replacement_row(_keys: KeyRing, placed: Placed) -> dict[str, Any]:
+    replacement = placed.value
+    assert isinstance(replacement, Replacement)
+    return {
+        "id": replacement.id,
+        "rota_id": placed.owner_id,
+        "name": replacement.name,
+        "start_at": replacement.start_at,
+        "end_at": replacement.end_at,
+        "layers": plain(replacement.layers),
+    }
+
+
+def _imported_row(_keys: KeyRing, placed: Placed) -> dict[str, Any]:
+    shift = placed.value
+    assert isinstance(shift, ImportedShift)
+    return {
+        "id": shift.id,
+        "rota_id": placed.owner_id,
+        "calendar_id": shift.calendar_id,
+        "contact_id": shift.contact_id,
+        "start_at": shift.start_at,
+        "end_at": shift.end_at,
     }
 
 
@@ -652,6 +808,8 @@ _WRITTEN: Mapping[type, tuple[Table, Callable[[KeyRing, Placed], dict[str, Any]]
     ContactPoint: (contact_points, _point_row),
     Rota: (rotas, _rota_row),
     Override: (overrides, _override_row),
+    Replacement: (replacements, _replacement_row),
+    ImportedShift: (imported_shifts, _imported_row),
     Endpoint: (endpoints, _endpoint_row),
     Credential: (issued_credentials, _credential_row),
 }

@@ -9,7 +9,7 @@ import pytest_asyncio
 from sqlalchemy import Table
 
 from services.roster import store
-from services.roster.changes import changes, recorded
+from services.roster.changes import changes, entries
 from services.roster.domain import PartnerState
 from services.roster.network import parse
 from services.roster.seeding import CurrentNetwork, plan
@@ -146,7 +146,7 @@ def test_the_record_never_holds_what_is_personal() -> None:
     """Of a partner's creation the record keeps roles, zones and ids, and no name, number, address or hash."""
     secret = "5" * 64
     state = replace(CANADA, credentials=tuple(replace(one, secret_sha256=secret) for one in CANADA.credentials))
-    told = str([recorded(one) for one in changes(None, state)])
+    told = str(list(entries(changes(None, state))))
     personal = [contact.name for contact in state.contacts] + [secret, *(e.url for e in state.endpoints)]
     personal += [point.address for contact in state.contacts for point in contact.points]
     personal += [point.address for office in state.offices for point in office.points]
