@@ -1,7 +1,8 @@
 """Publishes duty plans: a loop that is woken by each change and looks every second for what is due.
 
 A partner's row says when its next plan is due: at once when anything of it changed, which the change's own transaction
-writes, and otherwise a day after the last one, when it still holds for 13 days. So a change is never without its
+writes, and otherwise a day after the last one, when it still holds for 13 days; a plan that had to be a short one is
+due after half of its time. So a change is never without its
 plan after a crash, and there is one way to a plan, not a second one inside every edit: a change commits in
 milliseconds whatever its rotas cost, and the plan follows it within moments.
 
@@ -31,7 +32,7 @@ LOOK_SECONDS = 1.0
 RENEWED_EVERY = timedelta(days=1)
 FAILED_AGAIN_AFTER = timedelta(minutes=1)
 AHEAD_MIN = timedelta(days=12)
-"""A plan that ends sooner than this was not renewed when it should have been."""
+"""A plan that ends sooner than this, and is due, was not renewed when it should have been."""
 
 CODES_SHOWN_MAX = 10
 
@@ -84,7 +85,7 @@ async def _publish_one(deps: RosterDeps, code: str, now: datetime) -> None:
             plan_version=plan_version,
             computed_at=plan.computed_at,
             valid_until=plan.valid_until,
-            due_at=now + RENEWED_EVERY,
+            due_at=min(now + RENEWED_EVERY, now + (plan.valid_until - now) / 2),
         )
         cause = Cause(correlation_id=deps.ids.new())
         facts = {"plan_version": plan_version, "valid_until": plan.valid_until.isoformat()}

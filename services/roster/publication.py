@@ -8,12 +8,13 @@ fits into a message. Addresses leave only through `seal`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from services.roster import schedule
 from services.roster.domain import Contact, ContactPoint, Credential, DutyOffice, Endpoint, PartnerState
-from services.roster.schedule import Rota
+from services.roster.schedule import Rota, Shift
 from shared.contracts import (
     DEFAULT_DEADLINES,
     CredentialKind,
@@ -37,6 +38,10 @@ PLAN_DAYS = 14
 PLAN_LEAD = timedelta(hours=1)
 """A plan begins this long before it is computed, so that it answers for a release that was on its way."""
 
+SHIFTS_MAX = 2000
+"""Shifts of one plan. Rotas that change hands so often that more would be needed make the plan a shorter one, which is
+then renewed sooner; with everything else as large as the rules allow, so many still fit into a message."""
+
 Seal = Callable[[UUID, str], str]
 """Encrypts the address of the contact point or endpoint of this id, so that escalation alone can read it."""
 
@@ -52,9 +57,11 @@ def duty_plan(
 ) -> DutyPlanPublished:
     """The plan of one partner for the coming `days`: every rota's shifts, people, office, endpoints, levels, deadlines.
 
-    A precedence that the network says nothing about has its default deadlines.
+    A precedence that the network says nothing about has its default deadlines. A plan of more than `SHIFTS_MAX` shifts
+    ends where that many have begun.
     """
     from_at, to_at = now - PLAN_LEAD, now + timedelta(days=days)
+    shifts, to_at = _fitting([schedule.shifts(rota, from_at, to_at) for rota in state.rotas], to_at)
     return DutyPlanPublished(
         partner=state.partner.code,
         plan_version=plan_version,
@@ -71,7 +78,7 @@ def duty_plan(
             )
             for level in state.policy.levels
         ),
-        rotas=tuple(_planned_rota(rota, from_at, to_at) for rota in state.rotas),
+        rotas=tuple(map(_planned_rota, state.rotas, shifts)),
         contacts=tuple(_planned_contact(contact, state.credentials, seal) for contact in state.contacts),
         office=_planned_office(state.offices, seal),
         endpoints=_planned_endpoints(state.endpoints, seal),
@@ -118,8 +125,19 @@ def credentials_published(state: PartnerState, *, version: int) -> CredentialsPu
     )
 
 
-def _planned_rota(rota: Rota, from_at: datetime, to_at: datetime) -> PlannedRota:
-    shifts = schedule.shifts(rota, from_at, to_at)
+def _fitting(found: Sequence[tuple[Shift, ...]], to_at: datetime) -> tuple[list[tuple[Shift, ...]], datetime]:
+    """The shifts of every rota up to the last instant until which there are not too many, and that instant."""
+    beginnings = sorted(shift.start_at for shifts in found for shift in shifts)
+    if len(beginnings) > SHIFTS_MAX:
+        to_at = beginnings[SHIFTS_MAX]
+    cut = [
+        tuple(replace(shift, end_at=min(shift.end_at, to_at)) for shift in shifts if shift.start_at < to_at)
+        for shifts in found
+    ]
+    return cut, to_at
+
+
+def _planned_rota(rota: Rota, shifts: Sequence[Shift]) -> PlannedRota:
     return PlannedRota(
         id=rota.id,
         name=rota.name,

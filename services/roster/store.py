@@ -35,6 +35,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
+    or_,
     select,
     text,
     update,
@@ -926,12 +927,15 @@ async def save_plan_failure(tx: Transaction, code: str, *, due_at: datetime) -> 
 
 
 async def find_plan_troubles(tx: Transaction, *, now: datetime, ahead: timedelta) -> tuple[list[str], list[str]]:
-    """Codes of the partners whose plan failed, and of those whose plan ends less than `ahead` from now."""
+    """Codes of the partners whose plan failed, and of those whose plan is due and ends less than `ahead` from now."""
     table = partners.c
     failed = await tx.execute(select(table.code).where(table.plan_failures > 0).order_by(table.code))
     ending = await tx.execute(
         select(table.code)
-        .where(func.coalesce(table.plan_valid_until, table.changed_at + timedelta(days=14)) < now + ahead)
+        .where(
+            func.coalesce(table.plan_valid_until, table.changed_at + timedelta(days=14)) < now + ahead,
+            or_(table.plan_due_at <= now, table.plan_failures > 0),
+        )
         .order_by(table.code)
     )
     return list(failed.scalars()), list(ending.scalars())

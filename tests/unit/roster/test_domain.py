@@ -527,6 +527,7 @@ def test_the_largest_partner_fits_into_a_message() -> None:
             contacts[n % 7].id,
             NOW + timedelta(hours=3 * n),
             NOW + timedelta(hours=3 * n + 1),
+            contacts[n % 7 + 1].id,
         )
         for n in range(schedule.OVERRIDES_MAX)
     )
@@ -535,7 +536,13 @@ def test_the_largest_partner_fits_into_a_message() -> None:
             RotaId(next(rota_ids)),
             name,
             "Europe/Madrid",
-            (replace(LAYER, participants=tuple(contact.id for contact in contacts)),),
+            (
+                replace(
+                    LAYER,
+                    participants=tuple(contact.id for contact in contacts),
+                    deputies=tuple(contact.id for contact in reversed(contacts)),
+                ),
+            ),
             overrides,
         )
         for _ in range(domain.ROTAS_MAX)
@@ -575,3 +582,29 @@ def test_deadlines_of_the_network_are_carried_as_given() -> None:
     assert list(domain.deadlines_faults(quick)) == []
     plan = publication.duty_plan(STATE, {Precedence.FLASH: quick}, plan_version=1, now=NOW, seal=seal)
     assert plan.deadlines[Precedence.FLASH] == quick
+
+
+def test_a_plan_of_too_many_shifts_is_a_shorter_one() -> None:
+    """Rotas that change hands every quarter of an hour give a plan that fits: whole until it ends, and ending sooner."""
+    quarter = timedelta(minutes=15)
+    contact_ids = [contact.id for contact in STATE.contacts]
+    assert len(contact_ids) > 1, "one person alone has one shift"
+    overrides = tuple(
+        Override(
+            OverrideId(UUID(int=(1 << 120) + n)),
+            contact_ids[n % 2],
+            NOW + n * quarter,
+            NOW + (n + 1) * quarter,
+            contact_ids[1 - n % 2],
+        )
+        for n in range(3000)
+    )
+    rota = replace(STATE.rotas[0], layers=(), overrides=overrides)
+    state = replace(STATE, rotas=(rota,))
+    plan = publication.duty_plan(state, {}, plan_version=1, now=NOW, seal=seal)
+    assert len(plan.rotas[0].shifts) == 1344 == 14 * 24 * 4
+    doubled = replace(rota, id=RotaId(UUID(int=(1 << 121))))
+    plan = publication.duty_plan(replace(state, rotas=(rota, doubled)), {}, plan_version=1, now=NOW, seal=seal)
+    assert sum(len(one.shifts) for one in plan.rotas) == publication.SHIFTS_MAX
+    assert plan.valid_until == NOW + publication.SHIFTS_MAX // 2 * quarter
+    assert {one.shifts[-1].end_at for one in plan.rotas} == {plan.valid_until}
