@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
-from services.escalation.paging import AT_ONCE, Delays, delays_of, has_two_ways, wait_seconds
+from services.escalation.paging import AT_ONCE, Delays, delays_of, wait_seconds
+from shared.carriers import has_two_ways, many_carriers
 from shared.contracts import (
     ChannelName,
     DutyPlanPublished,
@@ -240,7 +241,8 @@ class Directory:
         usable = [point for point in points if point.channel in self.channels]
         usable.sort(key=lambda point: (not point.verified, point.delay_seconds))
         delays = delays_of(usable)
-        single = self._many_providers and not has_two_ways((point.channel for point in usable), self.providers)
+        channels = (point.channel for point in usable)
+        single = many_carriers(self.providers) and not has_two_ways(channels, self.providers)
         self._targets_of[contact_id] = {
             point.id: self._target(
                 Target(
@@ -266,10 +268,6 @@ class Directory:
             return target
         key = None if self.reply_key_of is None else self.reply_key_of(point)
         return replace(target, languages=languages or ("en",), time_zone=time_zone, reply_key=key)
-
-    @property
-    def _many_providers(self) -> bool:
-        return len(set(self.providers.values())) > 1
 
     @property
     def _zone(self) -> str | None:

@@ -1,4 +1,4 @@
-"""When each contact point of whoever is paged gets its page. Pure: delays, unverified points, quiet hours, providers.
+"""When each contact point of whoever is paged gets its page. Pure: delays, unverified points, quiet hours.
 
 The order within one contact is theirs: each point has a delay that counts from its level. Unverified points come after
 the verified ones, and for what is not urgent only where there is no verified one. ROUTINE does not ring at night. None
@@ -7,11 +7,10 @@ of this ever leaves a contact without a page, and FLASH and IMMEDIATE know no qu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from functools import lru_cache
-from itertools import combinations
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -93,12 +92,3 @@ def _zone(name: str) -> ZoneInfo | None:
         return ZoneInfo(name)
     except (ValueError, OSError, LookupError):
         return None
-
-
-def has_two_ways(channels: Iterable[ChannelName], providers: Mapping[ChannelName, str]) -> bool:
-    """Whether two of these channels share no provider, so that no single one's failure silences a contact.
-
-    `providers` names who carries each channel, several separated by commas.
-    """
-    carried = [frozenset(providers[channel].split(",")) for channel in set(channels) if channel in providers]
-    return any(one.isdisjoint(other) for one, other in combinations(carried, 2))

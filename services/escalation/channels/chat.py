@@ -30,6 +30,7 @@ import structlog
 from services.escalation.channels import AttemptState, Outgoing, PersonMessage, Reason, SendResult
 from services.escalation.channels.outcomes import Outcome, refused
 from services.escalation.retry import parse_retry_after
+from shared.carriers import CHAT
 from shared.chat_urls import SCHEMAS, ChatUrl, ChatUrlRefused, check_chat_url
 from shared.clock import Clock
 from shared.egress import EgressPolicy, EgressRefused, Resolver
@@ -70,7 +71,7 @@ class ChatChannel:
     """Apprise URLs of the services in `shared.chat_urls`, as far as `schemas` allows them here."""
 
     name = "chat"
-    provider = "chat"
+    provider = CHAT
 
     def __init__(
         self, *, clock: Clock, resolver: Resolver, schemas: Set[str], limits: ChatLimits | None = None

@@ -38,6 +38,7 @@ from aiosmtplib import (
 
 from services.escalation.channels import AttemptState, Outgoing, Reason, SendResult, mail
 from services.escalation.channels.mail import AddressMalformed, IncomingMail, MailAddress, MailHouse, mail_address
+from shared.carriers import MAIL_SERVER
 from shared.clock import Clock
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class EmailChannel:
     """
 
     name = "email"
-    provider = "smtp"
+    provider = MAIL_SERVER
 
     def __init__(
         self,

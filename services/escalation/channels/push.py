@@ -36,6 +36,7 @@ from pyreqwest.request import RequestBuilder
 from services.escalation.channels import AttemptState, Outgoing, PersonMessage, Reason, SendResult
 from services.escalation.channels.outcomes import Outcome, failure_of, refused
 from services.escalation.retry import parse_retry_after
+from shared.carriers import WEB_PUSH
 from shared.clock import Clock
 from shared.egress import Address, CheckedUrl, EgressRefused, Resolver
 from shared.keys import PushKey
@@ -152,7 +153,7 @@ class PushChannel:
     """
 
     name = "push"
-    provider = "web-push"
+    provider = WEB_PUSH
 
     def __init__(
         self,

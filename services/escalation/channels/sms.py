@@ -13,6 +13,7 @@ from uuid import UUID
 from services.escalation.channels import AttemptState, Outgoing, Reason, SendResult
 from services.escalation.channels.providers import E164, Answer, Provider
 from services.escalation.channels.providers.failover import ATTEMPT_SECONDS, Failover
+from shared.carriers import joined
 from shared.clock import Clock
 from shared.log import get_logger
 
@@ -30,7 +31,7 @@ class TelephoneChannel:
         self._clock = clock
         self._failover = Failover(providers, clock=clock, attempt_seconds=attempt_seconds)
         self._closed = False
-        self.provider = ",".join(sorted(provider.name for provider in providers))
+        self.provider = joined(provider.name for provider in providers)
 
     async def send(self, page: Outgoing) -> SendResult:
         """Tries the providers in order, once each."""

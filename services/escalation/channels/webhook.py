@@ -31,6 +31,7 @@ from services.escalation.channels import AttemptState, Outgoing, Reason, SendRes
 from services.escalation.channels.outcomes import Outcome, failure_of, refused
 from services.escalation.retry import parse_retry_after
 from shared import webhooks
+from shared.carriers import WEBHOOK
 from shared.clock import Clock
 from shared.egress import Address, CheckedUrl, EgressRefused, Resolver, check_url
 from shared.webhooks import SigningKey
@@ -105,7 +106,7 @@ class WebhookChannel:
     """
 
     name = "webhook"
-    provider = "webhook"
+    provider = WEBHOOK
 
     def __init__(
         self,

@@ -20,7 +20,6 @@ from services.escalation.paging import (
     URGENT,
     Delays,
     delays_of,
-    has_two_ways,
     not_at_night,
     wait_seconds,
 )
@@ -204,23 +203,6 @@ def test_no_routine_page_rings_at_night_anywhere(now: datetime, zone: str, delay
 
 
 # --- providers --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("channels", "enough"),
-    [
-        ((), False),
-        (("sms",), False),
-        (("sms", "sms"), False),
-        (("sms", "voice"), False),
-        (("sms", "email"), True),
-        (("webhook", "voice"), True),
-        (("sms", "push"), False),
-    ],
-)
-def test_two_ways_share_no_provider(channels: tuple[str, ...], enough: bool) -> None:
-    """Two channels are two ways where no provider carries both; a channel that is not there is none."""
-    assert has_two_ways([ChannelName(name) for name in channels], CARRIED) is enough
 
 
 def test_one_provider_is_a_lack_that_delays_nothing() -> None:
