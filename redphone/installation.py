@@ -1,4 +1,4 @@
-"""Everything on one machine: embedded servers, migrated databases, streams, and the three services in one application.
+"""Everything on one machine: embedded servers, migrated databases, streams, and the services in one application.
 
 The cast: `complete` turns the settings of an environment into those of running servers; `deploy` brings databases and
 broker to this version; `build_services` and `installation` put the rest together. `redphone up`, `redphone demo` and
@@ -11,7 +11,7 @@ ends, servers that it started have ended in good order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from redphone.local import GivenServers, LocalServers, ServerUrls, prepare_data_directory
 from redphone.local_postgres import grant_use
 from services.alerting.app import build as build_alerting
+from services.console.app import build as build_console
 from services.escalation.app import build as build_escalation
 from services.roster.app import build as build_roster
 from shared import migrate
@@ -34,9 +35,14 @@ from shared.keys import KeyRing
 from shared.process import Service
 from shared.settings import ServiceName, Settings
 
-ALL_SERVICES: tuple[ServiceName, ...] = ("alerting", "roster", "escalation")
+ALL_SERVICES: tuple[ServiceName, ...] = ("alerting", "roster", "escalation", "console")
 
-_BUILDERS = {"alerting": build_alerting, "roster": build_roster, "escalation": build_escalation}
+_BUILDERS: Mapping[ServiceName, Callable[..., Service]] = {
+    "alerting": build_alerting,
+    "roster": build_roster,
+    "escalation": build_escalation,
+    "console": build_console,
+}
 
 
 @dataclass(frozen=True)

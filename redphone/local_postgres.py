@@ -26,7 +26,7 @@ from redphone.local_process import Account, LocalServerError, Remembered, Server
 
 log = structlog.get_logger(__name__)
 
-SERVICES = ("alerting", "roster", "escalation")
+SERVICES = ("alerting", "roster", "escalation", "console")
 POSTGRES_MAJOR = 18
 CONNECTIONS_MAX = 100  # the pools of all services together take at most 80
 SOCKET_NAME = ".s.PGSQL.5432"

@@ -23,6 +23,7 @@ import uvloop
 from fastapi import APIRouter, FastAPI
 
 from shared import docs_page
+from shared.in_process import InProcess
 from shared.log import get_logger
 from shared.process import Service
 from shared.web import ReadinessCheck, build_app, common_router
@@ -69,8 +70,8 @@ def host(services: Sequence[Service], *, title: str = "Red Phone", routers: Sequ
         title,
         [
             common_router(first, checks=checks),
-            docs_page.router(),
             *(router for service in services for router in service.routers),
+            docs_page.router(),
             *routers,
         ],
         service=names if len(services) == 1 else "redphone",
@@ -84,8 +85,11 @@ def host(services: Sequence[Service], *, title: str = "Red Phone", routers: Sequ
     app.state.ended = asyncio.Event()
     app.state.stop = app.state.ended.set
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    names_here = [service.name for service in services]
     for service in services:
-        service.feed_through(transport, [other.name for other in services])
+        service.feed_through(transport, names_here)
+        if service.on_hosted is not None:
+            service.on_hosted(InProcess(app), names_here)
     return app
 
 

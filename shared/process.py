@@ -42,7 +42,7 @@ log = get_logger(__name__)
 
 BACKGROUND_CONNECTIONS = 14
 INTAKE_CONNECTIONS = 10
-"""Both, times three services, stay below the 80 connections that all services together may take."""
+"""Both, times three services, and the console's few stay below the 80 connections that all together may take."""
 
 DATABASE_RETRY_SECONDS = 0.5
 DATABASE_REMINDER_TRIES = 20
@@ -117,6 +117,8 @@ class Service:
     checks: Mapping[str, ReadinessCheck]
     on_start: Sequence[Callable[[Deps], Awaitable[None]]] = ()
     on_stop: Sequence[Callable[[], Awaitable[None]]] = ()
+    on_hosted: Callable[[httpx.AsyncBaseTransport, Sequence[str]], None] | None = None
+    """Told how to call the services that are in this process, and which they are."""
     _running: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @property
@@ -217,19 +219,21 @@ def assemble(
     on_stop: Sequence[Callable[[], Awaitable[None]]] = (),
     concurrency: Mapping[type[Event], int] | None = None,
     extend: Callable[[Deps], Deps] = lambda deps: deps,
+    connections: tuple[int, int] = (BACKGROUND_CONNECTIONS, INTAKE_CONNECTIONS),
 ) -> Service:
     """A service of its own parts and of those that every service has.
 
     `numbered` names further tables whose committed rows get positions; their loop is `sequencer`. `reconcile` runs
     every ten seconds. `concurrency` is for events whose handlers may run more than four at a time; what is subscribed
     to with one `Together` is handled in one batch, whatever its events. `extend` gives back the service's own kind of
-    `Deps`, made from the common one. Raises `ValueError` if the settings name no database.
+    `Deps`, made from the common one. `connections` are those of background work and of intake. Raises `ValueError` if
+    the settings name no database.
     """
     url = settings.database_url_of(name)
     if url is None:
         raise ValueError(f"no database is named for {name}: set REDPHONE_{name.upper()}_DATABASE_URL")
-    database = Database(url, pool_size=BACKGROUND_CONNECTIONS, application_name=f"redphone-{name}")
-    intake = Database(url, pool_size=INTAKE_CONNECTIONS, application_name=f"redphone-{name}-intake")
+    database = Database(url, pool_size=connections[0], application_name=f"redphone-{name}")
+    intake = Database(url, pool_size=connections[1], application_name=f"redphone-{name}-intake")
     relay = Relay(database, bus, clock)
     deps = extend(Deps(name, settings, clock, ids, keys, database, intake, relay))
     gatherings = {

@@ -28,7 +28,7 @@ from shared.errors import RedPhoneError
 from shared.keys import KEY_FILE_NAME, KeyRing
 
 PREFIX = "REDPHONE_"
-SERVICES = ("alerting", "roster", "escalation")
+SERVICES = ("alerting", "roster", "escalation", "console")
 PORT_DEFAULT = 8000
 PUSH_SUBJECT_CHARACTERS_MAX = 254
 DATA_DIR_DEFAULT = Path(".redphone")
@@ -36,7 +36,7 @@ DATA_DIR_DEFAULT = Path(".redphone")
 CLIENT_VARIABLES = ("REDPHONE_URL", "REDPHONE_CLIENT_ID", "REDPHONE_CLIENT_SECRET", "REDPHONE_TOKEN")
 """What the command line reads for itself; a server started from the same shell has nothing to say about them."""
 
-ServiceName = Literal["alerting", "roster", "escalation"]
+ServiceName = Literal["alerting", "roster", "escalation", "console"]
 Network = IPv4Network | IPv6Network
 
 
@@ -195,9 +195,11 @@ class Settings(BaseSettings):
     alerting_database_url: DatabaseUrl | None = Field(default=None, description="Alerting's own database.")
     roster_database_url: DatabaseUrl | None = Field(default=None, description="Roster's own database.")
     escalation_database_url: DatabaseUrl | None = Field(default=None, description="Escalation's own database.")
+    console_database_url: DatabaseUrl | None = Field(default=None, description="The console's own database.")
     alerting_owner_database_url: DatabaseUrl | None = Field(default=None, description="The same for migrations.")
     roster_owner_database_url: DatabaseUrl | None = Field(default=None, description="The same for migrations.")
     escalation_owner_database_url: DatabaseUrl | None = Field(default=None, description="The same for migrations.")
+    console_owner_database_url: DatabaseUrl | None = Field(default=None, description="The same for migrations.")
     nats_url: NatsUrl | None = Field(default=None, description="NATS to use in place of the embedded one.")
     public_url: ServiceUrl | None = Field(
         default=None, description="How people and partners reach this installation; stands in links and documents."
@@ -214,6 +216,11 @@ class Settings(BaseSettings):
     feed_alerting_url: ServiceUrl | None = Field(default=None, description="Where alerting's feed is pulled from.")
     feed_roster_url: ServiceUrl | None = Field(default=None, description="Where roster's feed is pulled from.")
     feed_escalation_url: ServiceUrl | None = Field(default=None, description="Where escalation's feed is pulled from.")
+    api_alerting_url: ServiceUrl | None = Field(
+        default=None, description="Where the console calls alerting; left out, in its own process."
+    )
+    api_roster_url: ServiceUrl | None = Field(default=None, description="Where the console calls roster.")
+    api_escalation_url: ServiceUrl | None = Field(default=None, description="Where the console calls escalation.")
     development: bool = Field(default=False, description="Allows http and loopback webhooks. Never in production.")
     extra_networks: Annotated[frozenset[Network], NoDecode, BeforeValidator(_networks)] = Field(
         default=frozenset(), description="Networks of one's own that webhooks may reach although they are not public."
@@ -295,7 +302,12 @@ class Settings(BaseSettings):
 
     def feed_url_of(self, service: ServiceName) -> str | None:
         """Where the service's feed is pulled from; None where it runs in this very process."""
-        url: str | None = getattr(self, f"feed_{service}_url")
+        url: str | None = getattr(self, f"feed_{service}_url", None)
+        return url.rstrip("/") if url is not None else None
+
+    def api_url_of(self, service: str) -> str | None:
+        """Where the console calls the service's API; None where it runs in the console's own process."""
+        url: str | None = getattr(self, f"api_{service}_url")
         return url.rstrip("/") if url is not None else None
 
     def serves(self, partner: str) -> bool:

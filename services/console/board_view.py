@@ -1,0 +1,290 @@
+"""What a board shows of escalation's answer: each partner's cell, each alert's heading, and what needs a human now.
+
+The promise: pure. A cell says its state by a tone, an icon and a word; nothing is told by colour alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.console.words import Reader, as_instant
+
+Json = Mapping[str, Any]
+
+NEEDS, WAITING, CONSIDERING, ANSWERED, INFORMED, ENDED = range(6)
+"""The order of cells: what needs a human now comes first."""
+
+_ALARMING_GAPS = frozenset({"no_duty_plan", "duty_plan_expired", "duty_plan_unreadable", "all_levels_empty"})
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a state is shown: `tone` chooses the colour, `icon` the sign, `word` the text."""
+
+    tone: str
+    icon: str
+    word: str
+
+
+def _(text: str) -> str:
+    """Marks a text for translation; it is translated where it is shown."""
+    return text
+
+
+_LOOKS: Mapping[str, Look] = {
+    "pending": Look("waiting", "clock", _("Being reached")),
+    "notified": Look("waiting", "bell", _("Told, no answer yet")),
+    "acknowledged": Look("good", "check", _("Acknowledged")),
+    "considering": Look("good", "thinking", _("Considering")),
+    "committed": Look("good", "hand", _("Committed")),
+    "declined": Look("calm", "minus", _("Declined")),
+    "noted": Look("calm", "check", _("Noted")),
+    "unreached": Look("alarm", "cross", _("Unreached")),
+    "ended": Look("calm", "stop", _("Ended")),
+}
+_TAKEN_OVER = Look("good", "hand", _("Taken over"))
+_TAKEOVER = Look("alarm", "phone", _("Take over"))
+_INFORMED = Look("calm", "check", _("Informed"))
+
+NEXT: Mapping[str, str] = {
+    "next_level": _("Next level"),
+    "unreached": _("Unreached"),
+    "position": _("Position due"),
+    "ask_again": _("Asked again"),
+    "expiry": _("Expires"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One partner's obligation, as the board shows it. Instants are texts as the API writes them."""
+
+    id: str
+    alert_id: str
+    partner: str
+    subject: str | None
+    kind: str
+    state: str
+    look: Look
+    rank: int
+    level: int | None
+    levels: int | None
+    next_word: str | None
+    next_at: str | None
+    attempt: Json | None
+    attempt_failed: bool
+    gaps: tuple[str, ...]
+    one_provider: bool
+    answer_at: str | None
+    answer_by: str | None
+    late: bool
+    changed_at: str
+
+    @property
+    def needs_human(self) -> bool:
+        """Whether somebody has to act now."""
+        return self.rank == NEEDS
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer is still waited for."""
+        return self.rank in (NEEDS, WAITING)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRow:
+    """One alert with its cells, in the order in which they need somebody."""
+
+    id: str
+    heading: Json
+    cells: tuple[Cell, ...]
+    coverage: Json | None = None
+
+    @property
+    def rank(self) -> int:
+        """The most urgent of its cells; a missed goal needs somebody as well."""
+        missed = self.coverage is not None and self.coverage["state"] == "missed" and self.is_running
+        return NEEDS if missed else min((cell.rank for cell in self.cells), default=ENDED)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the alert is not over."""
+        return self.heading["ended_at"] is None
+
+    @property
+    def is_drill(self) -> bool:
+        """Whether it is an exercise."""
+        return bool(self.heading["status"] != "Actual")
+
+    @property
+    def answered(self) -> int:
+        """How many of those who owe an answer have given one."""
+        return sum(1 for cell in self.owing if cell.rank in (ANSWERED, CONSIDERING))
+
+    @property
+    def owing(self) -> tuple[Cell, ...]:
+        """The cells of partners that owe an answer."""
+        return tuple(cell for cell in self.cells if cell.kind == "answer")
+
+
+@dataclass
+class Rows:
+    """Escalation's cells and goals, by alert."""
+
+    cells: dict[str, Json] = field(default_factory=dict)
+    coverage: dict[str, Json] = field(default_factory=dict)
+
+    def replace(self, board: Json) -> None:
+        """Takes the whole board."""
+        self.cells = {one["id"]: one for one in board["escalations"]}
+        self.goals(board.get("coverage", []))
+
+    def update(self, cells: Iterable[Json]) -> set[str]:
+        """Takes what changed; returns the alerts that it concerns."""
+        concerned = set()
+        for one in cells:
+            self.cells[one["id"]] = one
+            concerned.add(one["alert"]["id"])
+        return concerned
+
+    def goals(self, coverage: Iterable[Json]) -> set[str]:
+        """Takes all coverage goals; returns the alerts whose goal is another one."""
+        new = {one["alert_id"]: one for one in coverage}
+        changed = {key for key in {*new, *self.coverage} if new.get(key) != self.coverage.get(key)}
+        self.coverage = new
+        return changed
+
+    def alerts(self, only: set[str] | None = None) -> list[AlertRow]:
+        """The alerts, the most urgent first; `only` these."""
+        by_alert: dict[str, list[Json]] = defaultdict(list)
+        for one in self.cells.values():
+            if only is None or one["alert"]["id"] in only:
+                by_alert[one["alert"]["id"]].append(one)
+        rows = [row_of(alert_id, found, self.coverage.get(alert_id)) for alert_id, found in by_alert.items()]
+        return sorted(rows, key=order_of)
+
+
+def order_of(row: AlertRow) -> str:
+    """A text to sort by: what needs a human first, exercises behind what is real, precedence, and the newest first."""
+    precedence = ("FLASH", "IMMEDIATE", "PRIORITY", "ROUTINE").index(row.heading["precedence"])
+    age = int(_FAR - as_instant(row.heading["released_at"]).timestamp() * 1000)
+    return f"{int(not row.is_running)}{int(row.is_drill)}{int(row.rank != NEEDS)}{precedence}-{age:014d}"
+
+
+_FAR = 10_000_000_000_000
+"""Milliseconds of the year 2286: what is subtracted from it sorts the newest first."""
+
+
+def row_of(alert_id: str, escalations: Iterable[Json], coverage: Json | None) -> AlertRow:
+    """One alert's row."""
+    found = list(escalations)
+    cells = sorted(map(cell_of, found), key=lambda cell: (cell.rank, cell.next_at or "~", cell.partner, cell.id))
+    return AlertRow(alert_id, found[0]["alert"], tuple(cells), coverage)
+
+
+def cell_of(one: Json) -> Cell:
+    """One cell."""
+    attempt = one["last_attempt"]
+    answer = one["acknowledgement"] or {}
+    look, rank = _look(one)
+    return Cell(
+        id=one["id"],
+        alert_id=one["alert"]["id"],
+        partner=one["partner"],
+        subject=one["subject_partner"],
+        kind=one["kind"],
+        state=one["state"],
+        look=look,
+        rank=rank,
+        level=one["level"],
+        levels=one["levels"],
+        next_word=NEXT.get(one["next_due"]) if one["next_due"] is not None else None,
+        next_at=one["next_due_at"] if rank in (NEEDS, WAITING, CONSIDERING, ANSWERED) else None,
+        attempt=attempt,
+        attempt_failed=attempt is not None and attempt["state"] in ("failed", "expired"),
+        gaps=tuple(one["gaps"]),
+        one_provider=one["one_provider"],
+        answer_at=answer.get("at"),
+        answer_by=answer.get("by"),
+        late=bool(answer.get("late")),
+        changed_at=one["changed_at"],
+    )
+
+
+def _look(one: Json) -> tuple[Look, int]:
+    state, kind = one["state"], one["kind"]
+    waits = state in ("pending", "notified")
+    alarmed = state == "unreached" or (waits and (kind == "takeover" or bool(_ALARMING_GAPS & set(one["gaps"]))))
+    look = _LOOKS[state]
+    if state == "ended":
+        rank = ENDED
+    elif kind == "information":
+        look, rank = (_INFORMED if state == "notified" else look), INFORMED
+    elif one["takeover"] is not None:
+        look, rank = _TAKEN_OVER, CONSIDERING
+    elif alarmed:
+        look, rank = (_TAKEOVER if kind == "takeover" else look), NEEDS
+    elif waits:
+        rank = WAITING
+    else:
+        rank = CONSIDERING if state == "considering" else ANSWERED
+    return look, rank
+
+
+GAPS: Mapping[str, str] = {
+    "no_duty_plan": _("no duty plan"),
+    "duty_plan_expired": _("the duty plan has expired"),
+    "duty_plan_unreadable": _("the duty plan cannot be read"),
+    "all_levels_empty": _("nobody is on duty at any level"),
+    "empty_level": _("nobody is on duty at this level"),
+    "no_reachable_point": _("nobody on duty can be reached"),
+}
+
+REASONS: Mapping[str, str] = {
+    "http_status": _("refused"),
+    "redirect_refused": _("sent elsewhere"),
+    "response_too_large": _("answer too long"),
+    "response_malformed": _("answer unreadable"),
+    "timeout": _("no answer in time"),
+    "connect_failed": _("no connection"),
+    "tls_failed": _("no secure connection"),
+    "disconnected": _("connection broke"),
+    "dns_failed": _("name not found"),
+    "address_refused": _("address not allowed"),
+    "target_refused": _("address not usable"),
+    "endpoint_busy": _("still busy"),
+    "channel_unavailable": _("channel not set up"),
+    "address_unknown": _("number or address unknown"),
+    "provider_refused": _("provider refused"),
+    "provider_busy": _("provider busy"),
+    "provider_unavailable": _("provider down"),
+    "not_delivered": _("not delivered"),
+    "not_answered": _("not answered"),
+    "internal": _("fault of ours"),
+}
+"""Why an attempt failed, as escalation counts it."""
+
+CHANNELS: Mapping[str, str] = {
+    "webhook": _("Webhook"),
+    "email": _("E-mail"),
+    "sms": _("SMS"),
+    "voice": _("Call"),
+    "push": _("Push"),
+    "chat": _("Chat"),
+}
+
+
+def attempt_text(cell: Cell, reader: Reader) -> str | None:
+    """The last attempt in a few words: over what, to whom, and why it failed."""
+    attempt = cell.attempt
+    if attempt is None:
+        return None
+    channel = str(attempt["channel"])
+    parts = [reader.say(CHANNELS.get(channel, channel)), str(attempt["told"])]
+    if cell.attempt_failed:
+        reason = str(attempt["reason"] or "")
+        parts.append(reader.say(REASONS[reason]) if reason in REASONS else str(attempt["detail"] or reason))
+    return " · ".join(part for part in parts if part)

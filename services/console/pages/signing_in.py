@@ -1,0 +1,83 @@
+"""Sign in and out, and what the reader chooses: language, zone, theme."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from services.console.apis import Down, Refused
+from services.console.web import HEADERS, Face
+from services.console.words import LANGUAGE_COOKIE, LANGUAGES, THEME_COOKIE, THEMES
+
+PREFERENCE_SECONDS = 365 * 24 * 3600
+PATH_CHARACTERS_MAX = 1000
+KEPT = "kept."
+"""Begins the names of fields that a form had sent when its session was over."""
+
+
+def own_path(path: str) -> str:
+    """The path if it leads to a page of ours, else the board: nobody is sent elsewhere by a link to our sign-in."""
+    plain = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if plain and len(path) <= PATH_CHARACTERS_MAX else "/"
+
+
+def add_routes(routes: APIRouter, face: Face) -> None:
+    """Adds the pages."""
+
+    @routes.get("/sign-in")
+    async def show_sign_in(request: Request, after: Annotated[str, Query(max_length=2000)] = "/") -> Response:
+        """The form."""
+        return face.page(request, "sign_in.html", None, after=own_path(after), kept=[], trouble=None, client_id="")
+
+    @routes.post("/sign-in")
+    async def sign_in(request: Request) -> Response:
+        """Begins a session; what a form had sent before is then offered again."""
+        fields = await face.form(request, None)
+        client_id, after = fields.get("client_id", "").strip(), own_path(fields.get("after", "/"))
+        pairs = await face.form_pairs(request)
+        kept = [(name.removeprefix(KEPT), value) for name, value in pairs if name.startswith(KEPT)]
+        try:
+            token = await face.apis.sign_in(client_id, fields.get("client_secret", "").strip())
+        except (Refused, Down) as error:
+            trouble = "down" if isinstance(error, Down) else error.code
+            return face.page(
+                request,
+                "sign_in.html",
+                None,
+                status=503 if isinstance(error, Down) else error.status,
+                after=after,
+                kept=kept,
+                trouble=trouble,
+                client_id=client_id,
+            )
+        value = await face.sessions.begin(token, face.cause(request))
+        response: Response = RedirectResponse(after, status_code=303, headers=dict(HEADERS))
+        if kept:
+            session = await face.sessions.find(value)
+            response = face.page(request, "resume.html", session, after=after, kept=kept)
+        response.set_cookie(face.sessions.cookie_name, value, **face.sessions.cookie_options)
+        return response
+
+    @routes.post("/sign-out")
+    async def sign_out(request: Request) -> Response:
+        """Ends the session."""
+        session = await face.session(request)
+        await face.form(request, session)
+        await face.sessions.end(request.cookies.get(face.sessions.cookie_name), face.cause(request, session))
+        response = RedirectResponse("/sign-in", status_code=303, headers=dict(HEADERS))
+        response.delete_cookie(face.sessions.cookie_name, **face.sessions.cookie_options)
+        return response
+
+    @routes.post("/preferences")
+    async def set_preferences(request: Request) -> Response:
+        """Keeps language and theme in cookies, and goes back to the page."""
+        fields = await face.form(request, await face.session_or_none(request))
+        response = RedirectResponse(own_path(fields.get("after", "/")), status_code=303, headers=dict(HEADERS))
+        options = {**face.sessions.cookie_options, "max_age": PREFERENCE_SECONDS}
+        if fields.get("language") in LANGUAGES:
+            response.set_cookie(LANGUAGE_COOKIE, fields["language"], **options)
+        if fields.get("theme") in THEMES:
+            response.set_cookie(THEME_COOKIE, fields["theme"], **options)
+        return response
