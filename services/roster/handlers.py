@@ -266,7 +266,7 @@ async def change_partner(
         found = await store.load_partner(tx, deps.keys, code) if call.principal.partner == code else None
         stored = _own(found, call.principal, *([role] if role is not None else []))
         call.check_version(stored.version)
-        version, messages = await _save_changed(tx, deps, stored, change(stored.state), cause=call.cause, now=now)
+        version, messages = await save_changed(tx, deps, stored, change(stored.state), cause=call.cause, now=now)
         response = answer(version)
         if call.attempt is not None:
             await idempotency.finish(tx, call.attempt, response)
@@ -360,14 +360,19 @@ async def edit_partner(
             principal.require(Role.ROSTER_MANAGER)
         call.check_version(stored.version)
         after = replace(stored.state, partner=change(stored.state.partner))
-        _, messages = await _save_changed(tx, deps, stored, after, cause=call.cause, now=now)
+        _, messages = await save_changed(tx, deps, stored, after, cause=call.cause, now=now)
     await deps.relay.publish(messages)
     deps.wake("plans")
 
 
-async def _save_changed(
+async def save_changed(
     tx: Transaction, deps: RosterDeps, stored: StoredPartner, after: PartnerState, *, cause: Cause, now: datetime
 ) -> tuple[int, list[Message[Event]]]:
+    """Writes what a change has made of a partner whose row is locked; the version and what to publish after commit.
+
+    The one way of every change, with whatever else is written in the same transaction: the whole is checked, the
+    record has before and after, and a new duty plan is asked for. The caller wakes `plans` after the commit.
+    """
     if after == stored.state:
         return stored.version, []
     domain.require(_faults_of_whole(after), "This does not fit together with the rest of your roster.")
@@ -519,7 +524,7 @@ async def _change_credentials(
         if new is not None and await store.find_client_partners(tx, [new]):
             raise Conflict("this client id is taken; choose another one", code="client_id_taken")
         after, credential = change(stored.state)
-        version, messages = await _save_changed(tx, deps, stored, after, cause=call.cause, now=now)
+        version, messages = await save_changed(tx, deps, stored, after, cause=call.cause, now=now)
     await deps.relay.publish(messages)
     deps.wake("plans")
     return version, credential
@@ -644,7 +649,7 @@ async def _on_health(
             await record.append(tx, [entry], cause=Cause.of(message), ids=deps.ids, now=now)
         if saved and stored is not None:
             after = with_point(stored.state, body.contact_point_id, lambda point: replace(point, verified_at=None))
-            _, messages = await _save_changed(tx, deps, stored, after, cause=Cause.of(message), now=now)
+            _, messages = await save_changed(tx, deps, stored, after, cause=Cause.of(message), now=now)
     await deps.relay.publish(messages)
     if messages:
         deps.wake("plans")
@@ -666,7 +671,7 @@ async def on_contact_point_verified(deps: RosterDeps, message: Message[ContactPo
         if stored is None:
             return
         after = with_point(stored.state, body.contact_point_id, verified)
-        _, messages = await _save_changed(tx, deps, stored, after, cause=Cause.of(message), now=now)
+        _, messages = await save_changed(tx, deps, stored, after, cause=Cause.of(message), now=now)
         if after != stored.state:
             await store.forget_hard_failure(tx, body.contact_point_id)
     await deps.relay.publish(messages)
