@@ -25,6 +25,14 @@ jumped over it, has no shift and still counts.
 above, `shifts` lays all over each other; `faults` says what is wrong with a rota, `fairness` what it asks of whom.
 """
 
+from services.roster.schedule.faults import (
+    contacts_of,
+    imported_faults,
+    layer_faults,
+    override_faults,
+    replacement_faults,
+    rota_faults,
+)
 from services.roster.schedule.instants import hand_over_at, is_zone
 from services.roster.schedule.model import (
     EARLIEST_AT,
@@ -63,7 +71,9 @@ from services.roster.schedule.model import (
     Rotation,
     Shift,
 )
+from services.roster.schedule.rules import RULE_PROVEN_DAYS, RULE_SILENCE_DAYS_MAX, RULE_TURNS_MAX, rule_faults
 from services.roster.schedule.shifts import gaps, gaps_between, on_call, shifts
+from services.roster.schedule.windows import holiday_on, holidays_between
 
 __all__ = [
     "EARLIEST_AT",
@@ -83,6 +93,9 @@ __all__ = [
     "REPLACEMENTS_MAX",
     "RESTRICTIONS_MAX",
     "RULE_CHARACTERS_MAX",
+    "RULE_PROVEN_DAYS",
+    "RULE_SILENCE_DAYS_MAX",
+    "RULE_TURNS_MAX",
     "SPAN_DAYS_MAX",
     "CalendarId",
     "Frequency",
@@ -101,10 +114,19 @@ __all__ = [
     "Rota",
     "Rotation",
     "Shift",
+    "contacts_of",
     "gaps",
     "gaps_between",
     "hand_over_at",
+    "holiday_on",
+    "holidays_between",
+    "imported_faults",
     "is_zone",
+    "layer_faults",
     "on_call",
+    "override_faults",
+    "replacement_faults",
+    "rota_faults",
+    "rule_faults",
     "shifts",
 ]
