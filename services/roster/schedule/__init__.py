@@ -25,6 +25,7 @@ jumped over it, has no shift and still counts.
 above, `shifts` lays all over each other; `faults` says what is wrong with a rota, `fairness` what it asks of whom.
 """
 
+from services.roster.schedule.fairness import NIGHT_FROM, NIGHT_UNTIL, Burden, Load, burdens, fairness
 from services.roster.schedule.faults import (
     contacts_of,
     imported_faults,
@@ -84,6 +85,8 @@ __all__ = [
     "LATEST_AT",
     "LATEST_DATE",
     "LAYERS_MAX",
+    "NIGHT_FROM",
+    "NIGHT_UNTIL",
     "NOTICES_MAX",
     "NOTICE_HOURS_MAX",
     "ON_CALL_HORIZON_DAYS",
@@ -97,6 +100,7 @@ __all__ = [
     "RULE_SILENCE_DAYS_MAX",
     "RULE_TURNS_MAX",
     "SPAN_DAYS_MAX",
+    "Burden",
     "CalendarId",
     "Frequency",
     "Gap",
@@ -105,6 +109,7 @@ __all__ = [
     "ImportedShiftId",
     "Layer",
     "LayerId",
+    "Load",
     "OnHolidays",
     "Override",
     "OverrideId",
@@ -114,7 +119,9 @@ __all__ = [
     "Rota",
     "Rotation",
     "Shift",
+    "burdens",
     "contacts_of",
+    "fairness",
     "gaps",
     "gaps_between",
     "hand_over_at",
