@@ -37,6 +37,7 @@ from services.escalation.domain import PageAccepted, PagesAttempted, decide
 from services.escalation.health import HARD, Tried, note_health
 from services.escalation.messages import AlertPart, alert_part, page_body
 from services.escalation.model import AlertFacts, Escalation, Outcome
+from services.escalation.notices.issuing import CALM_PRIORITY
 from services.escalation.people.persons import Persons
 from services.escalation.receipts import note_early
 from services.escalation.retry import HOPELESS_REPEAT_SECONDS, next_attempt_seconds
@@ -356,7 +357,9 @@ class Delivery:
                 # What the message cost is counted once.
                 own = result if one is left or result.cost is None else replace(result, cost=None)
                 self.recorder.add(_Finished(one.row, started_at, finished_at, own))
-            if page.row["channel"] != ChannelName.WEBHOOK and result.state is not AttemptState.FAILED:
+            to_person = page.row["channel"] != ChannelName.WEBHOOK
+            # What tells of no alert holds none back.
+            if to_person and page.row["alert_id"] is not None and result.state is not AttemptState.FAILED:
                 self._spoken[point] = started_at
         except Exception:  # a bug in one page must not take the others down; its lease lapses and it is tried again
             log.exception("page.failed", page_id=str(page.row["id"]))
@@ -474,11 +477,19 @@ class Delivery:
 
 
 def _messages(leased: Sequence[_Leased]) -> list[_Leased]:
-    """The pages as they leave: what asks one person for answers at the same time, as one message on each channel."""
+    """The pages as they leave: what asks one person for answers at the same time, as one message on each channel; and
+    of notices that are not urgent as many as are due at once.
+    """
     found: dict[object, list[_Leased]] = {}
     for page in leased:
-        gathers = page.row["asks"] and page.row["channel"] != ChannelName.WEBHOOK
-        found.setdefault(page.row["contact_point_id"] if gathers else page.row["id"], []).append(page)
+        point, to_person = page.row["contact_point_id"], page.row["channel"] != ChannelName.WEBHOOK
+        if to_person and page.row["asks"]:
+            together_by: object = point
+        elif to_person and page.row["priority"] == CALM_PRIORITY:
+            together_by = (point, CALM_PRIORITY)
+        else:
+            together_by = page.row["id"]
+        found.setdefault(together_by, []).append(page)
     parts = (pages[n : n + GATHERED_MAX] for pages in found.values() for n in range(0, len(pages), GATHERED_MAX))
     return [message for pages in parts if (message := together(pages)) is not None]
 

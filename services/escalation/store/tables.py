@@ -224,3 +224,14 @@ verifications = Table(
     Column("asked", SmallInteger, nullable=False),
     _at("verified_at"),
 )
+
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("notice_id", Uuid, primary_key=True),
+    Column("partner", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    _at("issued_at", nullable=False),
+    _at("expires_at", nullable=False),
+)
