@@ -317,8 +317,8 @@ def endpoint_faults(endpoint: Endpoint, *, url_fault: UrlRule) -> Iterator[Field
         yield FieldError("url", wrong)
 
 
-rota_faults, override_faults = schedule.rota_faults, schedule.override_faults
-"""What is wrong with a rota and with an override stands where rotas are computed."""
+rota_faults, override_faults, contacts_of = schedule.rota_faults, schedule.override_faults, schedule.contacts_of
+"""What is wrong with a rota and with an override, and whom a rota names, stands where rotas are computed."""
 
 
 def policy_faults(policy: EscalationPolicy) -> Iterator[FieldError]:
@@ -391,6 +391,13 @@ def reference_faults(state: PartnerState) -> Iterator[FieldError]:
         TargetKind.OFFICE: {office.id for office in state.offices},
     }
     for number, rota in enumerate(state.rotas):
+        laid_over: tuple[tuple[str, Sequence[object], int], ...] = (
+            ("overrides", rota.overrides, schedule.OVERRIDES_MAX),
+            ("replacements", rota.replacements, schedule.REPLACEMENTS_MAX),
+            ("imported", rota.imported, schedule.IMPORTED_MAX),
+        )
+        for field, things, limit in laid_over:
+            yield from count_faults(f"rotas[{number}].{field}", things, limit)
         for contact_id in sorted(contacts_of(rota) - contacts):
             yield FieldError(
                 f"rotas[{number}]", f"names contact {contact_id}; there is none of that id at this partner"
@@ -408,17 +415,8 @@ def reference_faults(state: PartnerState) -> Iterator[FieldError]:
 
 @lru_cache(maxsize=512)
 def own_holiday_calendar(code: PartnerCode) -> str | None:
-    """The holidays of a partner whose rota says nothing of them: those of its country or of the EU, if there are any."""
+    """The holidays of a partner whose rota says nothing of them: those of its country or the EU, if any."""
     return code if holiday_calendars.is_calendar(code) else None
-
-
-def contacts_of(rota: Rota) -> set[ContactId]:
-    """Everybody whom the rota names: participants, deputies, those who stand in, and those of imported shifts."""
-    layers = (*rota.layers, *(layer for replacement in rota.replacements for layer in replacement.layers))
-    named = {contact_id for layer in layers for contact_id in (*layer.participants, *layer.deputies)}
-    for override in rota.overrides:
-        named |= {one for one in (override.contact_id, override.deputy_id) if one is not None}
-    return named | {shift.contact_id for shift in rota.imported}
 
 
 MASK = "•••"

@@ -1,8 +1,8 @@
 """What HTTP asks of roster and what the bus tells it; SUBSCRIPTIONS at the end.
 
 The cast: `apply_network` writes a network file; `change_partner` is every write of a partner's own people, with what to
-change as a function of its state; `edit_partner`, the credential handlers and `set_deadlines` are what administrators
-decide, in whole or in part.
+change as a function of its state, and `preview_change` is the same without writing; `edit_partner`, the credential
+handlers and `set_deadlines` are what administrators decide, in whole or in part.
 
 Every handler shows the same lines: transaction → key or inbox → load with lock → decide → save, record, events →
 commit, and only then publish and answer. Whatever changes of a partner is announced in the same transaction: its own
@@ -20,14 +20,15 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from services.roster import domain, publication, seeding, store
+from services.roster import domain, publication, seeding, store, what_if
 from services.roster.changes import NOUNS, Changed, changes, entries
 from services.roster.domain import Contact, ContactPoint, Credential, DutyOffice, Partner, PartnerState
 from services.roster.merging import merged
 from services.roster.network import Item, Kind, PrecedenceDeadlines, deadlines_id
 from services.roster.seeding import CurrentNetwork, NetworkPlan
 from services.roster.store import Health, StoredPartner
-from services.roster.worker import Worker, read
+from services.roster.what_if import Preview
+from services.roster.worker import Worker, compute, read
 from shared import idempotency, inbox, outbox, record, security
 from shared.contracts import (
     DEFAULT_DEADLINES,
@@ -52,6 +53,8 @@ from shared.security import INSTALLATION, Principal, hash_secret, new_secret
 
 log = get_logger(__name__)
 
+NOT_FITTING = "This does not fit together with the rest of your roster."
+
 READING_ROLES = (Role.ROSTER_MANAGER, Role.DUTY_OFFICER, Role.SENIOR_CONTACT, Role.DRAFTER, Role.RELEASER)
 """Who reads names and contact points of their own government: those who may need to call somebody."""
 
@@ -71,13 +74,15 @@ ContactChange = Callable[[Contact], Contact]
 class Call:
     """One request: who asks, why, what they have seen, and under which key (None: without one).
 
-    `check_version` is given the version that is there, and raises if the caller saw another.
+    `check_version` is given the version that is there, and raises if the caller saw another. With `dry_run` everything
+    is checked and nothing is written.
     """
 
     principal: Principal
     cause: Cause
     check_version: Callable[[int], None] = lambda _: None
     attempt: Attempt | None = None
+    dry_run: bool = False
 
 
 # --- the network file -------------------------------------------------------------------------------------------------
@@ -275,6 +280,30 @@ async def change_partner(
     return response
 
 
+async def preview_change(
+    deps: RosterDeps,
+    call: Call,
+    code: str,
+    change: Callable[[PartnerState], PartnerState],
+    *,
+    role: Role | None = Role.ROSTER_MANAGER,
+) -> tuple[int, Preview]:
+    """What `change_partner` would do to the coming days, and the present version; refused for the same reasons.
+
+    Nothing is written, no row is locked, and an Idempotency-Key is not used up.
+    """
+    now = deps.clock.now()
+    async with deps.intake.transaction() as tx:
+        found = await store.find_partner(tx, deps.keys, code) if call.principal.partner == code else None
+        stored = _own(found, call.principal, *([role] if role is not None else []))
+        call.check_version(stored.version)
+        after = change(stored.state)
+        if after != stored.state:
+            domain.require(_faults_of_whole(after), NOT_FITTING)
+            await _refuse_taken(tx, changes(stored.state, after))
+    return stored.version, await compute(deps.shifts, what_if.ahead, stored.state, after, now)
+
+
 # --- one's own contact points -----------------------------------------------------------------------------------------
 
 
@@ -375,7 +404,7 @@ async def save_changed(
     """
     if after == stored.state:
         return stored.version, []
-    domain.require(_faults_of_whole(after), "This does not fit together with the rest of your roster.")
+    domain.require(_faults_of_whole(after), NOT_FITTING)
     version, messages = await _save(tx, deps, stored.state, after, cause=cause, now=now)
     # Nothing is written if no more than the order of imported shifts differs, which has no meaning.
     return version or stored.version, messages
