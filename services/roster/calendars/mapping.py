@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from services.roster.calendars.model import CalendarEvent
+from services.roster.domain import PartnerState
 from services.roster.schedule import CalendarId, ImportedShift, ImportedShiftId
+from shared.contracts import ChannelName
 from shared.ids import ContactId, derived
 
 RULES_MAX = 200
@@ -74,25 +76,25 @@ class Mapped:
     stray_rules: tuple[str, ...]
 
 
-def names_of(
-    contacts: Iterable[tuple[ContactId, str, Sequence[str]]], credentials: Iterable[tuple[ContactId, Sequence[str]]]
-) -> Names:
-    """`contacts` with name and e-mail addresses, `credentials` of persons with their names and client ids."""
+def names_of(state: PartnerState) -> Names:
+    """By what the contacts of a partner can be told: names, e-mail addresses, and credentials that are not revoked."""
     by_mail: dict[str, set[ContactId]] = defaultdict(set)
     by_name: dict[str, set[ContactId]] = defaultdict(set)
     by_credential: dict[str, set[ContactId]] = defaultdict(set)
-    known = set()
-    for contact_id, name, addresses in contacts:
-        known.add(contact_id)
-        if words := _words(name):
-            by_name[words].add(contact_id)
-        for address in addresses:
-            by_mail[folded(address)].add(contact_id)
-    for contact_id, texts in credentials:
-        for text in texts:
-            if contact_id in known and (words := _words(text)):
-                by_credential[words].add(contact_id)
-    return Names(frozenset(known), _frozen(by_mail), _frozen(by_name), _frozen(by_credential))
+    for contact in state.contacts:
+        if words := _words(contact.name):
+            by_name[words].add(contact.id)
+        for point in contact.points:
+            if point.channel is ChannelName.EMAIL:
+                by_mail[folded(point.address)].add(contact.id)
+    known = frozenset(contact.id for contact in state.contacts)
+    for credential in state.credentials:
+        if credential.contact_id not in known or credential.revoked_at is not None:
+            continue
+        for text in (credential.name, credential.client_id):
+            if words := _words(text):
+                by_credential[words].add(credential.contact_id)
+    return Names(known, _frozen(by_mail), _frozen(by_name), _frozen(by_credential))
 
 
 def map_events(calendar_id: CalendarId, events: Iterable[CalendarEvent], rules: Sequence[Rule], names: Names) -> Mapped:
