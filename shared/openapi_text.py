@@ -16,6 +16,7 @@ TAGS: dict[str, str] = {
     "Read-back": "Where the network asks for it: repeat country, request and time, and have it confirmed.",
     "Board": "Alert × partner at one glance, and as a stream.",
     "Webhooks": "What Red Phone sends to your own systems. Register them as endpoints of your roster.",
+    "Line tests": "Once a month, unannounced: does somebody at each partner answer, at night and on holidays too?",
     "Feed": "Every event that concerns you, numbered and signed: for systems behind a firewall, and as a second road.",
     "Partners": "Who takes part, and who answers at an instant.",
     "Roster": "Your own offices, contacts, rotas, levels and endpoints. Nobody else reads or writes them.",
