@@ -13,8 +13,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from services.roster import api_me, api_owned, bodies, handlers, store, views
-from services.roster.api_owned import Code, answer_of
+from services.roster import api_me, api_owned, bodies, handlers, schedule, store, views
+from services.roster.api_owned import Code, RotaId, answer_of
 from services.roster.bodies import CredentialBody, DeadlinesBody, PartnerEdit
 from services.roster.handlers import Call, RosterDeps, missing
 from services.roster.schedule import EARLIEST_DATE, LATEST_DATE
@@ -24,6 +24,7 @@ from services.roster.views import (
     Credentials,
     CredentialView,
     DeadlinesView,
+    FairnessView,
     HolidaysView,
     OnCallView,
     PartnerView,
@@ -306,6 +307,36 @@ def _answering(routes: APIRouter, deps: RosterDeps) -> None:
         rotas = stored.state.rotas
         found = await compute(deps.shifts, compute_window, rotas, from_at, to_at)
         return answer_of(views.shifts_view(stored.state, found, from_at, to_at))
+
+    @routes.get(
+        "/v1/partners/{code}/rotas/{rota_id}/fairness",
+        summary="What a rota asks of whom",
+        response_model=FairnessView,
+        responses=problem_responses("not_found", "role_missing", "invalid"),
+    )
+    async def get_fairness(
+        code: Code,
+        rota_id: RotaId,
+        from_at: Annotated[
+            UtcDateTime, Query(alias="from", description="Where the window begins.", examples=["2021-01-01T00:00:00Z"])
+        ],
+        to_at: Annotated[
+            UtcDateTime, Query(alias="to", description="Where it ends.", examples=["2022-01-01T00:00:00Z"])
+        ],
+        principal: Principal = Depends(caller),
+    ) -> Response:
+        """Hours, nights, weekend days and holidays of each of your people, as holder and as deputy; at most 366 days.
+
+        They are counted from the shifts that page, by the local clock of each.
+        """
+        if to_at - from_at > timedelta(days=SHIFT_DAYS_MAX):
+            raise Invalid(f"a window can be at most {SHIFT_DAYS_MAX} days long", field="to")
+        stored = await handlers.own_partner(deps, principal, code)
+        rota = next((rota for rota in stored.state.rotas if rota.id == rota_id), None)
+        if rota is None:
+            raise missing("rota")
+        carried = await compute(deps.shifts, schedule.fairness, rota, from_at, to_at)
+        return answer_of(views.fairness_view(stored.state, rota, carried, from_at, to_at))
 
     @routes.get(
         "/v1/partners/{code}/holidays",

@@ -30,7 +30,18 @@ from services.roster.domain import (
 )
 from services.roster.handlers import Applied, NewSecret
 from services.roster.network import Item, Kind
-from services.roster.schedule import Frequency, Holiday, Layer, OnHolidays, Override, Replacement, Rota, Shift
+from services.roster.schedule import (
+    Burden,
+    Frequency,
+    Holiday,
+    Layer,
+    Load,
+    OnHolidays,
+    Override,
+    Replacement,
+    Rota,
+    Shift,
+)
 from services.roster.seeding import Reason
 from services.roster.store import Health
 from services.roster.weekdays import Weekday
@@ -424,6 +435,35 @@ class PreviewView(BaseModel):
     holes_closed: list[HoleView] = Field(description="Where a rota would have somebody again.")
 
 
+class LoadView(BaseModel):
+    """Duty of one kind."""
+
+    hours: float = Field(examples=[120.0])
+    nights: int = Field(description="Nights (22:00 to 06:00) with at least an hour of duty.")
+    weekend_days: int = Field(description="Saturdays and Sundays with any duty.")
+    holidays: int = Field(description="Holidays of the rota with any duty.")
+
+
+class BurdenView(BaseModel):
+    """What one person carries in a rota."""
+
+    contact_id: UUID
+    name: str
+    title: str
+    as_holder: LoadView
+    as_deputy: LoadView
+
+
+class FairnessView(BaseModel):
+    """What a rota asks of whom in a window, most hours first. Whoever it names and does not need has zeros."""
+
+    rota_id: UUID
+    rota: str
+    from_at: UtcDateTime
+    to_at: UtcDateTime
+    people: list[BurdenView]
+
+
 class CalendarHolidays(BaseModel):
     """The free days of one calendar."""
 
@@ -553,6 +593,31 @@ def preview_view(preview: Preview) -> PreviewView:
         omitted=preview.omitted,
         holes_opened=[HoleView(**asdict(hole)) for hole in preview.holes_opened],
         holes_closed=[HoleView(**asdict(hole)) for hole in preview.holes_closed],
+    )
+
+
+def fairness_view(
+    state: PartnerState, rota: Rota, carried: Sequence[Burden], from_at: datetime, to_at: datetime
+) -> FairnessView:
+    """What a rota asks of whom, for its owner."""
+    contacts = {contact.id: contact for contact in state.contacts}
+    idle = sorted(schedule.contacts_of(rota) - {one.contact_id for one in carried})
+    burdens = (*carried, *(Burden(contact_id, Load(), Load()) for contact_id in idle))
+    return FairnessView(
+        rota_id=rota.id,
+        rota=rota.name,
+        from_at=from_at,
+        to_at=to_at,
+        people=[
+            BurdenView(
+                contact_id=one.contact_id,
+                name=contacts[one.contact_id].name,
+                title=contacts[one.contact_id].title,
+                as_holder=LoadView(**asdict(one.as_holder)),
+                as_deputy=LoadView(**asdict(one.as_deputy)),
+            )
+            for one in burdens
+        ],
     )
 
 

@@ -324,6 +324,28 @@ async def test_holidays_are_listed_by_calendar(rig: Rig) -> None:
         assert (await get(rig, "/v1/partners/CA/holidays", await manager(rig), **wrong)).status_code == 422
 
 
+async def test_fairness_counts_what_everybody_carries(rig: Rig) -> None:
+    """Hours as holder and as deputy of everybody whom the rota names; not for other partners, nor without end."""
+    first, second, third = (await people(rig))[:3]
+    layer = {**(await rich_rota(rig))["layers"][2], "participants": [first], "deputies": [second]}
+    rota_id = (await send(rig, "POST", "rotas", {"name": "W", "layers": [layer]})).json()["id"]
+    override = {"contact_id": third, "start_at": at(-300), "end_at": at(-299)}
+    assert (await send(rig, "POST", f"rotas/{rota_id}/overrides", override)).status_code == 201
+    path = f"/v1/partners/CA/rotas/{rota_id}/fairness"
+    window = {"from": at(0), "to": at(168)}
+    answer = await get(rig, path, await manager(rig), **window)
+    assert answer.status_code == 200, answer.text
+    shown = answer.json()["people"]
+    assert [one["contact_id"] for one in shown] == [first, second, third]
+    loads = [(one["as_holder"]["hours"], one["as_deputy"]["hours"]) for one in shown]
+    assert loads == [(168, 0), (0, 168), (0, 0)]
+    assert (shown[0]["as_holder"]["nights"], shown[0]["as_holder"]["weekend_days"]) == (7, 2)
+    assert (await get(rig, path, await manager(rig, "NZ"), **window)).status_code == 404
+    other = path.replace(rota_id, first)
+    assert (await get(rig, other, await manager(rig), **window)).status_code == 404
+    assert (await get(rig, path, await manager(rig), **{**window, "to": at(367 * 24)})).status_code == 422
+
+
 # --- what would it do -------------------------------------------------------------------------------------------------
 
 
@@ -391,10 +413,11 @@ async def test_a_preview_is_refused_for_the_same_reasons(rig: Rig) -> None:
     assert (named.status_code, named.json()["errors"][0]["field"]) == (422, "rotas[0]")
     officer = await signed_in(rig, "CA", Role.DUTY_OFFICER)
     body = await rich_rota(rig)
-    post = {"json": body, "params": dry}
-    assert (await rig.client.post("/v1/partners/CA/rotas", headers=officer, **post)).status_code == 403
-    foreign = await rig.client.post("/v1/partners/CA/rotas", headers=await manager(rig, "NZ"), **post)
-    assert foreign.status_code == 404
+    refused = [
+        (await rig.client.post("/v1/partners/CA/rotas", headers=who, json=body, params=dry)).status_code
+        for who in (officer, await manager(rig, "NZ"))
+    ]
+    assert refused == [403, 404]
     own_id = str(rig.deps.ids.new())
     assert (await send(rig, "POST", "rotas", {**body, "id": own_id})).status_code == 201
     taken = await send(rig, "POST", "contacts", {"id": own_id, "name": "A", "points": []}, partner="NZ", dry_run=True)
