@@ -74,6 +74,7 @@ from services.escalation.store.pages import (
 )
 from services.escalation.store.plans import (
     find_bodies,
+    find_signed,
     find_versions,
     forget_failures,
     save_failures,
@@ -120,6 +121,7 @@ __all__ = [
     "find_paged_points",
     "find_points_paged",
     "find_raisers",
+    "find_signed",
     "find_still_leased",
     "find_taken_over",
     "find_takeover_family",
