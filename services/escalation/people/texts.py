@@ -455,6 +455,7 @@ class _Writer:
             thread=page.thread,
             is_urgent=any(one in (Precedence.FLASH, Precedence.IMMEDIATE) for one in precedences)
             or any(item.is_notice and item.data.get("urgent") is True for item in self._items),
+            is_drill=self._is_drill,
         )
 
     # --- the parts ----------------------------------------------------------------------------------------------------
