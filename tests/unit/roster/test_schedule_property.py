@@ -167,3 +167,18 @@ def test_no_window_changes_what_an_instant_says(made: Made, share: int) -> None:
             assert looked_up(whole, instant) == (shift.contact_id, shift.deputy_id)
     covered = sum(((shift.end_at - shift.start_at) for shift in whole), start=0 * DAY)
     assert covered == sum(((shift.end_at - shift.start_at) for shift in (*left, *right)), start=0 * DAY)
+
+
+@settings(max_examples=100, deadline=None)
+@given(drawn())
+def test_shifts_and_gaps_fill_the_window(made: Made) -> None:
+    """Shifts and gaps together fill the window: sorted, nothing twice, nothing left out, nothing without length."""
+    pieces = sorted(
+        [
+            *((one.start_at, one.end_at) for one in schedule.shifts(made.rota, made.from_at, made.to_at)),
+            *((one.start_at, one.end_at) for one in schedule.gaps(made.rota, made.from_at, made.to_at)),
+        ]
+    )
+    assert (pieces[0][0], pieces[-1][1]) == (made.from_at, made.to_at)
+    assert all(start_at < end_at for start_at, end_at in pieces)
+    assert all(before[1] == after[0] for before, after in pairwise(pieces))
