@@ -226,6 +226,10 @@ class Client:
         """Replaces what is there, if it is still what `etag` names."""
         return (await self._answer("PUT", path, json=body, headers={"If-Match": etag})).json()
 
+    async def delete(self, path: str, *, etag: str) -> Any:
+        """Removes what is there, if it is still what `etag` names."""
+        return (await self._answer("DELETE", path, headers={"If-Match": etag})).json()
+
     def new_key(self) -> str:
         """A new id, for an Idempotency-Key or for something new."""
         return str(self._ids.new())

@@ -22,10 +22,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from shared.chat_urls import SCHEMAS, SCHEMAS_DEFAULT
+from shared.chat_urls import SCHEMAS, SCHEMAS_DEFAULT, check_chat_url
 from shared.contracts import ChannelName
-from shared.errors import RedPhoneError
+from shared.egress import policy_of
+from shared.errors import Invalid, RedPhoneError
 from shared.keys import KEY_FILE_NAME, KeyRing
+from shared.push_subscription import read_subscription
 
 PREFIX = "REDPHONE_"
 SERVICES = ("alerting", "roster", "escalation", "console")
@@ -123,6 +125,12 @@ def _bare_mail_address(value: str) -> str:
     return value
 
 
+def _loop_back_mail_address(value: str) -> str:
+    if not _MAIL_ADDRESS.fullmatch(value):
+        raise ValueError("must be one bare address, for example loopback@alerts.example")
+    return value
+
+
 def _shaped(pattern: str, sentence: str) -> AfterValidator:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -169,10 +177,36 @@ def _each_once(value: tuple[ProviderName, ...]) -> tuple[ProviderName, ...]:
     return value
 
 
+def _loop_backs(value: object) -> object:
+    """Pairs of provider and number as people write them: `twilio=+12025550100,telnyx=+13125550100`."""
+    if not isinstance(value, str):
+        return value
+    pairs = [tuple(part.split("=", 1)) for part in value.replace(",", " ").split()]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError("must be provider and number, for example twilio=+12025550100,telnyx=+13125550100")
+    return tuple(pairs)
+
+
+def _one_loop_back_each(value: tuple[tuple[ProviderName, str], ...]) -> tuple[tuple[ProviderName, str], ...]:
+    _each_once(tuple(name for name, _ in value))
+    return value
+
+
+def _chat_urls(value: object) -> object:
+    """Addresses separated by spaces: a comma may stand in one."""
+    return tuple(value.split()) if isinstance(value, str) else value
+
+
 DatabaseUrl = Annotated[SecretStr, _url("postgresql", "postgres", "postgresql+asyncpg")]
 NatsUrl = Annotated[SecretStr, _url("nats", "tls")]
 ServiceUrl = Annotated[str, _url("http", "https", path_allowed=False)]
 ProviderName = Literal["twilio", "telnyx"]
+LoopBacks = Annotated[
+    tuple[tuple[ProviderName, Annotated[str, AfterValidator(_telephone_number)]], ...],
+    NoDecode,
+    BeforeValidator(_loop_backs),
+    AfterValidator(_one_loop_back_each),
+]
 ProviderNames = Annotated[tuple[ProviderName, ...], NoDecode, BeforeValidator(_parts), AfterValidator(_each_once)]
 
 
@@ -280,6 +314,21 @@ class Settings(BaseSettings):
     telnyx_url: Annotated[ServiceUrl, AfterValidator(_provider_url)] = Field(
         default="https://api.telnyx.com", description="Where Telnyx's API is."
     )
+    loopback_sms: LoopBacks = Field(
+        default=(), repr=False, description="A number of our own at each provider, to which an SMS goes every hour."
+    )
+    loopback_voice: LoopBacks = Field(
+        default=(), repr=False, description="A number of our own that answers, to which each provider calls every hour."
+    )
+    loopback_email: Annotated[str, AfterValidator(_loop_back_mail_address)] | None = Field(
+        default=None, repr=False, description="A mailbox of our own, to which a mail goes every hour."
+    )
+    loopback_push: SecretStr | None = Field(
+        default=None, description="A browser's subscription of our own (JSON), to which a push message goes every hour."
+    )
+    loopback_chat: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_chat_urls)] = Field(
+        default=(), description="Chat rooms of our own, to each of which a message goes every hour."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_json: bool | None = Field(default=None, description="JSON lines; by default wherever there is no terminal.")
 
@@ -361,6 +410,7 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
         mistakes.append(f"{PREFIX}EMAIL_FROM is needed beside {PREFIX}EMAIL_SMTP_URL: mails must come from somebody")
     mistakes += _telephone_mistakes(settings)
     mistakes += _heartbeat_mistakes(settings)
+    mistakes += _loop_back_mistakes(settings)
     if mistakes:
         raise SettingsWrong(mistakes)
     return settings
@@ -377,6 +427,33 @@ def _heartbeat_mistakes(settings: Settings) -> list[str]:
     if url is None or settings.development or url.get_secret_value().startswith("https://"):
         return []
     return [f"{PREFIX}HEARTBEAT_URL must begin with https:// unless {PREFIX}DEVELOPMENT is set"]
+
+
+def _loop_back_mistakes(settings: Settings) -> list[str]:
+    """Loop-backs through what carries nothing here, and addresses that nothing could be sent to."""
+    carried = {"sms": settings.sms_providers, "voice": settings.voice_providers}
+    mistakes = [
+        f"{PREFIX}LOOPBACK_{channel.upper()} names {provider}, which {PREFIX}{channel.upper()}_PROVIDERS does not"
+        for channel, pairs in (("sms", settings.loopback_sms), ("voice", settings.loopback_voice))
+        for provider, _ in pairs
+        if provider not in carried[channel]
+    ]
+    if settings.loopback_email is not None and settings.email_smtp_url is None:
+        mistakes.append(f"{PREFIX}EMAIL_SMTP_URL is needed for {PREFIX}LOOPBACK_EMAIL")
+    if settings.loopback_push is not None and settings.push_subject is None:
+        mistakes.append(f"{PREFIX}PUSH_SUBJECT is needed for {PREFIX}LOOPBACK_PUSH")
+    policy = policy_of(settings)
+    try:
+        if settings.loopback_push is not None:
+            read_subscription(settings.loopback_push.get_secret_value(), policy)
+    except Invalid as refused:
+        mistakes.append(f"{PREFIX}LOOPBACK_PUSH cannot be used: {refused.detail}")
+    for address in settings.loopback_chat:
+        try:
+            check_chat_url(address.get_secret_value(), schemas=settings.chat_schemas, policy=policy)
+        except Invalid as refused:
+            mistakes.append(f"{PREFIX}LOOPBACK_CHAT cannot be used: {refused.detail}")
+    return list(dict.fromkeys(mistakes))
 
 
 def _telephone_mistakes(settings: Settings) -> list[str]:

@@ -8,6 +8,7 @@ The cast
     visibility  who may read what, purely
     handlers    what HTTP asks and what the bus tells; ends with SUBSCRIPTIONS; `calls` is a request as they take it
     journal     what is written down beside a change: timeline rows and record rows
+    line_tests  monthly tests of whether somebody answers: plan, domain, handlers, loop, store and api of their own
     expiry      ends alerts whose time has passed
     confirming  watches that every released alert has opened its escalations, and says it again until it has
     stream      everything that a caller may see, as it happens

@@ -25,6 +25,7 @@ from services.alerting.cap import MEDIA_TYPE as CAP
 from services.alerting.crises import api as crises
 from services.alerting.domain import AlertState
 from services.alerting.face import Face, needs_key, reader, seen, viewer_of
+from services.alerting.line_tests import api as line_tests
 from services.alerting.reading import Filters
 from services.alerting.stream import News
 from services.alerting.views import AlertView, TimelineEntry
@@ -121,7 +122,7 @@ def router(deps: Deps, news: News) -> APIRouter:
     """Every route of alerting."""
     routes = new_router()
     face = Face(deps, news, authenticated(deps))
-    for add in (_drafting, _releasing, _reading, crises.add_routes, _stream):
+    for add in (_drafting, _releasing, _reading, crises.add_routes, line_tests.add_routes, _stream):
         add(routes, face)
     return routes
 

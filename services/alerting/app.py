@@ -9,6 +9,8 @@ from fastapi import APIRouter
 from services.alerting import api, handlers
 from services.alerting.confirming import say_again
 from services.alerting.expiry import expiry_loop
+from services.alerting.line_tests.handlers import unanswered_alarms
+from services.alerting.line_tests.loop import line_tests_loop
 from services.alerting.stream import News, news_loop
 from shared.bus import Bus
 from shared.clock import Clock
@@ -33,7 +35,7 @@ def build(settings: Settings, *, clock: Clock, ids: Ids, bus: Bus, keys: KeyRing
         return api.router(deps, news_of(deps))
 
     def loops(deps: Deps) -> Sequence[Loop]:
-        return (expiry_loop(deps), news_loop(news_of(deps), clock))
+        return (expiry_loop(deps), line_tests_loop(deps), news_loop(news_of(deps), clock))
 
     return assemble(
         "alerting",
@@ -45,5 +47,5 @@ def build(settings: Settings, *, clock: Clock, ids: Ids, bus: Bus, keys: KeyRing
         router=router,
         subscriptions=handlers.SUBSCRIPTIONS,
         loops=loops,
-        reconcile=(say_again,),
+        reconcile=(say_again, unanswered_alarms),
     )

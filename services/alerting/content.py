@@ -223,12 +223,20 @@ def check(content: Content, *, raiser: str, network: Network, trusted: frozenset
 
 
 def expiry_at_release(
-    content: Content, *, network: Network, released_at: datetime, not_before: datetime | None = None
+    content: Content,
+    *,
+    network: Network,
+    released_at: datetime,
+    not_before: datetime | None = None,
+    lasts: timedelta | None = None,
 ) -> datetime:
     """When the alert expires: as asked, or as early as is allowed. Raises `Invalid` for an instant that is too early.
 
-    `not_before` is when the message that this one corrects would have expired: never shortened silently.
+    `not_before` is when the message that this one corrects would have expired: never shortened silently. `lasts` is how
+    long a line test is open: it outlives no deadline, because nobody takes a partner over that has missed a test.
     """
+    if lasts is not None:
+        return released_at + lasts
     earliest = earliest_expiry(content.precedence, released_at, network.deadlines)
     if content.expires_at is None:
         return max(earliest, not_before or earliest)

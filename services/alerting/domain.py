@@ -138,12 +138,16 @@ def draft(
     network: Network,
     now: datetime,
     alone: bool = False,
+    lasts: timedelta | None = None,
 ) -> Alert:
-    """A new draft of the caller's partner. `alone`: it is released at once by the same officer, who needs that role."""
+    """A new draft of the caller's partner. `alone`: it is released at once by the same officer, who needs that role.
+
+    `lasts` is for a line test, which ends with the time to answer and so before anybody could be unreached.
+    """
     may_draft(by, alone=alone)
     content = said.compose(proposal)
     said.check(content, raiser=by.partner, network=network)
-    said.expiry_at_release(content, network=network, released_at=now)
+    said.expiry_at_release(content, network=network, released_at=now, lasts=lasts)
     return Alert(
         id=alert_id,
         root_id=alert_id,
@@ -251,13 +255,23 @@ def confirm_precedence(alert: Alert, precedence: Precedence) -> None:
 
 
 def self_release(
-    alert: Alert, *, reason: str, by: Caller, network: Network, now: datetime, predecessor: Alert | None = None
+    alert: Alert,
+    *,
+    reason: str,
+    by: Caller,
+    network: Network,
+    now: datetime,
+    predecessor: Alert | None = None,
+    lasts: timedelta | None = None,
 ) -> Release:
-    """The release by an officer who is alone, with a reason. It counts at once and is reviewed afterwards."""
+    """The release by an officer who is alone, with a reason. It counts at once and is reviewed afterwards.
+
+    `lasts` as for `draft`.
+    """
     may_draft(by, alone=True)
     _check_reason(reason, "self_release_reason")
     _must_be_draft(alert, "released")
-    return _released(alert, by=by, network=network, predecessor=predecessor, reason=reason, now=now)
+    return _released(alert, by=by, network=network, predecessor=predecessor, reason=reason, now=now, lasts=lasts)
 
 
 def add_recipients(
@@ -515,7 +529,14 @@ def _recipients(content: Content, predecessor: Alert | None, now: datetime) -> t
 
 
 def _released(
-    alert: Alert, *, by: Caller, network: Network, predecessor: Alert | None, reason: str | None, now: datetime
+    alert: Alert,
+    *,
+    by: Caller,
+    network: Network,
+    predecessor: Alert | None,
+    reason: str | None,
+    now: datetime,
+    lasts: timedelta | None = None,
 ) -> Release:
     content, superseded, not_before = alert.content, None, None
     if alert.corrects is not None:
@@ -534,7 +555,7 @@ def _released(
         )
     trusted = frozenset() if predecessor is None else predecessor.addressed
     said.check(content, raiser=alert.raiser, network=network, trusted=trusted)
-    expires_at = said.expiry_at_release(content, network=network, released_at=now, not_before=not_before)
+    expires_at = said.expiry_at_release(content, network=network, released_at=now, not_before=not_before, lasts=lasts)
     blocks = tuple(block.model_copy(update={"expires": expires_at}) for block in content.info)
     recipients = _recipients(content, predecessor, now)
     released = replace(

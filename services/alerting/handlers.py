@@ -21,6 +21,7 @@ from services.alerting.domain import Alert
 from services.alerting.visibility import Access, access
 from shared import idempotency, inbox, outbox, security
 from shared.contracts import (
+    AlertReleased,
     AnswerCodeLocked,
     ContactPointFailing,
     ContactPointRecovered,
@@ -43,6 +44,7 @@ from shared.contracts import (
     QuestionAsked,
     ReadBackConfirmed,
     ReadBackGiven,
+    Status,
 )
 from shared.db import Transaction
 from shared.errors import Forbidden, NotFound
@@ -401,6 +403,9 @@ on_answer = Together(on_answers)
 async def _published(deps: Deps, messages: list[Message[Event]]) -> None:
     """After the commit: the stream is woken, and the events go out at once; the relay finds what that misses."""
     deps.wake("timeline")
+    if any(isinstance(message.body, AlertReleased) and message.body.status is Status.ACTUAL for message in messages):
+        # It stops the line tests of those whom it addresses.
+        deps.wake("line_tests")
     await deps.relay.publish(messages)
 
 

@@ -154,6 +154,8 @@ async def save_partner(tx: Transaction, partner: PartnerChanged) -> bool:
         "standing": partner.standing.value,
         "active": partner.active,
         "version": partner.version,
+        "time_zone": partner.time_zone,
+        "languages": list(partner.languages),
     }
     upsert = insert(partners).values(values)
     saved = await tx.execute(

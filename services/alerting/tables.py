@@ -7,7 +7,20 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, Table, Text, Uuid, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from shared.db import service_metadata
@@ -69,6 +82,11 @@ alerts = Table(
     Index("ix_alerts_crisis_id", "crisis_id"),
     Index("ix_alerts_raiser_id", "raiser", "id"),
     Index("ix_alerts_expiring", "expires_at", postgresql_where=text("state = 'released'")),
+    Index(
+        "ix_alerts_drills",
+        "released_at",
+        postgresql_where=text("status = 'Exercise' AND released_at IS NOT NULL"),
+    ),
     Index("ix_alerts_unconfirmed", "released_at", postgresql_where=text("state = 'released' AND unconfirmed <> '{}'")),
 )
 """`unconfirmed`: addressed partners whose escalation has not been reported as opened yet."""
@@ -97,7 +115,10 @@ partners = Table(
     Column("standing", Text, nullable=False),
     Column("active", Boolean, nullable=False),
     Column("version", Integer, nullable=False),
+    Column("time_zone", Text),
+    Column("languages", ARRAY(Text), nullable=False, server_default=text("'{en}'")),
 )
+"""`time_zone` is null for a partner that was last heard of before it was kept."""
 
 deadlines = Table(
     "deadlines",
@@ -115,6 +136,44 @@ reference_counters = Table(
     Column("year", Integer, primary_key=True, autoincrement=False),
     Column("last_number", Integer, nullable=False),
 )
+
+
+line_test_plan = Table(
+    "line_test_plan",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("partners", ARRAY(Text)),
+    Column("switched_by", JSONB),
+    Column("switched_at", DateTime(timezone=True)),
+    Column("version", Integer, nullable=False),
+)
+"""One row, with id 1. It is locked while a test begins, so that several replicas begin one."""
+
+line_tests = Table(
+    "line_tests",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("alert_id", Uuid, nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("partner", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("month", Date),
+    Column("planned_at", DateTime(timezone=True)),
+    Column("started_at", DateTime(timezone=True), nullable=False),
+    Column("started_by", JSONB, nullable=False),
+    Column("answer_by_at", DateTime(timezone=True), nullable=False),
+    Column("level", Integer, nullable=False),
+    Column("acknowledged_at", DateTime(timezone=True)),
+    Column("outcome", Text),
+    Column("stop_reason", Text),
+    Column("ended_at", DateTime(timezone=True)),
+    Index("uq_line_tests_running", "partner", unique=True, postgresql_where=text("outcome IS NULL")),
+    Index("uq_line_tests_partner_month", "partner", "month", unique=True),
+    Index("ix_line_tests_partner_id", "partner", "id"),
+    Index("ix_line_tests_ended_at", "ended_at", postgresql_where=text("outcome IN ('unanswered', 'stopped')")),
+)
+"""Tests that have begun. `month` is null for one that was asked for by hand."""
 
 
 def plain(driver_id: UUID) -> UUID:

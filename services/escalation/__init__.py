@@ -29,6 +29,8 @@ And by topic, each with a cast of its own
     talk          questions back to the raiser, and read-backs
     coverage      coverage goals
     verification  whether a contact point reaches whom it should
+    notices       what people are told about their roster
+    hand_overs    who has signed the change from one shift to the next, and until then both are paged
     deliveries    messages to systems: tests, the log, sending again
 
 The promise: a released alert opens exactly one escalation for each addressed partner, in one transaction with the

@@ -15,7 +15,9 @@ from services.escalation import answers, push_key, reading
 from services.escalation.answering import link_page
 from services.escalation.board import BoardNews, follow_board, read_board
 from services.escalation.deliveries import api as api_deliveries
+from services.escalation.hand_overs import api as api_hand_overs
 from services.escalation.handlers import EscalationDeps
+from services.escalation.heartbeats import api as api_heartbeats
 from services.escalation.joining import api as api_asked
 from services.escalation.talk import api as api_talk
 from services.escalation.verification import api as api_points
@@ -324,7 +326,9 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
         return deps.streams.respond(principal, source, allowed=still_allowed(deps, principal))
 
     api_deliveries.add_routes(routes, deps)
+    api_heartbeats.add_routes(routes, deps)
     api_asked.add_routes(routes, deps)
+    api_hand_overs.add_routes(routes, deps)
     api_points.add_routes(routes, deps)
     api_talk.add_routes(routes, deps)
     link_page.add_routes(routes, deps)

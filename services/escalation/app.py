@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from fastapi import APIRouter
 
-from services.escalation import api, handlers, receipts, store
+from services.escalation import api, handlers, notices, receipts, store
 from services.escalation.answering import inbound_mail, provider_api
 from services.escalation.answering.replies import forget_replies
 from services.escalation.board import NEWS_SECONDS, BoardNews
@@ -25,6 +25,9 @@ from services.escalation.delivery import RECHECK_SECONDS, Delivery
 from services.escalation.directories import Directories
 from services.escalation.handlers import EscalationDeps
 from services.escalation.heartbeat import BEAT_SECONDS, Heartbeat
+from services.escalation.heartbeats.beating import Heartbeats
+from services.escalation.heartbeats.certificates import Certificates
+from services.escalation.heartbeats.paths import loop_backs_of
 from services.escalation.people.persons import Persons, reply_key_of
 from services.escalation.sender import SenderProcess, SetUp
 from services.escalation.timers import Timers
@@ -44,6 +47,7 @@ SYSTEMS = frozenset({ChannelName.WEBHOOK.value})
 """Channels that no person reads."""
 
 FORGETTING_SECONDS = 3600.0
+HEARTBEATS_SECONDS = 1.0
 
 OVERDUE_SECONDS_MAX = 10
 """An escalation that is due for longer than this is an alarm: whatever should act on it does not."""
@@ -74,11 +78,18 @@ def build(
         shared = {field.name: getattr(deps, field.name) for field in fields(deps)}
         parts["delivery"] = Delivery(deps, outlets, persons, jitter)
         extended = EscalationDeps(**shared, directories=directories, senders=parts["delivery"])
-        parts["forgetting"] = partial(forget_replies, extended)
+        parts["forgetting"] = partial(_forget, extended)
         parts["timers"] = Timers(extended)
         parts["countdowns"] = Countdowns(extended)
         parts["heartbeat"] = (
             None if settings.heartbeat_url is None else Heartbeat(extended, settings.heartbeat_url, overdue)
+        )
+        parts["heartbeats"] = Heartbeats(
+            extended,
+            loop_backs_of(settings, outlets.keys()),
+            channels=outlets,
+            providers=providers,
+            certificates=Certificates(policy_of(settings), clock=clock),
         )
         parts["news"] = BoardNews(extended)
         parts["warming"] = Warming(extended, parts["delivery"])
@@ -96,14 +107,20 @@ def build(
             Loop("timers", timers.run_once, interval_seconds=timers.next_in_seconds, clock=clock),
             Loop("coverage", countdowns.run_once, interval_seconds=countdowns.next_in_seconds, clock=clock),
             *beating,
+            Loop("heartbeats", parts["heartbeats"].run_once, interval_seconds=HEARTBEATS_SECONDS, clock=clock),
             Loop("warming", parts["warming"].run_once, interval_seconds=30.0, clock=clock),
             Loop("forgetting", parts["forgetting"], interval_seconds=FORGETTING_SECONDS, clock=clock),
             Loop("board", parts["news"].run_once, interval_seconds=NEWS_SECONDS, clock=clock),
         )
 
+    async def failing_paths(_deps: Deps) -> list[str]:
+        beating: Heartbeats = parts["heartbeats"]
+        return await beating.alarms()
+
     async def stop() -> None:
         if parts["heartbeat"] is not None:
             await parts["heartbeat"].close()
+        await parts["heartbeats"].stop()
         await parts["delivery"].stop()
         for provider in providers.values():
             await provider.close()
@@ -118,11 +135,20 @@ def build(
         router=lambda deps: _router(cast("EscalationDeps", deps), parts["news"], outlets, providers),
         subscriptions=cast("Mapping[Any, Handler]", handlers.SUBSCRIPTIONS),
         loops=loops,
-        reconcile=(overdue, *((without_links,) if settings.public_url is None and outlets.keys() - SYSTEMS else ())),
+        reconcile=(
+            overdue,
+            failing_paths,
+            *((without_links,) if settings.public_url is None and outlets.keys() - SYSTEMS else ()),
+        ),
         on_stop=(stop,),
         concurrency={AlertReleased: RELEASES_AT_ONCE},
         extend=extend,
     )
+
+
+async def _forget(deps: EscalationDeps) -> int:
+    """Forgets what nobody asks for any more; returns how many rows."""
+    return await forget_replies(deps) + await notices.forget_notices(deps)
 
 
 def _router(

@@ -37,10 +37,11 @@ from services.escalation.domain import PageAccepted, PagesAttempted, decide
 from services.escalation.health import HARD, Tried, note_health
 from services.escalation.messages import AlertPart, alert_part, page_body
 from services.escalation.model import AlertFacts, Escalation, Outcome
+from services.escalation.notices.issuing import CALM_PRIORITY
 from services.escalation.people.persons import Persons
 from services.escalation.receipts import note_early
 from services.escalation.retry import HOPELESS_REPEAT_SECONDS, next_attempt_seconds
-from services.escalation.saving import due_at_of, save_outcomes
+from services.escalation.saving import DRILL_PRIORITY, due_at_of, save_outcomes
 from services.escalation.turns import has_next, precedence_of, start_next
 from shared import record
 from shared.contracts import ChannelName, Precedence
@@ -144,6 +145,7 @@ class Delivery:
         self._deps = deps
         self._persons = persons
         self._spoken: dict[UUID, datetime] = {}
+        self._spoken_actual: dict[UUID, datetime] = {}
         self._public_url = deps.settings.public_url or ""
         self._channels = channels
         self._sending: set[asyncio.Task[None]] = set()
@@ -205,7 +207,9 @@ class Delivery:
         """
         if row["channel"] == ChannelName.WEBHOOK:
             return PER_POINT_MAX
-        spoken_at = self._spoken.get(row["contact_point_id"])
+        # Nothing of a drill keeps an Actual alert waiting.
+        spoken = self._spoken if row["priority"] >= DRILL_PRIORITY else self._spoken_actual
+        spoken_at = spoken.get(row["contact_point_id"])
         is_held = spoken_at is not None and row["asks"] and row["priority"] % 10 != Precedence.FLASH.rank
         return 0 if is_held else 1
 
@@ -253,7 +257,9 @@ class Delivery:
         now, leased_at = self._deps.clock.now(), self._deps.clock.monotonic()
         async with self._deps.database.transaction() as tx:
             if held := self._gathering(now):
-                await store.hold_pages(tx, held, unheld_precedence=Precedence.FLASH.rank, now=now)
+                await store.hold_pages(
+                    tx, held, by_actual=self._spoken_actual.keys(), unheld_precedence=Precedence.FLASH.rank, now=now
+                )
             rows = await store.lease_pages(
                 tx,
                 now=now,
@@ -277,6 +283,7 @@ class Delivery:
         """The contact points of people that a message has just gone to, and until when the next one gathers."""
         gather = timedelta(seconds=GATHER_SECONDS)
         self._spoken = {point: at for point, at in self._spoken.items() if at + gather > now}
+        self._spoken_actual = {point: at for point, at in self._spoken_actual.items() if at + gather > now}
         return {point: at + gather for point, at in self._spoken.items()}
 
     async def parts_of(self, tx: Transaction, alert_ids: Set[UUID]) -> dict[UUID, AlertPart]:
@@ -356,8 +363,12 @@ class Delivery:
                 # What the message cost is counted once.
                 own = result if one is left or result.cost is None else replace(result, cost=None)
                 self.recorder.add(_Finished(one.row, started_at, finished_at, own))
-            if page.row["channel"] != ChannelName.WEBHOOK and result.state is not AttemptState.FAILED:
+            to_person = page.row["channel"] != ChannelName.WEBHOOK
+            # What tells of no alert holds none back.
+            if to_person and page.row["alert_id"] is not None and result.state is not AttemptState.FAILED:
                 self._spoken[point] = started_at
+                if any(one.row["priority"] < DRILL_PRIORITY for one in left.pages):
+                    self._spoken_actual[point] = started_at
         except Exception:  # a bug in one page must not take the others down; its lease lapses and it is tried again
             log.exception("page.failed", page_id=str(page.row["id"]))
         finally:
@@ -474,11 +485,19 @@ class Delivery:
 
 
 def _messages(leased: Sequence[_Leased]) -> list[_Leased]:
-    """The pages as they leave: what asks one person for answers at the same time, as one message on each channel."""
+    """The pages as they leave: what asks one person for answers at the same time, as one message on each channel; and
+    of notices that are not urgent as many as are due at once.
+    """
     found: dict[object, list[_Leased]] = {}
     for page in leased:
-        gathers = page.row["asks"] and page.row["channel"] != ChannelName.WEBHOOK
-        found.setdefault(page.row["contact_point_id"] if gathers else page.row["id"], []).append(page)
+        point, to_person = page.row["contact_point_id"], page.row["channel"] != ChannelName.WEBHOOK
+        if to_person and page.row["asks"]:
+            together_by: object = point
+        elif to_person and page.row["priority"] == CALM_PRIORITY:
+            together_by = (point, CALM_PRIORITY)
+        else:
+            together_by = page.row["id"]
+        found.setdefault(together_by, []).append(page)
     parts = (pages[n : n + GATHERED_MAX] for pages in found.values() for n in range(0, len(pages), GATHERED_MAX))
     return [message for pages in parts if (message := together(pages)) is not None]
 

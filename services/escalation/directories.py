@@ -8,7 +8,7 @@ fails anybody else's: its partner gets the last readable one, marked as unreadab
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -37,6 +37,7 @@ P = TypeVar("P", DutyPlanPublished, PartnerChanged)
 class _Kept:
     plan_version: int | None
     version: int | None
+    signed_version: int | None
     directory: Directory
 
 
@@ -61,12 +62,12 @@ class Directories:
     async def find(self, tx: Transaction, codes: Sequence[str]) -> dict[str, Directory]:
         """The directory of each partner; an empty one where nothing was ever published."""
         versions = {
-            row["partner"]: (row["plan_version"], row["version"]) for row in await store.find_versions(tx, codes)
+            row["partner"]: (row["plan_version"], row["version"], row["signed_version"])
+            for row in await store.find_versions(tx, codes)
         }
         stale = [code for code, known in versions.items() if not self._is_fresh(code, known)]
         if stale:
-            for row in await store.find_bodies(tx, stale):
-                self._keep(row)
+            await self._refresh(tx, stale, versions)
         nobody = Directory(channels=self._channels)
         return {code: self._kept[code].directory if code in versions else nobody for code in codes}
 
@@ -93,9 +94,31 @@ class Directories:
             return directory.plan.deadlines[precedence]
         return self.deadlines(precedence)
 
-    def _is_fresh(self, code: str, known: tuple[int | None, int | None]) -> bool:
+    def _is_fresh(self, code: str, known: tuple[int | None, int | None, int | None]) -> bool:
         kept = self._kept.get(code)
-        return kept is not None and (kept.plan_version, kept.version) == known
+        return kept is not None and (kept.plan_version, kept.version, kept.signed_version) == known
+
+    async def _refresh(
+        self, tx: Transaction, stale: Sequence[str], versions: Mapping[str, tuple[int | None, int | None, int | None]]
+    ) -> None:
+        """Reads what has changed: plans and partners, and after that which of their hand-overs are signed."""
+        changed = [
+            code for code in stale if (kept := self._kept.get(code)) is None or _of_plan(kept) != versions[code][:2]
+        ]
+        if changed:
+            for row in await store.find_bodies(tx, changed):
+                self._keep(row)
+        since: dict[str, datetime] = {}
+        for code in stale:
+            signed_version = versions[code][2]
+            self._kept[code] = replace(self._kept[code], signed_version=signed_version)
+            begins_at = _signing_since(self._kept[code].directory.plan)
+            if signed_version is not None and begins_at is not None:
+                since[code] = begins_at
+        for row in await store.find_signed(tx, since) if since else ():
+            kept = self._kept[row["partner"]]
+            directory = replace(kept.directory, signed=frozenset(row["hand_over_ids"]))
+            self._kept[row["partner"]] = replace(kept, signed_version=row["version"], directory=directory)
 
     def _keep(self, row: store.Row) -> None:
         code = row["partner"]
@@ -122,6 +145,7 @@ class Directories:
         self._kept[code] = _Kept(
             plan_version=row["plan_version"],
             version=row["version"],
+            signed_version=None,
             directory=Directory(
                 plan=plan,
                 readable=readable,
@@ -143,3 +167,14 @@ class Directories:
         except ValidationError:
             log.error("duty_plan.unreadable", partner=code, what=published.event_name)
             return None
+
+
+def _of_plan(kept: _Kept) -> tuple[int | None, int | None]:
+    return kept.plan_version, kept.version
+
+
+def _signing_since(plan: DutyPlanPublished | None) -> datetime | None:
+    """When the first shift of the rotas begins whose hand-overs are signed; None where there is none."""
+    rotas = () if plan is None else plan.rotas
+    starts = [shift.start_at for rota in rotas if rota.signs_hand_over for shift in rota.shifts]
+    return min(starts, default=None)

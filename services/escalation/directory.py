@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID
 
+from services.escalation.hand_overs.domain import changes_of
 from services.escalation.paging import AT_ONCE, Delays, delays_of, wait_seconds
 from shared.carriers import has_two_ways, many_carriers
 from shared.contracts import (
@@ -57,9 +59,35 @@ class Target:
         return wait_seconds(self.delays, self.channel, time_zone, precedence, now)
 
 
+class _Shift(NamedTuple):
+    """A shift in our own UTC, which compares ten times as fast as a parser's."""
+
+    start_at: datetime
+    end_at: datetime
+    contact_id: UUID
+    deputy_id: UUID | None
+
+
+class _Unsigned(NamedTuple):
+    """A hand-over that not both have signed: from `start_at` to `end_at` the outgoing person is paged, too."""
+
+    start_at: datetime
+    end_at: datetime
+    outgoing_id: UUID
+
+
+class _Rota(NamedTuple):
+    """What is looked up of a rota for every alert."""
+
+    shifts: list[_Shift]
+    unsigned: list[_Unsigned]
+
+
 @dataclass(frozen=True, slots=True)
 class Directory:
     """What is known of one partner: its newest readable plan, and office and endpoints as the partner published them.
+
+    `signed` are the ids of the hand-overs that both have signed.
 
     `readable` is False when the newest plan could not be read, so that `plan` is an older one or None. `channels` are
     those that this installation can send through; a point on another channel cannot ring and is not counted as a way
@@ -74,14 +102,13 @@ class Directory:
     languages: tuple[str, ...] = ("en",)
     time_zone: str | None = None
     providers: Mapping[ChannelName, str] = field(default_factory=dict)
+    signed: frozenset[UUID] = frozenset()
     reply_key_of: Callable[[PlannedPoint], bytes | None] | None = field(default=None, repr=False, compare=False)
     """Opens a point's address and makes the key of it by which replies are found."""
     _targets_of: dict[UUID | None, dict[UUID, Target]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    _shifts_of: dict[UUID, list[tuple[datetime, datetime, UUID]]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _rotas: dict[UUID, _Rota] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What is looked up for every alert, kept: contact points by person (None: the office), and each rota's shifts."""
 
     def gap(self, now: datetime) -> Gap | None:
@@ -182,36 +209,64 @@ class Directory:
             contact = self.contact(target.id)
             contacts = [contact] if contact is not None else []
         else:
-            found = (self.contact(holder) for holder in self._holders_of(target.id, now))
+            paged = self._deputies_of(target.id, now) if target.deputy else self._holders_of(target.id, now)
+            found = (self.contact(contact_id) for contact_id in paged)
             contacts = [contact for contact in found if contact is not None]
         yield from contacts
 
     def _holders_of(self, rota_id: UUID, now: datetime) -> tuple[UUID, ...]:
-        """Who holds the rota now: everybody whose shift runs, because shifts may overlap at a handover.
+        """Who holds the rota now: everybody whose shift runs, and whoever has not handed it over yet by both having
+        signed, where the rota wants that.
+        """
+        holding = [shift.contact_id for shift in self._running(rota_id, now)]
+        unsigned = self._rota(rota_id).unsigned
+        holding += [change.outgoing_id for change in unsigned if change.start_at <= now < change.end_at]
+        return tuple(dict.fromkeys(holding))
 
-        Outside of the plan's span it is who held it last, or will hold it first: a known person is better than none.
+    def _deputies_of(self, rota_id: UUID, now: datetime) -> tuple[UUID, ...]:
+        """Who stands in for those whose shift runs."""
+        deputies = [shift.deputy_id for shift in self._running(rota_id, now)]
+        return tuple(dict.fromkeys(deputy for deputy in deputies if deputy is not None))
+
+    def _running(self, rota_id: UUID, now: datetime) -> list[_Shift]:
+        """Every shift that runs now: they may overlap.
+
+        Outside of the plan's span it is the one that was last, or will be first: a known person is better than none.
         """
         assert self.plan is not None
-        shifts = self._shifts(rota_id)
-        holding = [contact_id for start_at, end_at, contact_id in shifts if start_at <= now < end_at]
-        if holding or not shifts:
-            return tuple(dict.fromkeys(holding))
+        shifts = self._rota(rota_id).shifts
+        running = [shift for shift in shifts if shift.start_at <= now < shift.end_at]
+        if running or not shifts:
+            return running
         if now >= self.plan.valid_until:
-            return (max(shifts, key=lambda shift: shift[1])[2],)
+            return [max(shifts, key=lambda shift: shift.end_at)]
         if now < self.plan.valid_from:
-            return (min(shifts, key=lambda shift: shift[0])[2],)
-        return ()
+            return [min(shifts, key=lambda shift: shift.start_at)]
+        return []
 
-    def _shifts(self, rota_id: UUID) -> list[tuple[datetime, datetime, UUID]]:
-        """Begin, end and holder of each shift; in our own UTC, which compares ten times as fast as a parser's."""
-        if rota_id not in self._shifts_of:
+    def _rota(self, rota_id: UUID) -> _Rota:
+        if rota_id not in self._rotas:
             assert self.plan is not None
             rota = next((rota for rota in self.plan.rotas if rota.id == rota_id), None)
-            self._shifts_of[rota_id] = [
-                (shift.start_at.astimezone(UTC), shift.end_at.astimezone(UTC), shift.contact_id)
-                for shift in (rota.shifts if rota is not None else ())
-            ]
-        return self._shifts_of[rota_id]
+            shifts = rota.shifts if rota is not None else ()
+            changes = changes_of(rota) if rota is not None and rota.signs_hand_over else []
+            self._rotas[rota_id] = _Rota(
+                [
+                    _Shift(
+                        shift.start_at.astimezone(UTC),
+                        shift.end_at.astimezone(UTC),
+                        shift.contact_id,
+                        shift.deputy_id,
+                    )
+                    for shift in shifts
+                ],
+                [
+                    _Unsigned(change.start_at, change.until_at, change.outgoing_id)
+                    for change in changes
+                    if change.id not in self.signed
+                ],
+            )
+        return self._rotas[rota_id]
 
     def _points_of(self, contact: PlannedContact) -> dict[UUID, Target]:
         return self._targets(

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from services.escalation import store
+from services.escalation import notices, store
 from services.escalation.coverage import countdown
 from services.escalation.coverage import store as coverage_store
 from services.escalation.coverage.domain import Countdown
@@ -48,6 +48,7 @@ from shared.contracts import (
     EscalationsStarted,
     EscalationState,
     Gap,
+    NoticeIssued,
     PartnerAcknowledged,
     PartnerChanged,
     PartnerUnreached,
@@ -689,6 +690,30 @@ async def on_partner_changed(deps: EscalationDeps, message: Message[PartnerChang
         await store.save_partner(tx, partner.partner, partner.version, partner.model_dump_json(), now)
 
 
+async def on_notice_issued(deps: EscalationDeps, message: Message[NoticeIssued]) -> None:
+    """Pages whom a notice of roster is for, over the contact points that suit it."""
+    now, notice = deps.clock.now(), message.body
+    async with deps.database.transaction() as tx:
+        if not await inbox.accept(tx, consumer=deps.consumer(NoticeIssued), message_id=message.id, now=now):
+            return
+        pages = await notices.issue(
+            tx,
+            deps,
+            partner=notice.partner,
+            kind=notice.kind,
+            contact_ids=notice.contact_ids,
+            to_office=notice.to_office,
+            facts=notice.facts,
+            items=notice.items,
+            urgent=notice.urgent,
+            expires_at=notice.expires_at,
+            now=now,
+            notice_id=notice.notice_id,
+        )
+    if pages:
+        deps.wake("delivery")
+
+
 async def on_credentials_published(deps: EscalationDeps, message: Message[CredentialsPublished]) -> None:
     """Keeps the credentials by which this service issues and checks tokens while roster is down."""
     now = deps.clock.now()
@@ -710,4 +735,5 @@ SUBSCRIPTIONS: dict[type[Event], Callable[[EscalationDeps, Message[Any]], Awaita
     QuestionAsked: on_question_asked,
     QuestionAnswered: on_question_answered,
     ReadBackGiven: on_read_back_given,
+    NoticeIssued: on_notice_issued,
 }

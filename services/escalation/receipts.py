@@ -53,6 +53,13 @@ async def note_early(deps: Deps, messages: Sequence[tuple[str, str]], *, now: da
     return len(noted)
 
 
+async def take_early(tx: Transaction, provider: str, provider_id: str) -> ProviderStatus | None:
+    """What was told of a message before it was written down who has it, and forgets it: for what is no page."""
+    early = await _find_early(tx, [(provider, provider_id)])
+    await _forget(tx, early)
+    return early[0] if early else None
+
+
 async def _note(deps: Deps, status: ProviderStatus, now: datetime) -> bool:
     cause = Cause(correlation_id=deps.ids.new())
     messages: list[Message[Event]] = []

@@ -30,13 +30,16 @@ INFORMING_GIVE_UP_SECONDS = 24 * 3600
 OPENED_AT_ONCE = 100
 """So many escalations are one statement: some 200 kB, which a socket takes without waiting for its reader."""
 
+DRILL_PRIORITY = 10
+"""From this priority on a page is of a drill: later than any page of an Actual alert."""
+
 NOT_IN_RECORD = frozenset({"note", "offer", "question", "answer", "country", "request", "time"})
 """Texts that people wrote: the record says that an answer was given and which, not its words."""
 
 
 def priority_of(status: Status, precedence: Precedence) -> int:
     """The order in which waiting pages are sent: an Actual alert goes before any drill, then by precedence."""
-    return (0 if status is Status.ACTUAL else 10) + precedence.rank
+    return (0 if status is Status.ACTUAL else DRILL_PRIORITY) + precedence.rank
 
 
 def page_row(page: PlannedPage, escalation: Escalation, page_id: UUID, now: datetime) -> dict[str, Any]:

@@ -206,6 +206,13 @@ class ReadBackRequestData(WebhookData):
     note: str | None = Field(default=None, description="What the raiser said of the one before.")
 
 
+class HeartbeatData(WebhookData):
+    """Which path is looked at."""
+
+    endpoint_id: UUID = Field(description="The endpoint's id, as your roster lists it.")
+    next_by: UtcDateTime = Field(description="The next one comes by then; allow it a few minutes.")
+
+
 class _Message(_Part):
     timestamp: UtcDateTime = Field(description="When it happened; the same on every attempt.")
 
@@ -287,11 +294,37 @@ class ReadBackRequestedMessage(_Message):
     data: ReadBackRequestData
 
 
+class NoticeData(_Part):
+    """What is told about the partner's own roster. Only what `kind` needs is there."""
+
+    partner: str
+    kind: str = Field(examples=["shift_ahead"])
+    urgent: bool
+    facts: dict[str, str] = Field(
+        description="Instants under names that end in `_at`, names of rotas and of your own people, reasons as codes."
+    )
+    items: list[dict[str, str]] = Field(description="The findings of a digest.")
+
+
+class NoticeIssuedMessage(_Message):
+    """`notice.issued`"""
+
+    type: Literal["notice.issued"]
+    data: NoticeData
+
+
 class TestPingMessage(_Message):
     """`test.ping`"""
 
     type: Literal["test.ping"]
     data: WebhookData
+
+
+class TestHeartbeatMessage(_Message):
+    """`test.heartbeat`"""
+
+    type: Literal["test.heartbeat"]
+    data: HeartbeatData
 
 
 WEBHOOKS = (
@@ -371,11 +404,26 @@ WEBHOOKS = (
         AlertEndedMessage,
     ),
     Webhook(
+        "notice.issued",
+        "A notice about your roster",
+        "A shift that lies ahead, a swap, a hand-over, a hole in a rota. It goes to the people whom it is for; to a"
+        " system only where that is how they are reached. Nothing has to be answered.",
+        NoticeIssuedMessage,
+    ),
+    Webhook(
         "test.ping",
         "A test message",
         "Somebody of your government verifies this endpoint, or tries it out. There is no emergency and nothing to do"
         " but to answer with 2xx; it is signed like every other message.",
         TestPingMessage,
     ),
+    Webhook(
+        "test.heartbeat",
+        "The hourly heartbeat",
+        "Every endpoint gets one each hour, so that a way that has broken is known before it is needed. There is"
+        " nothing to do but to answer with 2xx. If none comes by `next_by`, Red Phone or the way from it to you has"
+        " failed: let your own monitoring say so.",
+        TestHeartbeatMessage,
+    ),
 )
-"""Every type that is sent, in the order of an alert's life, and the test message."""
+"""Every type that is sent, in the order of an alert's life, and the two test messages."""

@@ -6,28 +6,32 @@ What a partner owns (offices, contacts, rotas, policy, endpoints) is in `api_own
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from services.roster import api_me, api_owned, bodies, handlers, store, views
-from services.roster.api_owned import Code, answer_of
+from services.roster import api_me, api_owned, bodies, handlers, schedule, store, views
+from services.roster.api_owned import Code, RotaId, answer_of
 from services.roster.bodies import CredentialBody, DeadlinesBody, PartnerEdit
 from services.roster.handlers import Call, RosterDeps, missing
+from services.roster.schedule import EARLIEST_DATE, LATEST_DATE
+from services.roster.swaps import api as swaps
 from services.roster.views import (
     AppliedView,
     Credentials,
     CredentialView,
     DeadlinesView,
+    FairnessView,
+    HolidaysView,
     OnCallView,
     PartnerView,
     SecretView,
     ShiftsView,
 )
-from services.roster.worker import compute, compute_on_call, compute_shifts
+from services.roster.worker import compute, compute_on_call, compute_window
 from shared.errors import Invalid
 from shared.openapi import BODY_LIMIT, Documentation, declare_documentation
 from shared.paging import PAGE_SIZE_DEFAULT, CursorText, Page, PageSize, decode_cursor, encode_cursor
@@ -263,7 +267,10 @@ def _answering(routes: APIRouter, deps: RosterDeps) -> None:
     async def get_on_call(
         code: Code, principal: Principal = Depends(caller), at: Annotated[UtcDateTime | None, _AT] = None
     ) -> Response:
-        """Whom each level pages at that instant: office, role, and until when; names for their own government alone."""
+        """Whom each level pages at that instant: office, role, and until when; names for their own government alone.
+
+        A rota also tells whether whoever is on call has a deputy.
+        """
         instant = at if at is not None else deps.clock.now()
         async with deps.intake.transaction() as tx:
             stored = await store.find_partner(tx, deps.keys, code)
@@ -290,13 +297,66 @@ def _answering(routes: APIRouter, deps: RosterDeps) -> None:
         ],
         principal: Principal = Depends(caller),
     ) -> Response:
-        """The shifts of every rota with their gaps, computed as paging computes them; at most 366 days at once."""
+        """The shifts of every rota with deputies, gaps and holidays, computed as paging computes them.
+
+        Each shift says what puts its holder on duty. At most 366 days at once.
+        """
         if to_at - from_at > timedelta(days=SHIFT_DAYS_MAX):
             raise Invalid(f"a window can be at most {SHIFT_DAYS_MAX} days long", field="to")
         stored = await handlers.own_partner(deps, principal, code)
         rotas = stored.state.rotas
-        found = await compute(deps.shifts, compute_shifts, rotas, from_at, to_at)
+        found = await compute(deps.shifts, compute_window, rotas, from_at, to_at)
         return answer_of(views.shifts_view(stored.state, found, from_at, to_at))
+
+    @routes.get(
+        "/v1/partners/{code}/rotas/{rota_id}/fairness",
+        summary="What a rota asks of whom",
+        response_model=FairnessView,
+        responses=problem_responses("not_found", "role_missing", "invalid"),
+    )
+    async def get_fairness(
+        code: Code,
+        rota_id: RotaId,
+        from_at: Annotated[
+            UtcDateTime, Query(alias="from", description="Where the window begins.", examples=["2021-01-01T00:00:00Z"])
+        ],
+        to_at: Annotated[
+            UtcDateTime, Query(alias="to", description="Where it ends.", examples=["2022-01-01T00:00:00Z"])
+        ],
+        principal: Principal = Depends(caller),
+    ) -> Response:
+        """Hours, nights, weekend days and holidays of each of your people, as holder and as deputy; at most 366 days.
+
+        They are counted from the shifts that page, by the local clock of each.
+        """
+        if to_at - from_at > timedelta(days=SHIFT_DAYS_MAX):
+            raise Invalid(f"a window can be at most {SHIFT_DAYS_MAX} days long", field="to")
+        stored = await handlers.own_partner(deps, principal, code)
+        rota = next((rota for rota in stored.state.rotas if rota.id == rota_id), None)
+        if rota is None:
+            raise missing("rota")
+        carried = await compute(deps.shifts, schedule.fairness, rota, from_at, to_at)
+        return answer_of(views.fairness_view(stored.state, rota, carried, from_at, to_at))
+
+    @routes.get(
+        "/v1/partners/{code}/holidays",
+        summary="Holidays of your own government",
+        response_model=HolidaysView,
+        responses=problem_responses("not_found", "role_missing", "invalid"),
+    )
+    async def list_holidays(
+        code: Code,
+        from_on: Annotated[date, Query(alias="from", description="The first day.", examples=["2021-08-01"])],
+        to_on: Annotated[date, Query(alias="to", description="The last day.", examples=["2021-12-31"])],
+        principal: Principal = Depends(caller),
+    ) -> Response:
+        """The free days of every calendar that your rotas use, and those that a rota names itself; at most 366."""
+        if not EARLIEST_DATE <= from_on <= to_on <= LATEST_DATE:
+            raise Invalid(f"the days must be in order, from {EARLIEST_DATE} to {LATEST_DATE}", field="to")
+        if (to_on - from_on).days > SHIFT_DAYS_MAX:
+            raise Invalid(f"a window can be at most {SHIFT_DAYS_MAX} days long", field="to")
+        stored = await handlers.own_partner(deps, principal, code)
+        return answer_of(await compute(deps.shifts, views.holidays_view, stored.state, from_on, to_on))
 
 
 # --- credentials ------------------------------------------------------------------------------------------------------
@@ -404,6 +464,7 @@ _PARTS: dict[str, tuple[Callable[[APIRouter, RosterDeps], None], ...]] = {
     "Partners": (_partners, _answering),
     "Roster": (api_owned.add_routes,),
     "Contact points": (api_me.add_routes,),
+    "Swaps": (swaps.add_routes,),
     "Credentials": (_credentials,),
     "Network": (_network, _deadlines),
 }

@@ -1,4 +1,4 @@
-"""The HTTP face of what a partner owns: offices, contacts, rotas with overrides, policy, endpoints. No rule lives here.
+"""The HTTP face of what a partner owns: offices, contacts, rotas, policy, endpoints. No rule lives here.
 
 All of it counts in one version: the ETag of any of these answers is the partner's, and an edit that has not seen the
 newest one is refused. Only the partner's own people read it, and only its roster managers write it; to everybody else
@@ -13,17 +13,25 @@ from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from services.roster import bodies, handlers, store, views
 from services.roster.addresses import url_fault
-from services.roster.bodies import ContactBody, EndpointBody, OfficeBody, OverrideBody, PolicyBody, RotaBody
+from services.roster.bodies import (
+    ContactBody,
+    EndpointBody,
+    OfficeBody,
+    OverrideBody,
+    PolicyBody,
+    ReplacementBody,
+    RotaBody,
+)
 from services.roster.domain import PartnerState, UrlRule
 from services.roster.handlers import Call, RosterDeps, missing
 from services.roster.network import policy_id
-from services.roster.schedule import Rota
+from services.roster.rota_edits import with_override, with_replacement, with_rota
 from services.roster.store import StoredPartner
 from services.roster.views import (
     Contacts,
@@ -35,6 +43,7 @@ from services.roster.views import (
     OfficeView,
     Overrides,
     PolicyView,
+    Replacements,
     Rotas,
     RotaView,
     Written,
@@ -56,9 +65,12 @@ ThingId = Annotated[UUID, Path(description="Its id.")]
 RotaId = Annotated[UUID, Path(description="The rota's id.")]
 
 _READ = problem_responses("not_found", "role_missing")
-_MADE = problem_responses(
-    "not_found", "role_missing", "invalid", "id_taken", "idempotency_key_reused", "precondition_failed"
-)
+_MADE: dict[int | str, dict[str, Any]] = {
+    200: {"model": Written, "description": "With dry_run: what it would do. Nothing was stored."},
+    **problem_responses(
+        "not_found", "role_missing", "invalid", "id_taken", "idempotency_key_reused", "precondition_failed"
+    ),
+}
 _EDITED = problem_responses("not_found", "role_missing", "invalid", "precondition_failed", "precondition_required")
 
 
@@ -68,9 +80,21 @@ Make = Callable[[PartnerState], Any]
 Change = Callable[[PartnerState], PartnerState]
 
 
+DryRun = Annotated[
+    bool,
+    Query(
+        description="Only say what this would do to the coming 14 days: everything is checked as for the write itself,"
+        " nothing is stored, and the answer is 200 with `preview`."
+    ),
+]
+
+
 @dataclass(frozen=True)
 class _Face:
-    """What every route works with. `adding` and `editing` give a route its `Call`; an edit needs If-Match."""
+    """What every route works with. `adding` and `editing` give a route its `Call`; an edit needs If-Match.
+
+    Every write can be asked for as a preview, which `_done` alone tells from the write.
+    """
 
     deps: RosterDeps
     caller: Callable[..., Awaitable[Principal]]
@@ -89,17 +113,23 @@ class _Face:
             if_match: IfMatchHeader,
             key: OptionalIdempotencyKey,
             principal: Principal = Depends(self.caller),
+            dry_run: DryRun = False,
         ) -> Call:
             attempt = None if key is None else await idempotency.attempt(request, principal, key)
-            return Call(principal, cause_of(request, principal), if_match.allow, attempt)
+            return Call(principal, cause_of(request, principal), if_match.allow, attempt, dry_run)
 
         return call
 
     def editing(self) -> Callable[..., Awaitable[Call]]:
         """The dependency for changing or removing something."""
 
-        async def call(request: Request, if_match: IfMatchHeader, principal: Principal = Depends(self.caller)) -> Call:
-            return Call(principal, cause_of(request, principal), if_match.require)
+        async def call(
+            request: Request,
+            if_match: IfMatchHeader,
+            principal: Principal = Depends(self.caller),
+            dry_run: DryRun = False,
+        ) -> Call:
+            return Call(principal, cause_of(request, principal), if_match.require, dry_run=dry_run)
 
         return call
 
@@ -124,7 +154,7 @@ class _Face:
             headers = {"ETag": etag_of(version), "Location": f"/v1/partners/{code}/{path}/{thing_id}"}
             return StoredResponse.json(201, Written(id=thing_id, version=version), headers)
 
-        return (await handlers.change_partner(self.deps, call, code, change, answer=answer)).response()
+        return await self._done(call, code, thing_id, change, answer)
 
     async def replace(self, call: Call, code: str, noun: str, thing_id: UUID, make: Make) -> Response:
         """Puts something in the place of what has its id."""
@@ -153,7 +183,16 @@ class _Face:
         def answer(version: int) -> StoredResponse:
             return StoredResponse.json(200, Written(id=thing_id, version=version), {"ETag": etag_of(version)})
 
-        return (await handlers.change_partner(self.deps, call, code, change, answer=answer)).response()
+        return await self._done(call, code, thing_id, change, answer)
+
+    async def _done(
+        self, call: Call, code: str, thing_id: UUID, change: Change, answer: Callable[[int], StoredResponse]
+    ) -> Response:
+        """The write, or what it would do."""
+        if not call.dry_run:
+            return (await handlers.change_partner(self.deps, call, code, change, answer=answer)).response()
+        version, preview = await handlers.preview_change(self.deps, call, code, change)
+        return answer_of(Written(id=thing_id, version=version, preview=views.preview_view(preview)), version)
 
 
 def _things(state: PartnerState, noun: str) -> tuple[Any, ...]:
@@ -168,12 +207,15 @@ def _with(state: PartnerState, noun: str, things: tuple[Any, ...]) -> PartnerSta
 
 def _added(things: tuple[Any, ...], thing_id: UUID, made: Any) -> tuple[Any, ...]:
     """The things with the new one, or as they are if the same request has made it before."""
-    old = next((thing for thing in things if thing.id == thing_id), None)
-    if old is None:
-        return (*things, made)
-    if bodies.asked(old) != bodies.asked(made):
+    return things if _is_there(things, made, thing_id) else (*things, made)
+
+
+def _is_there(things: tuple[Any, ...], made: Any, thing_id: UUID | None = None) -> bool:
+    """Whether the same request has made it before; raises if another one has taken its id."""
+    old = next((thing for thing in things if thing.id == (thing_id or made.id)), None)
+    if old is not None and bodies.asked(old) != bodies.asked(made):
         raise Conflict("this id names something else here; make a new UUID of version 7", code="id_taken")
-    return things
+    return old is not None
 
 
 def _found(things: Any, thing_id: UUID, noun: str) -> Any:
@@ -192,7 +234,7 @@ def answer_of(view: BaseModel, version: int | None = None, *, status: int = 200)
 def add_routes(routes: APIRouter, deps: RosterDeps) -> None:
     """Adds the routes of what a partner owns."""
     face = _Face(deps, authenticated(deps))
-    for add in (_offices, _contacts, _rotas, _overrides, _policy, _endpoints):
+    for add in (_offices, _contacts, _rotas, _overrides, _replacements, _policy, _endpoints):
         add(routes, face)
 
 
@@ -342,13 +384,13 @@ def _rotas(routes: APIRouter, face: _Face) -> None:
 
     @routes.get("/v1/partners/{code}/rotas", summary="List rotas", response_model=Rotas, responses=_READ)
     async def list_rotas(code: Code, principal: Principal = Depends(caller)) -> Response:
-        """Your on-call schedules with layers and overrides."""
+        """Your on-call schedules with layers, overrides and replacements."""
         stored, _ = await face.seen(principal, code)
         return answer_of(Rotas(items=[views.rota_view(rota) for rota in stored.state.rotas]), stored.version)
 
     @routes.get("/v1/partners/{code}/rotas/{rota_id}", summary="One rota", response_model=RotaView, responses=_READ)
     async def get_rota(code: Code, rota_id: RotaId, principal: Principal = Depends(caller)) -> Response:
-        """One on-call schedule with its layers and overrides."""
+        """One on-call schedule with its layers, overrides and replacements."""
         stored, _ = await face.seen(principal, code)
         return answer_of(views.rota_view(_found(stored.state.rotas, rota_id, "rota")), stored.version)
 
@@ -374,7 +416,10 @@ def _rotas(routes: APIRouter, face: _Face) -> None:
         body: RotaBody,
         call: Call = Depends(editing),
     ) -> Response:
-        """Replaces name, zone and layers; overrides stay. Escalation has the new shifts within moments."""
+        """Replaces name, zone, layers and holidays; overrides, replacements and what came from calendars stay.
+
+        Escalation has the new shifts within moments.
+        """
         return await face.replace(call, code, "rota", rota_id, make(body, rota_id))
 
     @routes.delete(
@@ -419,8 +464,10 @@ def _overrides(routes: APIRouter, face: _Face) -> None:
 
         def change(state: PartnerState) -> PartnerState:
             rota = _found(state.rotas, rota_id, "rota")
-            overrides = _added(rota.overrides, override_id, bodies.override_of(body, override_id))
-            return _with_rota(state, replace(rota, overrides=overrides))
+            made = bodies.override_of(body, override_id)
+            if _is_there(rota.overrides, made):
+                return state
+            return with_rota(state, with_override(rota, made, now=deps.clock.now()))
 
         return await face.created(call, code, f"rotas/{rota_id}/overrides", override_id, change)
 
@@ -442,13 +489,79 @@ def _overrides(routes: APIRouter, face: _Face) -> None:
             rota = _found(state.rotas, rota_id, "rota")
             _found(rota.overrides, override_id, "override")
             left = tuple(override for override in rota.overrides if override.id != override_id)
-            return _with_rota(state, replace(rota, overrides=left))
+            return with_rota(state, replace(rota, overrides=left))
 
         return await face.write(call, code, override_id, change)
 
 
-def _with_rota(state: PartnerState, rota: Rota) -> PartnerState:
-    return replace(state, rotas=tuple(rota if one.id == rota.id else one for one in state.rotas))
+def _replacements(routes: APIRouter, face: _Face) -> None:
+    caller, adding, editing, deps = face.caller, face.adding(), face.editing(), face.deps
+
+    @routes.get(
+        "/v1/partners/{code}/rotas/{rota_id}/replacements",
+        summary="List replacements",
+        response_model=Replacements,
+        responses=_READ,
+    )
+    async def list_replacements(code: Code, rota_id: RotaId, principal: Principal = Depends(caller)) -> Response:
+        """The times in which other layers take the place of all of a rota's. Of two that overlap, the last one holds.
+
+        Overrides lie over a replacement as over anything else.
+        """
+        stored, _ = await face.seen(principal, code)
+        rota = _found(stored.state.rotas, rota_id, "rota")
+        items = [views.replacement_view(replacement) for replacement in rota.replacements]
+        return answer_of(Replacements(items=items), stored.version)
+
+    @routes.post(
+        "/v1/partners/{code}/rotas/{rota_id}/replacements",
+        summary="Add a replacement",
+        status_code=201,
+        response_model=Written,
+        responses=_MADE,
+    )
+    async def add_replacement(
+        code: Code,
+        rota_id: RotaId,
+        body: ReplacementBody,
+        call: Call = Depends(adding),
+    ) -> Response:
+        """Puts other layers in the place of all of a rota's, and of what came from calendars, for a time.
+
+        Where they cover nothing, nobody is on call. Try it with `dry_run` first: the answer names the holes.
+        """
+        replacement_id = bodies.new_id(body.id, deps.ids)
+
+        def change(state: PartnerState) -> PartnerState:
+            rota = _found(state.rotas, rota_id, "rota")
+            made = bodies.replacement_of(body, replacement_id, rota, ids=deps.ids)
+            if _is_there(rota.replacements, made):
+                return state
+            return with_rota(state, with_replacement(rota, made, now=deps.clock.now()))
+
+        return await face.created(call, code, f"rotas/{rota_id}/replacements", replacement_id, change)
+
+    @routes.delete(
+        "/v1/partners/{code}/rotas/{rota_id}/replacements/{replacement_id}",
+        summary="Remove a replacement",
+        response_model=Written,
+        responses=_EDITED,
+    )
+    async def remove_replacement(
+        code: Code,
+        rota_id: RotaId,
+        replacement_id: Annotated[UUID, Path(description="The replacement's id.")],
+        call: Call = Depends(editing),
+    ) -> Response:
+        """Lets the rota's own layers and calendars show again."""
+
+        def change(state: PartnerState) -> PartnerState:
+            rota = _found(state.rotas, rota_id, "rota")
+            _found(rota.replacements, replacement_id, "replacement")
+            left = tuple(one for one in rota.replacements if one.id != replacement_id)
+            return with_rota(state, replace(rota, replacements=left))
+
+        return await face.write(call, code, replacement_id, change)
 
 
 # --- policy -----------------------------------------------------------------------------------------------------------

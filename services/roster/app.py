@@ -9,6 +9,7 @@ from typing import Any, cast
 from services.roster import api, handlers
 from services.roster.handlers import RosterDeps
 from services.roster.plans import plan_troubles, plans_loop
+from services.roster.swaps.expiry import swaps_loop
 from services.roster.worker import Worker
 from shared.bus import Bus
 from shared.clock import Clock
@@ -40,7 +41,11 @@ def build(
         return RosterDeps(**shared, files=file_worker, shifts=shift_worker)
 
     def loops(deps: Deps) -> Sequence[Loop]:
-        return (plans_loop(cast("RosterDeps", deps)),)
+        roster = cast("RosterDeps", deps)
+        return (
+            plans_loop(roster),
+            swaps_loop(roster),
+        )
 
     async def stop() -> None:
         if files is None:

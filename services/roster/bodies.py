@@ -32,7 +32,21 @@ from services.roster.domain import (
     UrlRule,
 )
 from services.roster.merging import changed_point
-from services.roster.schedule import Frequency, Layer, LayerId, Override, OverrideId, Rota, Rotation
+from services.roster.schedule import (
+    Frequency,
+    Holiday,
+    Layer,
+    LayerId,
+    OnHolidays,
+    Override,
+    OverrideId,
+    Replacement,
+    ReplacementId,
+    Restriction,
+    Rota,
+    Rotation,
+)
+from services.roster.weekdays import Weekday
 from shared.contracts import ChannelName, CredentialKind, Deadlines, Precedence, Role, Standing
 from shared.errors import FieldError, Invalid
 from shared.ids import ContactId, ContactPointId, EndpointId, Ids, OfficeId, RotaId
@@ -52,6 +66,9 @@ def _wall_time(value: object) -> object:
     if not isinstance(value, str) or len(value) != 5:
         raise ValueError("must be a local time in whole minutes, for example 08:00")
     return value
+
+
+WallTime = Annotated[time, BeforeValidator(_wall_time)]
 
 
 class _Body(BaseModel):
@@ -180,25 +197,67 @@ class OwnPointsBody(_Body):
     points: Annotated[list[PointBody], Field(max_length=domain.POINTS_MAX)]
 
 
+class RestrictionBody(_Body):
+    """Hours of some weekdays, by the local clock. A night belongs to the weekday on which it begins."""
+
+    weekdays: Annotated[list[Weekday], Field(max_length=len(Weekday))] = Field(
+        default_factory=list, description="Left out or empty: every day.", examples=[["mo", "tu", "we", "th", "fr"]]
+    )
+    from_time: WallTime = Field(examples=["18:00"])
+    until_time: WallTime = Field(
+        description="Not later than from_time: on the next day. 00:00 to 00:00 is the whole day.", examples=["08:00"]
+    )
+
+
 class LayerBody(_Body):
     """One rotation. A weekly one hands over on the weekday of `starts_on`."""
 
     id: UUID | None = Field(default=None, description="The id of a layer that is there; leave it out for a new one.")
     name: Text
-    rotation: Frequency
+    rotation: Frequency = Field(description="The unit in which turns are counted; rule: a recurrence rule.")
     every: int = Field(
-        default=1, ge=1, le=max(schedule.EVERY_MAX.values()), description="Turns of so many days or weeks."
+        default=1,
+        ge=1,
+        le=max(schedule.EVERY_MAX.values()),
+        description="Turns of so many hours (at most 336), days or weeks (at most 52); 1 with a rule.",
     )
-    participants: Annotated[list[UUID], Field(min_length=1, max_length=schedule.PARTICIPANTS_MAX)]
+    rule: Annotated[str, Field(max_length=schedule.RULE_CHARACTERS_MAX)] | None = Field(
+        default=None,
+        description="For the rotation rule alone: an RFC 5545 recurrence rule, on each date of which the turn changes.",
+        examples=["FREQ=WEEKLY;BYDAY=MO,FR"],
+    )
+    participants: Annotated[list[UUID], Field(min_length=1, max_length=schedule.PARTICIPANTS_MAX)] = Field(
+        description="Contacts, in the order of their turns."
+    )
+    deputies: Annotated[list[UUID], Field(max_length=schedule.PARTICIPANTS_MAX)] = Field(
+        default_factory=list,
+        description="Contacts who stand in turn by turn. One who holds the turn gives way to the next.",
+    )
     starts_on: date = Field(examples=["2021-08-01"])
-    hand_over_time: Annotated[time, BeforeValidator(_wall_time)] = Field(
-        description="Local time in the rota's zone.", examples=["08:00"]
-    )
+    hand_over_time: WallTime = Field(description="Local time in the layer's zone.", examples=["08:00"])
     ends_on: date | None = None
+    time_zone: Text | None = Field(
+        default=None, description="An IANA name, to follow the sun; null: the rota's zone.", examples=["Asia/Kabul"]
+    )
+    restrictions: Annotated[list[RestrictionBody], Field(max_length=schedule.RESTRICTIONS_MAX)] = Field(
+        default_factory=list, description="The only hours that the layer covers. They never shift its turns."
+    )
+    on_holidays: OnHolidays = Field(
+        default=OnHolidays.ANY, description="Whether the layer covers holidays: as any day, only them, or never."
+    )
+
+
+class HolidayBody(_Body):
+    """A day that is free for your government."""
+
+    on: date = Field(examples=["2021-08-19"])
+    name: Text = Field(examples=["Independence Day"])
 
 
 class RotaBody(_Body):
-    """An on-call schedule. The first layer that covers an instant answers. Its overrides stay as they are."""
+    """An on-call schedule. The first layer that covers an instant answers. Its overrides, its replacements and what
+    came from calendars stay as they are.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -212,10 +271,17 @@ class RotaBody(_Body):
                             "name": "weeks",
                             "rotation": "weekly",
                             "participants": ["0191a8c0-0000-7000-8000-000000000001"],
+                            "deputies": ["0191a8c0-0000-7000-8000-000000000005"],
                             "starts_on": "2021-08-02",
                             "hand_over_time": "08:00",
+                            "restrictions": [{"weekdays": ["sa", "su"], "from_time": "08:00", "until_time": "20:00"}],
+                            "on_holidays": "never",
                         }
                     ],
+                    "holiday_calendar": "CA-ON",
+                    "extra_holidays": [{"on": "2021-09-30", "name": "Day for Truth and Reconciliation"}],
+                    "signs_hand_over": True,
+                    "notice_hours": [48, 2],
                 }
             ]
         },
@@ -225,6 +291,23 @@ class RotaBody(_Body):
     name: Text
     time_zone: Text | None = Field(default=None, description="An IANA name; left out, the partner's own zone.")
     layers: Annotated[list[LayerBody], Field(max_length=schedule.LAYERS_MAX)]
+    holiday_calendar: Text | None = Field(
+        default=None,
+        description="Whose holidays count: a country (CA), a region (CA-QC) or EU. Left out: your own country's, if"
+        " there is such a calendar; null: none.",
+        examples=["CA-QC"],
+    )
+    extra_holidays: Annotated[list[HolidayBody], Field(max_length=schedule.EXTRA_HOLIDAYS_MAX)] = Field(
+        default_factory=list, description="Free days that are in no calendar. They come before those of the calendar."
+    )
+    signs_hand_over: bool = Field(
+        default=False, description="At each change both are paged until outgoing and incoming have signed."
+    )
+    notice_hours: Annotated[list[int], Field(max_length=schedule.NOTICES_MAX)] = Field(
+        default_factory=lambda: [24],
+        description="How many hours before a shift its holder is told; empty: never.",
+        examples=[[48, 2]],
+    )
 
 
 class OverrideBody(_Body):
@@ -247,13 +330,52 @@ class OverrideBody(_Body):
     contact_id: UUID | None = Field(description="Who is on call instead; null means that nobody is.")
     start_at: UtcDateTime
     end_at: UtcDateTime
+    deputy_id: UUID | None = Field(
+        default=None,
+        description="Their deputy. Left out: the deputy beneath stays, unless it is the person who stands in.",
+    )
+
+
+class ReplacementBody(_Body):
+    """Other layers in the place of all of a rota's for a time: a summer, a conference, a move."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Summer",
+                    "start_at": "2021-07-01T06:00:00Z",
+                    "end_at": "2021-09-01T06:00:00Z",
+                    "layers": [
+                        {
+                            "name": "summer weeks",
+                            "rotation": "weekly",
+                            "participants": ["0191a8c0-0000-7000-8000-000000000001"],
+                            "starts_on": "2021-06-28",
+                            "hand_over_time": "08:00",
+                        }
+                    ],
+                }
+            ]
+        },
+    )
+
+    id: NewId = None
+    name: Text
+    start_at: UtcDateTime
+    end_at: UtcDateTime
+    layers: Annotated[list[LayerBody], Field(max_length=schedule.LAYERS_MAX)] = Field(
+        description="Where they cover nothing, nobody is on call: nothing beneath shows through."
+    )
 
 
 class TargetBody(_Body):
-    """Whom a level pages: whoever is on call in a rota, one contact, or an office."""
+    """Whom a level pages: whoever is on call in a rota or their deputy, one contact, or an office."""
 
     kind: TargetKind
     id: UUID
+    deputy: bool = Field(default=False, description="Of a rota: the deputy of whoever is on call.")
 
 
 class LevelBody(_Body):
@@ -419,34 +541,68 @@ def with_own_points(body: OwnPointsBody, contact: Contact, *, ids: Ids, url_faul
 
 
 def rota_of(body: RotaBody, rota_id: UUID, state: PartnerState, *, ids: Ids) -> Rota:
-    """The rota that a body describes, with the overrides that it has."""
+    """The rota that a body describes, with what lies over its layers."""
     old = next((rota for rota in state.rotas if rota.id == rota_id), None)
     rota = Rota(
         id=RotaId(rota_id),
         name=body.name,
         time_zone=body.time_zone if body.time_zone is not None else state.partner.time_zone,
-        layers=tuple(
-            Layer(
-                id=LayerId(layer.id if layer.id is not None else ids.new()),
-                name=layer.name,
-                rotation=Rotation(layer.rotation, layer.every),
-                participants=tuple(map(ContactId, layer.participants)),
-                starts_on=layer.starts_on,
-                hand_over_time=layer.hand_over_time,
-                ends_on=layer.ends_on,
-            )
-            for layer in body.layers
-        ),
+        layers=tuple(_layer(layer, ids) for layer in body.layers),
         overrides=old.overrides if old is not None else (),
+        replacements=old.replacements if old is not None else (),
+        imported=old.imported if old is not None else (),
+        holiday_calendar=(
+            body.holiday_calendar
+            if "holiday_calendar" in body.model_fields_set
+            else domain.own_holiday_calendar(state.partner.code)
+        ),
+        extra_holidays=tuple(Holiday(holiday.on, holiday.name) for holiday in body.extra_holidays),
+        signs_hand_over=body.signs_hand_over,
+        notice_hours=tuple(body.notice_hours),
     )
     domain.require(domain.rota_faults(rota), _REFUSED)
     return rota
 
 
+def _layer(body: LayerBody, ids: Ids) -> Layer:
+    return Layer(
+        id=LayerId(body.id if body.id is not None else ids.new()),
+        name=body.name,
+        rotation=Rotation(body.rotation, body.every, body.rule),
+        participants=tuple(map(ContactId, body.participants)),
+        starts_on=body.starts_on,
+        hand_over_time=body.hand_over_time,
+        ends_on=body.ends_on,
+        deputies=tuple(map(ContactId, body.deputies)),
+        time_zone=body.time_zone,
+        restrictions=tuple(
+            Restriction(one.from_time, one.until_time, tuple(day.iso for day in one.weekdays))
+            for one in body.restrictions
+        ),
+        on_holidays=body.on_holidays,
+    )
+
+
+def replacement_of(body: ReplacementBody, replacement_id: UUID, rota: Rota, *, ids: Ids) -> Replacement:
+    """The replacement that a body describes, fit for this rota, whose holidays its layers may ask for."""
+    replacement = Replacement(
+        id=ReplacementId(replacement_id),
+        name=body.name,
+        start_at=body.start_at,
+        end_at=body.end_at,
+        layers=tuple(_layer(layer, ids) for layer in body.layers),
+    )
+    domain.require(schedule.replacement_faults(replacement), _REFUSED)
+    alone = replace(rota, layers=(), overrides=(), imported=(), replacements=(replacement,))
+    domain.require(domain.rota_faults(alone), _REFUSED)
+    return replacement
+
+
 def override_of(body: OverrideBody, override_id: UUID) -> Override:
     """The override that a body describes."""
     contact_id = ContactId(body.contact_id) if body.contact_id is not None else None
-    override = Override(OverrideId(override_id), contact_id, body.start_at, body.end_at)
+    deputy_id = ContactId(body.deputy_id) if body.deputy_id is not None else None
+    override = Override(OverrideId(override_id), contact_id, body.start_at, body.end_at, deputy_id)
     domain.require(domain.override_faults(override), _REFUSED)
     return override
 
@@ -455,7 +611,10 @@ def policy_of(body: PolicyBody) -> EscalationPolicy:
     """The policy that a body describes."""
     policy = EscalationPolicy(
         tuple(
-            Level(tuple(Target(target.kind, target.id) for target in level.targets), level.wait_seconds)
+            Level(
+                tuple(Target(target.kind, target.id, deputy=target.deputy) for target in level.targets),
+                level.wait_seconds,
+            )
             for level in body.levels
         )
     )
@@ -520,7 +679,7 @@ def _points(
     return tuple(points)
 
 
-_FILLED_IN = frozenset({"id", "verified_at", "confirmed_at", "created_at", "overrides"})
+_FILLED_IN = frozenset({"id", "verified_at", "confirmed_at", "created_at", "overrides", "replacements", "imported"})
 
 
 def asked(thing: Any) -> Any:

@@ -15,10 +15,9 @@ stored partner.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Protocol
@@ -26,8 +25,10 @@ from uuid import UUID
 
 import pycountry
 
-from services.roster import schedule
-from services.roster.schedule import Layer, Override, Rota
+from services.roster import checks, schedule
+from services.roster.checks import count_faults, shown, text_faults
+from services.roster.schedule import Rota
+from shared import holiday_calendars
 from shared.contracts import (
     SECRETARIAT,
     ChannelName,
@@ -39,7 +40,7 @@ from shared.contracts import (
 from shared.errors import FieldError, Invalid
 from shared.ids import ContactId, ContactPointId, EndpointId, OfficeId, PartnerCode
 
-NAME_CHARACTERS_MAX = 120
+NAME_CHARACTERS_MAX = checks.NAME_CHARACTERS_MAX
 DESCRIPTION_CHARACTERS_MAX = 300
 ADDRESS_CHARACTERS_MAX = 254
 PUSH_ADDRESS_CHARACTERS_MAX = 2_000
@@ -80,8 +81,6 @@ _EMAIL = re.compile(
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,3}")
 _CLIENT_ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that change the order in which text is shown: a name with one could pass for another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +246,7 @@ def partner_faults(partner: Partner) -> Iterator[FieldError]:
         yield FieldError(
             "code", "is no partner code; use ISO 3166-1 alpha-2 in capitals, EU, or XR for the secretariat"
         )
-    yield from _text_faults("name", partner.name, NAME_CHARACTERS_MAX)
+    yield from text_faults("name", partner.name, NAME_CHARACTERS_MAX)
     if (partner.standing is Standing.SECRETARIAT) != (partner.code == SECRETARIAT):
         yield FieldError("standing", "must be secretariat for XR and for nobody else; use member or participating")
     if not schedule.is_zone(partner.time_zone):
@@ -265,14 +264,14 @@ def partner_faults(partner: Partner) -> Iterator[FieldError]:
 
 def office_faults(office: DutyOffice) -> Iterator[FieldError]:
     """What is wrong with a duty office, its contact points left aside."""
-    yield from _text_faults("name", office.name, NAME_CHARACTERS_MAX)
+    yield from text_faults("name", office.name, NAME_CHARACTERS_MAX)
     if office.switchboard is not None and not _E164.fullmatch(office.switchboard):
         yield FieldError("switchboard", "is no telephone number; use E.164 such as +12025550123")
     if len(office.embassies) > EMBASSIES_MAX:
         yield FieldError("embassies", f"holds {len(office.embassies)} embassies; at most {EMBASSIES_MAX} are possible")
     for country, number in office.embassies[: EMBASSIES_MAX + 1]:
         if country not in _countries():
-            yield FieldError("embassies", f"names {_shown(country)}, which is no country; use ISO 3166-1 alpha-2")
+            yield FieldError("embassies", f"names {shown(country)}, which is no country; use ISO 3166-1 alpha-2")
         elif not _E164.fullmatch(number):
             yield FieldError(f"embassies.{country}", "is no telephone number; use E.164 such as +12025550123")
     yield from _point_count_faults(office.points)
@@ -280,8 +279,8 @@ def office_faults(office: DutyOffice) -> Iterator[FieldError]:
 
 def contact_faults(contact: Contact) -> Iterator[FieldError]:
     """What is wrong with a contact, the contact points left aside."""
-    yield from _text_faults("name", contact.name, NAME_CHARACTERS_MAX)
-    yield from _text_faults("title", contact.title, NAME_CHARACTERS_MAX, required=False)
+    yield from text_faults("name", contact.name, NAME_CHARACTERS_MAX)
+    yield from text_faults("title", contact.title, NAME_CHARACTERS_MAX, required=False)
     yield from _language_faults(contact.languages)
     if contact.time_zone is not None and not schedule.is_zone(contact.time_zone):
         yield FieldError("time_zone", "is not a known time zone; use an IANA name such as Europe/Madrid")
@@ -291,11 +290,11 @@ def contact_faults(contact: Contact) -> Iterator[FieldError]:
 def point_faults(point: ContactPoint, *, url_fault: UrlRule) -> Iterator[FieldError]:
     """What is wrong with a contact point."""
     if point.label is not None:
-        yield from _text_faults("label", point.label, NAME_CHARACTERS_MAX)
+        yield from text_faults("label", point.label, NAME_CHARACTERS_MAX)
     if not 0 <= point.delay_seconds <= DELAY_SECONDS_MAX:
         yield FieldError("delay_seconds", f"must be 0 to {DELAY_SECONDS_MAX}")
     address = point.address
-    text = list(_text_faults("address", address, _CHARACTERS_MAX.get(point.channel, ADDRESS_CHARACTERS_MAX)))
+    text = list(text_faults("address", address, _CHARACTERS_MAX.get(point.channel, ADDRESS_CHARACTERS_MAX)))
     if text:
         yield from text
     elif point.channel in (ChannelName.SMS, ChannelName.VOICE):
@@ -310,43 +309,16 @@ def point_faults(point: ContactPoint, *, url_fault: UrlRule) -> Iterator[FieldEr
 
 def endpoint_faults(endpoint: Endpoint, *, url_fault: UrlRule) -> Iterator[FieldError]:
     """What is wrong with an endpoint."""
-    yield from _text_faults("description", endpoint.description, DESCRIPTION_CHARACTERS_MAX, required=False)
-    text = list(_text_faults("url", endpoint.url, URL_CHARACTERS_MAX))
+    yield from text_faults("description", endpoint.description, DESCRIPTION_CHARACTERS_MAX, required=False)
+    text = list(text_faults("url", endpoint.url, URL_CHARACTERS_MAX))
     if text:
         yield from text
     elif wrong := url_fault(endpoint.url):
         yield FieldError("url", wrong)
 
 
-def rota_faults(rota: Rota) -> Iterator[FieldError]:
-    """What is wrong with a rota, its layers and its overrides."""
-    yield from _text_faults("name", rota.name, NAME_CHARACTERS_MAX)
-    if not schedule.is_zone(rota.time_zone):
-        yield FieldError("time_zone", "is not a known time zone; use an IANA name such as Europe/Madrid")
-    yield from _count_faults("layers", rota.layers, schedule.LAYERS_MAX)
-    yield from _count_faults("overrides", rota.overrides, schedule.OVERRIDES_MAX)
-    if len({layer.id for layer in rota.layers}) < len(rota.layers):
-        yield FieldError("layers", "names the same layer twice; each layer needs a name of its own")
-    for index, layer in enumerate(rota.layers[: schedule.LAYERS_MAX]):
-        yield from _inside(f"layers[{index}]", _layer_faults(layer))
-    for index, override in enumerate(rota.overrides[: schedule.OVERRIDES_MAX]):
-        yield from _inside(f"overrides[{index}]", override_faults(override))
-
-
-def override_faults(override: Override) -> Iterator[FieldError]:
-    """What is wrong with an override."""
-    for field, at in (("start_at", override.start_at), ("end_at", override.end_at)):
-        if at.tzinfo is None:
-            yield FieldError(field, "has no offset; use an instant such as 2026-03-01T08:00:00Z")
-            return
-    if not schedule.EARLIEST_AT <= override.start_at < schedule.LATEST_AT:
-        yield FieldError(
-            "start_at", f"is too far away; use one from {schedule.EARLIEST_DATE} to {schedule.LATEST_DATE}"
-        )
-    elif not override.start_at < override.end_at <= schedule.LATEST_AT:
-        yield FieldError("end_at", "does not lie after start_at; use a later instant")
-    elif override.end_at - override.start_at > timedelta(days=schedule.OVERRIDE_DAYS_MAX):
-        yield FieldError("end_at", f"is too late; an override lasts at most {schedule.OVERRIDE_DAYS_MAX} days")
+rota_faults, override_faults, contacts_of = schedule.rota_faults, schedule.override_faults, schedule.contacts_of
+"""What is wrong with a rota and with an override, and whom a rota names, stands where rotas are computed."""
 
 
 def policy_faults(policy: EscalationPolicy) -> Iterator[FieldError]:
@@ -372,7 +344,7 @@ def credential_faults(credential: Credential, partner: PartnerCode) -> Iterator[
         yield FieldError(
             "client_id", f"must be at most {CLIENT_ID_CHARACTERS_MAX} of a-z, 0-9, dot, hyphen and underscore"
         )
-    yield from _text_faults("name", credential.name, NAME_CHARACTERS_MAX)
+    yield from text_faults("name", credential.name, NAME_CHARACTERS_MAX)
     if credential.secret_sha256 and not _SHA256.fullmatch(credential.secret_sha256):
         yield FieldError("secret_sha256", "is no SHA-256; use 64 hexadecimal digits in lower case")
     if not credential.roles:
@@ -411,7 +383,7 @@ def reference_faults(state: PartnerState) -> Iterator[FieldError]:
         ("credentials", state.credentials, CREDENTIALS_MAX),
     )
     for field, things, limit in counted:
-        yield from _count_faults(field, things, limit)
+        yield from count_faults(field, things, limit)
     contacts = {contact.id for contact in state.contacts}
     known: dict[TargetKind, set[UUID]] = {
         TargetKind.ROTA: {rota.id for rota in state.rotas},
@@ -419,6 +391,13 @@ def reference_faults(state: PartnerState) -> Iterator[FieldError]:
         TargetKind.OFFICE: {office.id for office in state.offices},
     }
     for number, rota in enumerate(state.rotas):
+        laid_over: tuple[tuple[str, Sequence[object], int], ...] = (
+            ("overrides", rota.overrides, schedule.OVERRIDES_MAX),
+            ("replacements", rota.replacements, schedule.REPLACEMENTS_MAX),
+            ("imported", rota.imported, schedule.IMPORTED_MAX),
+        )
+        for field, things, limit in laid_over:
+            yield from count_faults(f"rotas[{number}].{field}", things, limit)
         for contact_id in sorted(contacts_of(rota) - contacts):
             yield FieldError(
                 f"rotas[{number}]", f"names contact {contact_id}; there is none of that id at this partner"
@@ -434,13 +413,10 @@ def reference_faults(state: PartnerState) -> Iterator[FieldError]:
             yield FieldError(f"credentials[{number}].contact", detail)
 
 
-def contacts_of(rota: Rota) -> set[ContactId]:
-    """Everybody whom the rota names: participants, deputies, those who stand in, and those of imported shifts."""
-    layers = (*rota.layers, *(layer for replacement in rota.replacements for layer in replacement.layers))
-    named = {contact_id for layer in layers for contact_id in (*layer.participants, *layer.deputies)}
-    for override in rota.overrides:
-        named |= {one for one in (override.contact_id, override.deputy_id) if one is not None}
-    return named | {shift.contact_id for shift in rota.imported}
+@lru_cache(maxsize=512)
+def own_holiday_calendar(code: PartnerCode) -> str | None:
+    """The holidays of a partner whose rota says nothing of them: those of its country or the EU, if any."""
+    return code if holiday_calendars.is_calendar(code) else None
 
 
 MASK = "•••"
@@ -487,50 +463,13 @@ def _countries() -> Mapping[str, tuple[str | None, str | None]]:
     return {**known, "EU": (None, None)}
 
 
-def _layer_faults(layer: Layer) -> Iterator[FieldError]:
-    yield from _text_faults("name", layer.name, NAME_CHARACTERS_MAX)
-    every_max = schedule.EVERY_MAX.get(layer.rotation.frequency, 1)
-    if not 1 <= layer.rotation.every <= every_max:
-        yield FieldError("every", f"must be 1 to {every_max}")
-    if not 1 <= len(layer.participants) <= schedule.PARTICIPANTS_MAX:
-        yield FieldError("participants", f"must name 1 to {schedule.PARTICIPANTS_MAX} contacts")
-    if not schedule.EARLIEST_DATE <= layer.starts_on <= schedule.LATEST_DATE:
-        yield FieldError("starts_on", f"must lie between {schedule.EARLIEST_DATE} and {schedule.LATEST_DATE}")
-    if layer.hand_over_time.tzinfo or layer.hand_over_time.second or layer.hand_over_time.microsecond:
-        yield FieldError("hand_over_time", "must be a local time in whole minutes, without an offset, such as 08:00")
-    if layer.ends_on is not None and not layer.starts_on < layer.ends_on <= schedule.LATEST_DATE:
-        yield FieldError("ends_on", f"must lie after starts_on and not after {schedule.LATEST_DATE}")
-
-
-def _text_faults(field: str, text: str, characters_max: int, *, required: bool = True) -> Iterator[FieldError]:
-    if len(text) > characters_max or (required and not text.strip()):
-        yield FieldError(field, f"must hold {1 if required else 0} to {characters_max} characters")
-    elif any(c in _REORDERING or unicodedata.category(c) in ("Cc", "Cs") for c in text):
-        yield FieldError(field, "holds a control character; use plain text on one line")
-
-
 def _language_faults(languages: Sequence[str]) -> Iterator[FieldError]:
     if not 1 <= len(languages) <= LANGUAGES_MAX:
         yield FieldError("languages", f"must name 1 to {LANGUAGES_MAX} languages")
     for language in languages[: LANGUAGES_MAX + 1]:
         if not _LANGUAGE.fullmatch(language):
-            yield FieldError("languages", f"names {_shown(language)}; use BCP 47 tags such as en, fr-CA or zh-Hans")
+            yield FieldError("languages", f"names {shown(language)}; use BCP 47 tags such as en, fr-CA or zh-Hans")
 
 
 def _point_count_faults(points: Sequence[ContactPoint]) -> Iterator[FieldError]:
-    yield from _count_faults("points", points, POINTS_MAX)
-
-
-def _count_faults(field: str, things: Sequence[object], limit: int) -> Iterator[FieldError]:
-    if len(things) > limit:
-        yield FieldError(field, f"holds {len(things)}; at most {limit} are possible")
-
-
-def _inside(field: str, faults: Iterable[FieldError]) -> Iterator[FieldError]:
-    for fault in faults:
-        yield FieldError(f"{field}.{fault.field}", fault.detail, fault.code)
-
-
-def _shown(text: str) -> str:
-    """Foreign text inside a message: quoted, cut, without control characters."""
-    return ascii(text[:40])
+    yield from count_faults("points", points, POINTS_MAX)

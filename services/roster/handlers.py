@@ -1,8 +1,8 @@
 """What HTTP asks of roster and what the bus tells it; SUBSCRIPTIONS at the end.
 
 The cast: `apply_network` writes a network file; `change_partner` is every write of a partner's own people, with what to
-change as a function of its state; `edit_partner`, the credential handlers and `set_deadlines` are what administrators
-decide, in whole or in part.
+change as a function of its state, and `preview_change` is the same without writing; `edit_partner`, the credential
+handlers and `set_deadlines` are what administrators decide, in whole or in part.
 
 Every handler shows the same lines: transaction → key or inbox → load with lock → decide → save, record, events →
 commit, and only then publish and answer. Whatever changes of a partner is announced in the same transaction: its own
@@ -20,14 +20,15 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from services.roster import domain, publication, seeding, store
+from services.roster import domain, publication, seeding, store, what_if
 from services.roster.changes import NOUNS, Changed, changes, entries
 from services.roster.domain import Contact, ContactPoint, Credential, DutyOffice, Partner, PartnerState
 from services.roster.merging import merged
 from services.roster.network import Item, Kind, PrecedenceDeadlines, deadlines_id
 from services.roster.seeding import CurrentNetwork, NetworkPlan
 from services.roster.store import Health, StoredPartner
-from services.roster.worker import Worker, read
+from services.roster.what_if import Preview
+from services.roster.worker import Worker, compute, read
 from shared import idempotency, inbox, outbox, record, security
 from shared.contracts import (
     DEFAULT_DEADLINES,
@@ -52,6 +53,8 @@ from shared.security import INSTALLATION, Principal, hash_secret, new_secret
 
 log = get_logger(__name__)
 
+NOT_FITTING = "This does not fit together with the rest of your roster."
+
 READING_ROLES = (Role.ROSTER_MANAGER, Role.DUTY_OFFICER, Role.SENIOR_CONTACT, Role.DRAFTER, Role.RELEASER)
 """Who reads names and contact points of their own government: those who may need to call somebody."""
 
@@ -71,13 +74,15 @@ ContactChange = Callable[[Contact], Contact]
 class Call:
     """One request: who asks, why, what they have seen, and under which key (None: without one).
 
-    `check_version` is given the version that is there, and raises if the caller saw another.
+    `check_version` is given the version that is there, and raises if the caller saw another. With `dry_run` everything
+    is checked and nothing is written.
     """
 
     principal: Principal
     cause: Cause
     check_version: Callable[[int], None] = lambda _: None
     attempt: Attempt | None = None
+    dry_run: bool = False
 
 
 # --- the network file -------------------------------------------------------------------------------------------------
@@ -266,13 +271,37 @@ async def change_partner(
         found = await store.load_partner(tx, deps.keys, code) if call.principal.partner == code else None
         stored = _own(found, call.principal, *([role] if role is not None else []))
         call.check_version(stored.version)
-        version, messages = await _save_changed(tx, deps, stored, change(stored.state), cause=call.cause, now=now)
+        version, messages = await save_changed(tx, deps, stored, change(stored.state), cause=call.cause, now=now)
         response = answer(version)
         if call.attempt is not None:
             await idempotency.finish(tx, call.attempt, response)
     await deps.relay.publish(messages)
     deps.wake("plans")
     return response
+
+
+async def preview_change(
+    deps: RosterDeps,
+    call: Call,
+    code: str,
+    change: Callable[[PartnerState], PartnerState],
+    *,
+    role: Role | None = Role.ROSTER_MANAGER,
+) -> tuple[int, Preview]:
+    """What `change_partner` would do to the coming days, and the present version; refused for the same reasons.
+
+    Nothing is written, no row is locked, and an Idempotency-Key is not used up.
+    """
+    now = deps.clock.now()
+    async with deps.intake.transaction() as tx:
+        found = await store.find_partner(tx, deps.keys, code) if call.principal.partner == code else None
+        stored = _own(found, call.principal, *([role] if role is not None else []))
+        call.check_version(stored.version)
+        after = change(stored.state)
+        if after != stored.state:
+            domain.require(_faults_of_whole(after), NOT_FITTING)
+            await _refuse_taken(tx, changes(stored.state, after))
+    return stored.version, await compute(deps.shifts, what_if.ahead, stored.state, after, now)
 
 
 # --- one's own contact points -----------------------------------------------------------------------------------------
@@ -360,17 +389,22 @@ async def edit_partner(
             principal.require(Role.ROSTER_MANAGER)
         call.check_version(stored.version)
         after = replace(stored.state, partner=change(stored.state.partner))
-        _, messages = await _save_changed(tx, deps, stored, after, cause=call.cause, now=now)
+        _, messages = await save_changed(tx, deps, stored, after, cause=call.cause, now=now)
     await deps.relay.publish(messages)
     deps.wake("plans")
 
 
-async def _save_changed(
+async def save_changed(
     tx: Transaction, deps: RosterDeps, stored: StoredPartner, after: PartnerState, *, cause: Cause, now: datetime
 ) -> tuple[int, list[Message[Event]]]:
+    """Writes what a change has made of a partner whose row is locked; the version and what to publish after commit.
+
+    The one way of every change, with whatever else is written in the same transaction: the whole is checked, the
+    record has before and after, and a new duty plan is asked for. The caller wakes `plans` after the commit.
+    """
     if after == stored.state:
         return stored.version, []
-    domain.require(_faults_of_whole(after), "This does not fit together with the rest of your roster.")
+    domain.require(_faults_of_whole(after), NOT_FITTING)
     version, messages = await _save(tx, deps, stored.state, after, cause=cause, now=now)
     # Nothing is written if no more than the order of imported shifts differs, which has no meaning.
     return version or stored.version, messages
@@ -519,7 +553,7 @@ async def _change_credentials(
         if new is not None and await store.find_client_partners(tx, [new]):
             raise Conflict("this client id is taken; choose another one", code="client_id_taken")
         after, credential = change(stored.state)
-        version, messages = await _save_changed(tx, deps, stored, after, cause=call.cause, now=now)
+        version, messages = await save_changed(tx, deps, stored, after, cause=call.cause, now=now)
     await deps.relay.publish(messages)
     deps.wake("plans")
     return version, credential
@@ -644,7 +678,7 @@ async def _on_health(
             await record.append(tx, [entry], cause=Cause.of(message), ids=deps.ids, now=now)
         if saved and stored is not None:
             after = with_point(stored.state, body.contact_point_id, lambda point: replace(point, verified_at=None))
-            _, messages = await _save_changed(tx, deps, stored, after, cause=Cause.of(message), now=now)
+            _, messages = await save_changed(tx, deps, stored, after, cause=Cause.of(message), now=now)
     await deps.relay.publish(messages)
     if messages:
         deps.wake("plans")
@@ -666,7 +700,7 @@ async def on_contact_point_verified(deps: RosterDeps, message: Message[ContactPo
         if stored is None:
             return
         after = with_point(stored.state, body.contact_point_id, verified)
-        _, messages = await _save_changed(tx, deps, stored, after, cause=Cause.of(message), now=now)
+        _, messages = await save_changed(tx, deps, stored, after, cause=Cause.of(message), now=now)
         if after != stored.state:
             await store.forget_hard_failure(tx, body.contact_point_id)
     await deps.relay.publish(messages)

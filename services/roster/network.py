@@ -36,8 +36,18 @@ from services.roster.domain import (
     TargetKind,
     UrlRule,
 )
-from services.roster.schedule import Frequency, Layer, LayerId, Rota, Rotation
+from services.roster.schedule import (
+    Frequency,
+    Holiday,
+    Layer,
+    LayerId,
+    OnHolidays,
+    Restriction,
+    Rota,
+    Rotation,
+)
 from services.roster.toml_file import MISTAKES_MAX, Lines, Mistakes, Table, TooManyMistakes, dotted, unknown
+from services.roster.weekdays import Weekday
 from shared.chat_urls import SCHEMAS_DEFAULT
 from shared.contracts import ChannelName, CredentialKind, Deadlines, Precedence, Role, Standing
 from shared.egress import EgressPolicy
@@ -49,6 +59,11 @@ FILE_CHARACTERS_MAX = 4_000_000
 PARTNERS_MAX = 300
 PROBLEMS_MAX = 100
 """More mistakes than this are counted, not listed."""
+
+NO_CALENDAR = "none"
+"""What a rota says of its holidays if it has none; left out, they are those of the partner's own country."""
+DEPUTY = "/deputy"
+"""Follows the key of a rota in a target that is the deputy of whoever is on call."""
 
 _SYNTAX_LINE = re.compile(r" \(at line (\d+), column \d+\)$")
 
@@ -348,41 +363,30 @@ class _Reader:
     def _rota(
         self, code: PartnerCode, key: str, table: Table, time_zone: str, contacts: Mapping[str, Table]
     ) -> Iterator[Item]:
-        references = dict(_needs_partner(code))
+        people = _People(code, contacts, dict(_needs_partner(code)))
         layers: list[Layer] = []
         for layer in table.listed_tables("layers", schedule.LAYERS_MAX):
             name = layer.text("name", f"layer {len(layers) + 1}")
-            participants = []
-            for index, contact in enumerate(layer.texts("participants", schedule.PARTICIPANTS_MAX)):
-                if contact not in contacts:
-                    layer.note(unknown(contact, contacts, "name a contact of this partner"), "participants", index)
-                contact_id = ContactId(_id_of(code, Kind.CONTACT, contact))
-                participants.append(contact_id)
-                references[contact_id] = f"partners.{code}.contacts.{contact}"
-            layers.append(
-                Layer(
-                    id=LayerId(derived(code, "layer", key, name)),
-                    name=name,
-                    rotation=Rotation(
-                        layer.choice("rotation", Frequency, instead=Frequency.DAILY), layer.integer("every", 1)
-                    ),
-                    participants=tuple(participants),
-                    starts_on=layer.local_date("starts_on"),
-                    hand_over_time=layer.local_time("hand_over_time"),
-                    ends_on=layer.optional_date("ends_on"),
-                )
-            )
+            layers.append(_layer(layer, LayerId(derived(code, "layer", key, name)), name, people))
             layer.close()
+        own = domain.own_holiday_calendar(code)
+        calendar = table.text("holiday_calendar", own or NO_CALENDAR)
         rota = Rota(
             id=RotaId(_id_of(code, Kind.ROTA, key)),
             name=table.text("name"),
             time_zone=table.text("time_zone", time_zone),
             layers=tuple(layers),
+            holiday_calendar=None if calendar == NO_CALENDAR else calendar,
+            extra_holidays=tuple(
+                Holiday(on, name) for on, name in table.dated_texts("extra_holidays", schedule.EXTRA_HOLIDAYS_MAX)
+            ),
+            signs_hand_over=table.flag("signs_hand_over"),
+            notice_hours=table.integers("notice_hours", schedule.NOTICES_MAX, (24,)),
         )
         table.close()
         inherits_mistake = "time_zone" not in table.data and not schedule.is_zone(time_zone)
         table.note_all(domain.rota_faults(replace(rota, time_zone="UTC") if inherits_mistake else rota))
-        yield Item(Kind.ROTA, code, dotted(table.path), rota.id, rota, references=tuple(references.items()))
+        yield Item(Kind.ROTA, code, dotted(table.path), rota.id, rota, references=tuple(people.references.items()))
 
     def _policy(
         self, code: PartnerCode, partner: Table, tables: Sequence[Table], known: Mapping[str, Mapping[str, Table]]
@@ -393,12 +397,15 @@ class _Reader:
             targets = []
             for index, text in enumerate(table.texts("targets", domain.TARGETS_MAX)):
                 kind, _, key = text.partition(":")
+                deputy = kind == TargetKind.ROTA and key.endswith(DEPUTY)
+                key = key.removesuffix(DEPUTY) if deputy else key
                 if kind not in known:
-                    table.note(f"is {text[:80]!a}; use rota:<key>, contact:<key> or office:<key>", "targets", index)
+                    right = "use rota:<key>, rota:<key>/deputy, contact:<key> or office:<key>"
+                    table.note(f"is {text[:80]!a}; {right}", "targets", index)
                     kind = TargetKind.CONTACT
                 elif key not in known[kind]:
                     table.note(unknown(key, known[kind], f"name a {kind} of this partner"), "targets", index)
-                target = Target(TargetKind(kind), _id_of(code, Kind(kind), key))
+                target = Target(TargetKind(kind), _id_of(code, Kind(kind), key), deputy=deputy)
                 targets.append(target)
                 references[target.id] = f"partners.{code}.{kind}s.{key}"
             levels.append(Level(tuple(targets), table.optional_integer("wait_seconds")))
@@ -451,6 +458,61 @@ class _Reader:
             table.note(f"is a client id that {first} has already; choose another one")
         item_id = credential_id(client_id)
         yield Item(Kind.CREDENTIAL, code, dotted(table.path), item_id, credential, references=tuple(references.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class _People:
+    """The contacts that a rota may name, and what it has referred to so far."""
+
+    code: PartnerCode
+    contacts: Mapping[str, Table]
+    references: dict[UUID, str]
+
+    def named(self, layer: Table, key: str, default: Sequence[str] | None = None) -> tuple[ContactId, ...]:
+        """The contacts that a list of a layer names."""
+        found = []
+        for index, contact in enumerate(layer.texts(key, schedule.PARTICIPANTS_MAX, default)):
+            if contact not in self.contacts:
+                layer.note(unknown(contact, self.contacts, "name a contact of this partner"), key, index)
+            contact_id = ContactId(_id_of(self.code, Kind.CONTACT, contact))
+            found.append(contact_id)
+            self.references[contact_id] = f"partners.{self.code}.contacts.{contact}"
+        return tuple(found)
+
+
+def _layer(table: Table, layer_id: LayerId, name: str, people: _People) -> Layer:
+    return Layer(
+        id=layer_id,
+        name=name,
+        rotation=_rotation(table),
+        participants=people.named(table, "participants"),
+        starts_on=table.local_date("starts_on"),
+        hand_over_time=table.local_time("hand_over_time"),
+        ends_on=table.optional_date("ends_on"),
+        deputies=people.named(table, "deputies", ()),
+        time_zone=table.optional_text("time_zone"),
+        restrictions=tuple(map(_restriction, table.listed_tables("restrictions", schedule.RESTRICTIONS_MAX))),
+        on_holidays=table.choice("on_holidays", OnHolidays, instead=OnHolidays.ANY, default=OnHolidays.ANY),
+    )
+
+
+def _rotation(table: Table) -> Rotation:
+    frequency = table.choice("rotation", Frequency, instead=Frequency.DAILY)
+    rotation = Rotation(frequency, table.integer("every", 1), table.optional_text("rule"))
+    # What is right for the others depends on the frequency; if that is wrong, nothing is said of them.
+    return Rotation(frequency) if table.data.get("rotation") != frequency else rotation
+
+
+def _restriction(table: Table) -> Restriction:
+    days = []
+    for index, day in enumerate(table.texts("weekdays", len(Weekday), ())):
+        if day in list(Weekday):
+            days.append(Weekday(day).iso)
+        else:
+            table.note(unknown(day, Weekday, f"use some of {', '.join(Weekday)}"), "weekdays", index)
+    restriction = Restriction(table.local_time("from_time"), table.local_time("until_time"), tuple(days))
+    table.close()
+    return restriction
 
 
 def _deadlines_item(precedence: Precedence, deadlines: Deadlines) -> Item:

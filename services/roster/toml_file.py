@@ -245,9 +245,20 @@ class Table:
             self._wrong(key, value, 'a list of texts such as ["en", "fr"]', None)
         return ()
 
-    def choice(self, key: str, options: type[E], *, instead: E) -> E:
-        """One of the named values."""
-        value = self._get(key, None)
+    def integers(self, key: str, limit: int, default: Sequence[int]) -> tuple[int, ...]:
+        """A list of at most `limit` whole numbers."""
+        value = self._get(key, default)
+        if isinstance(value, (list, tuple)) and all(type(part) is int for part in value):
+            if len(value) <= limit:
+                return tuple(value)
+            self.note(f"holds {len(value)}; at most {limit} are possible", key)
+        else:
+            self._wrong(key, value, "a list of whole numbers such as [48, 2]", None)
+        return tuple(default)
+
+    def choice(self, key: str, options: type[E], *, instead: E, default: E | None = None) -> E:
+        """One of the named values; required if there is no default."""
+        value = self._get(key, default)
         if isinstance(value, str) and value in list(options):
             return options(value)
         if isinstance(value, str):
@@ -273,6 +284,23 @@ class Table:
         if isinstance(value, str):
             value = _iso(time.fromisoformat, value)
         return value if type(value) is time else self._wrong(key, value, 'a local time such as "08:00"', time())
+
+    def dated_texts(self, key: str, limit: int) -> tuple[tuple[date, str], ...]:
+        """The texts of a table whose keys are dates, in order; none if there is no such table."""
+        group = self.table(key)
+        if group is None:
+            return ()
+        if len(group.data) > limit:
+            self.note(f"holds {len(group.data)}; at most {limit} are possible", key)
+            return ()
+        found = []
+        for name in group.data:
+            on, text = _iso(date.fromisoformat, name), group.text(name)
+            if type(on) is date:
+                found.append((on, text))
+            else:
+                group.note("is no date; use one such as 2026-01-05 as the key", name)
+        return tuple(sorted(found))
 
     def table(self, key: str) -> Table | None:
         """A table of its own, or `None` if there is none."""

@@ -1,7 +1,8 @@
 """Work that takes long, in processes of its own: reading network files, computing shifts and duty plans.
 
 The cast: `Worker` is one process that is started when it is first needed. `read_network_file`, `compute_plan`,
-`compute_shifts` and `compute_on_call` are what it can be asked for; they are pure and so give the same anywhere.
+`compute_window`, `compute_on_call` and the like are what it can be asked for; they are pure and so give the same
+anywhere.
 
 The promise: no deadline of this process waits for a rota or for a hostile file. A task ends within its seconds and the
 process within its memory, whatever it was given; a process that dies is replaced, and one whose parent dies ends.
@@ -25,13 +26,14 @@ from enum import Enum
 from types import FrameType
 from typing import Any, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from services.roster import network, publication, schedule
 from services.roster.domain import PartnerState
 from services.roster.network import NetworkFile, NetworkFileError, Problem
-from services.roster.schedule import Rota, Shift
+from services.roster.schedule import Holiday, Rota, Shift
 from shared.contracts import Deadlines, DutyPlanPublished, Precedence
 from shared.egress import EgressPolicy
 from shared.errors import Invalid, Unavailable
@@ -171,6 +173,18 @@ def compute_plan(
 def compute_shifts(rotas: Sequence[Rota], from_at: datetime, to_at: datetime) -> list[tuple[Shift, ...]]:
     """The shifts of each rota in a window."""
     return [schedule.shifts(rota, from_at, to_at) for rota in rotas]
+
+
+def compute_window(
+    rotas: Sequence[Rota], from_at: datetime, to_at: datetime
+) -> list[tuple[tuple[Shift, ...], tuple[Holiday, ...]]]:
+    """The shifts of each rota in a window, and the holidays of the days that the window touches in the rota's zone."""
+    found = []
+    for rota, shifts in zip(rotas, compute_shifts(rotas, from_at, to_at), strict=True):
+        zone = ZoneInfo(rota.time_zone)
+        days = from_at.astimezone(zone).date(), to_at.astimezone(zone).date()
+        found.append((shifts, schedule.holidays_between(rota, *days)))
+    return found
 
 
 def compute_on_call(rotas: Sequence[Rota], at: datetime) -> list[Shift | None]:

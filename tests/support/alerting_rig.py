@@ -18,6 +18,7 @@ from services.alerting import api, tables
 from services.alerting.calls import Call
 from services.alerting.content import Proposal
 from services.alerting.expiry import expiry_loop
+from services.alerting.line_tests.loop import line_tests_loop
 from services.alerting.stream import News, news_loop
 from shared.clock import ManualClock
 from shared.contracts import Precedence, Role
@@ -192,7 +193,9 @@ async def alerting_rig(cluster: Cluster) -> AsyncIterator[Rig]:
             relay=Relay(database, bus, clock),
         )
         news = News(database)
-        deps.loops.update({loop.name: loop for loop in (expiry_loop(deps), news_loop(news, clock))})
+        own_loops = (expiry_loop(deps), line_tests_loop(deps), news_loop(news, clock))
+        deps.loops.update({loop.name: loop for loop in own_loops})
+        deps.first_pull.set()
         async with database.transaction() as tx:
             known = [
                 {"code": code, "name": code, "standing": "member", "active": True, "version": 1} for code in PARTNERS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from shared.web import build_app
 from tests.support.cluster import Cluster
 from tests.support.escalation_rig import KABUL, Rig, escalation_rig
 
+_PREFIXES = ("twilio", "telnyx", "loopback")
 _SETTINGS = ("public_url", "development", "sms_providers", "voice_providers")
 
 
@@ -65,17 +66,25 @@ class Exchange:
 
 @asynccontextmanager
 async def exchange(
-    cluster: Cluster, tmp_path: Path, *, sms: str = "twilio,telnyx", voice: str = "twilio,telnyx"
+    cluster: Cluster,
+    tmp_path: Path,
+    *,
+    sms: str = "twilio,telnyx",
+    voice: str = "twilio,telnyx",
+    loop_backs: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Exchange]:
-    """Red Phone and a telephone company, on free ports of this machine. Red Phone's time moves when told."""
+    """Red Phone and a telephone company, on free ports of this machine. Red Phone's time moves when told.
+
+    `loop_backs` are variables that name numbers of our own, to which heartbeats go.
+    """
     clock = ManualClock(KABUL)
     async with AsyncExitStack() as stack:
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         public_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         company = await stack.enter_async_context(TelephoneCompany(clock=clock, public_url=public_url))
-        environment = company.environment(sms=sms, voice=voice)
+        environment = {**company.environment(sms=sms, voice=voice), **(loop_backs or {})}
         settings = load({**environment, "REDPHONE_PUBLIC_URL": public_url, "REDPHONE_DEVELOPMENT": "1"})
-        names = [*_SETTINGS, *(name for name in type(settings).model_fields if name.startswith(("twilio", "telnyx")))]
+        names = [*_SETTINGS, *(name for name in type(settings).model_fields if name.startswith(_PREFIXES))]
         providers = build_providers(settings, clock=SystemClock(), version="1")
         for provider in providers.values():
             stack.push_async_callback(provider.close)

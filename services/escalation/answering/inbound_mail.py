@@ -35,6 +35,7 @@ from services.escalation.channels import AttemptState, ProviderStatus, Reason
 from services.escalation.channels.email import EmailChannel
 from services.escalation.channels.mail import Bounce, IncomingMail, MailHouse, own_words, read_mail
 from services.escalation.handlers import EscalationDeps
+from services.escalation.heartbeats import loop_backs
 from shared.contracts import ChannelName
 from shared.events import Cause
 from shared.log import get_logger
@@ -80,6 +81,8 @@ class MailOutcome(StrEnum):
     """It was from somebody whom we write to, and was answered by a mail of ours, which says what was done."""
     BOUNCED = "bounced"
     """It said that a mail of ours did not arrive."""
+    RETURNED = "returned"
+    """It was a loop-back of our own."""
     IGNORED = "ignored"
     """It was written by a machine, or has nothing to do with us."""
 
@@ -172,6 +175,9 @@ class InboundMail:
         """Does what one mail says, and returns what is to be said back. The same delivery again changes nothing."""
         if incoming.bounce is not None:
             return await self._bounced(incoming.bounce), None
+        # Before anything else: it was sent by a machine, which is ours.
+        if await loop_backs.note_text(self.deps, f"{incoming.subject}\n{incoming.text}"):
+            return MailOutcome.RETURNED, None
         address = incoming.sender
         if incoming.is_automatic or address is None or self._is_ours(address):
             return MailOutcome.IGNORED, None
@@ -225,6 +231,8 @@ class InboundMail:
         page_id = self.house.page_of(bounce.message_id)
         if page_id is None:
             return MailOutcome.IGNORED
+        if await loop_backs.note_refused(self.deps, page_id, reason=f"SMTP {bounce.status}"):
+            return MailOutcome.BOUNCED
         status = ProviderStatus(
             provider=self.channel.provider,
             provider_id=self.house.message_id(page_id),

@@ -42,6 +42,7 @@ from services.escalation.channels.providers.failover import UNAVAILABLE
 from services.escalation.channels.providers.telnyx import COMMAND_SECONDS, Telnyx
 from services.escalation.channels.providers.twilio import Twilio
 from services.escalation.handlers import EscalationDeps
+from services.escalation.heartbeats import loop_backs
 from services.escalation.people.persons import message_of
 from shared import record
 from shared.contracts import ChannelName
@@ -186,10 +187,15 @@ class _Desk:
         return Cause(correlation_id=request.scope[CORRELATION_ID], subject=f"provider:{provider.name}")
 
     async def note(self, provider: Provider, callback: StatusTold | CallEnded) -> None:
-        """A message or call has come to its end."""
+        """A message or call has come to its end. Of a loop-back it may be told before it is known who has it."""
+        heard = callback.status if isinstance(callback, StatusTold) else _heard(provider, callback)
+        if not await loop_backs.note_told(self._deps, heard) and not await self._note(provider, callback):
+            await loop_backs.note_told(self._deps, heard)
+
+    async def _note(self, provider: Provider, callback: StatusTold | CallEnded) -> bool:
+        """Whether it was a page's."""
         if isinstance(callback, StatusTold):
-            await receipts.note_status(self._deps, callback.status, now=self._deps.clock.now())
-            return
+            return await receipts.note_status(self._deps, callback.status, now=self._deps.clock.now())
         pressed = await self.is_known(provider, f"pressed:{callback.call_id}")
         if callback.reason is not None:
             state, reason, detail = AttemptState.FAILED, callback.reason, callback.detail
@@ -199,10 +205,12 @@ class _Desk:
             # A machine may have taken the call, or somebody who did not listen: nobody has the alert for sure.
             state, reason, detail = AttemptState.FAILED, Reason.NOT_ANSWERED, "no key was pressed"
         told = ProviderStatus(provider.name, callback.call_id, state, reason, detail, callback.cost)
-        await receipts.note_status(self._deps, told, now=self._deps.clock.now())
+        return await receipts.note_status(self._deps, told, now=self._deps.clock.now())
 
     async def answer_text(self, provider: Provider, received: TextReceived, cause: Cause) -> str:
-        """Does what an SMS says; returns what to say back."""
+        """Does what an SMS says; returns what to say back. To a loop-back of our own that is nothing."""
+        if await loop_backs.note_text(self._deps, received.text):
+            return ""
         return await replies.answer_text(
             self._deps,
             channel=ChannelName.SMS,
@@ -214,7 +222,9 @@ class _Desk:
         )
 
     async def next_step(self, provider: Provider, callback: CallAnswered | KeyPressed, cause: Cause) -> Step | None:
-        """What a call does next; None: it hangs up."""
+        """What a call does next; None: it hangs up, as on a loop-back, which has come through when it is answered."""
+        if await loop_backs.note_call(self._deps, callback.state.page_id):
+            return None
         message = await message_of(self._deps, callback.state.page_id)
         if message is None or (isinstance(callback, CallAnswered) and callback.is_machine):
             return None
@@ -281,3 +291,10 @@ class _Desk:
             except Unavailable:
                 log.warning("provider.refusal_unrecorded", provider=provider.name)
         raise HttpProblem("the signature is not the provider's over this address and body", code="callback_forged")
+
+
+def _heard(provider: Provider, ended: CallEnded) -> ProviderStatus:
+    """What the end of a call says of the way to its number: it is enough that something has answered."""
+    if ended.reason is None:
+        return ProviderStatus(provider.name, ended.call_id, AttemptState.DELIVERED, Reason.ACCEPTED)
+    return ProviderStatus(provider.name, ended.call_id, AttemptState.FAILED, ended.reason, ended.detail)

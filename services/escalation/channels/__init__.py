@@ -69,6 +69,15 @@ class PersonMessage:
     """The same for all messages about one chain of alerts."""
     is_urgent: bool
     """FLASH and IMMEDIATE."""
+    is_drill: bool = False
+    """It speaks of drills alone."""
+
+    @property
+    def goes_first(self) -> bool:
+        """Whether it waits for no place but behind its like: a drill rings as loudly, and keeps no Actual alert
+        waiting.
+        """
+        return self.is_urgent and not self.is_drill
 
 
 @dataclass(frozen=True, slots=True)

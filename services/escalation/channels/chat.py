@@ -152,7 +152,7 @@ class ChatChannel:
         if checked.server is not None:
             # Apprise resolves the name once more. The fence in the worker looks at the address that it connects to.
             await self._resolver.resolve(checked.server)
-        is_urgent = page.message.is_urgent
+        is_urgent = page.message.goes_first
         async with self._server(checked, is_urgent=is_urgent):
             worker = await self._worker_with_room(is_urgent=is_urgent)
             if worker is None:

@@ -241,7 +241,7 @@ class EmailChannel:
         except Exception as error:  # noqa: BLE001 - the delivery loop relies on a result for every page
             log.error("email.compose_failed", page_id=str(page.page_id), error=type(error).__name__)
             return _Outcome(Reason.INTERNAL, type(error).__name__), message_id
-        return await self._hand_in(recipient, raw, is_urgent=page.message.is_urgent), message_id
+        return await self._hand_in(recipient, raw, is_urgent=page.message.goes_first), message_id
 
     async def _hand_in(self, recipient: MailAddress, raw: bytes, *, is_urgent: bool) -> _Outcome:
         if self._closed:

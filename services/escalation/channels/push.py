@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from joserfc import jwt
 from joserfc.jwk import ECKey
-from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.client import Client
 from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.request import RequestBuilder
 
@@ -40,6 +40,7 @@ from shared.carriers import WEB_PUSH
 from shared.clock import Clock
 from shared.egress import Address, CheckedUrl, EgressRefused, Resolver
 from shared.keys import PushKey
+from shared.pinned import pinned_client
 from shared.push_subscription import PushSubscription, SubscriptionRefused, read_subscription
 from shared.settings import Settings
 
@@ -340,28 +341,18 @@ class PushChannel:
         return client
 
     def _build_client(self, endpoint: CheckedUrl, address: Address) -> Client:
-        builder = (
-            ClientBuilder()
-            .no_proxy()
-            .follow_redirects(False)
-            .referer(False)
-            .gzip(False)
-            .brotli(False)
-            .zstd(False)
-            .deflate(False)
-            .http1_only()
-            .https_only(endpoint.scheme == "https")
-            .min_tls_version("TLSv1.2")
-            .user_agent(self._user_agent)
-            .connect_timeout(timedelta(seconds=self._limits.connect_seconds))
-            .timeout(timedelta(seconds=self._limits.total_seconds))
+        return (
+            pinned_client(
+                endpoint,
+                address,
+                user_agent=self._user_agent,
+                connect_seconds=self._limits.connect_seconds,
+                total_seconds=self._limits.total_seconds,
+                extra_roots_der=self._extra_roots,
+            )
             .pool_idle_timeout(timedelta(seconds=self._limits.idle_seconds))
+            .build()
         )
-        if endpoint.address is None:
-            builder = builder.resolve(endpoint.host, str(address), endpoint.port)
-        for root in self._extra_roots:
-            builder = builder.add_root_certificate_der(root)
-        return builder.build()
 
 
 def outcome_of(status_code: int, retry_after_seconds: float | None) -> Outcome:

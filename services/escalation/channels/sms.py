@@ -86,7 +86,7 @@ class SmsChannel(TelephoneChannel):
         assert page.message is not None
         message = page.message
         return await provider.send_sms(
-            page.target, message.short, page_id=page.page_id, seconds=seconds, is_urgent=message.is_urgent
+            page.target, message.short, page_id=page.page_id, seconds=seconds, is_urgent=message.goes_first
         )
 
 

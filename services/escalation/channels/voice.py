@@ -19,5 +19,5 @@ class VoiceChannel(TelephoneChannel):
     async def ask(self, provider: Provider, page: Outgoing, seconds: float) -> Answer:
         """Starts the call."""
         assert page.message is not None
-        is_urgent = page.message.is_urgent
+        is_urgent = page.message.goes_first
         return await provider.start_call(page.target, page_id=page.page_id, seconds=seconds, is_urgent=is_urgent)

@@ -23,7 +23,7 @@ from uuid import UUID
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.client import Client
 from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.request import RequestBuilder, StreamRequest
 
@@ -34,6 +34,7 @@ from shared import webhooks
 from shared.carriers import WEBHOOK
 from shared.clock import Clock
 from shared.egress import Address, CheckedUrl, EgressRefused, Resolver, check_url
+from shared.pinned import pinned_client
 from shared.webhooks import SigningKey
 
 log = structlog.get_logger(__name__)
@@ -338,30 +339,20 @@ class WebhookChannel:
         return endpoint.connection
 
     def _build_client(self, url: CheckedUrl, address: Address) -> Client:
-        builder = (
-            ClientBuilder()
-            .no_proxy()
-            .follow_redirects(False)
-            .referer(False)
-            .gzip(False)
-            .brotli(False)
-            .zstd(False)
-            .deflate(False)
-            .http1_only()
+        return (
+            pinned_client(
+                url,
+                address,
+                user_agent=self._user_agent,
+                connect_seconds=self._limits.connect_seconds,
+                total_seconds=self._limits.total_seconds,
+                extra_roots_der=self._extra_roots,
+            )
             .http1_lower_case_headers()
-            .https_only(url.scheme == "https")
-            .min_tls_version("TLSv1.2")
-            .user_agent(self._user_agent)
             .default_headers({"content-type": "application/json"})
-            .connect_timeout(timedelta(seconds=self._limits.connect_seconds))
-            .timeout(timedelta(seconds=self._limits.total_seconds))
             .pool_idle_timeout(timedelta(seconds=self._limits.idle_seconds))
+            .build()
         )
-        if url.address is None:
-            builder = builder.resolve(url.host, str(address), url.port)
-        for root in self._extra_roots:
-            builder = builder.add_root_certificate_der(root)
-        return builder.build()
 
 
 def _request(connection: _Connection, url: CheckedUrl, signed: Mapping[str, str], body: bytes) -> RequestBuilder:

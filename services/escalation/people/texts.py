@@ -27,6 +27,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from services.escalation.channels import PersonMessage, VoiceScript
 from services.escalation.model import AlertFacts
+from services.escalation.people import notice_texts
 from services.escalation.people.plain_text import (
     FIRST_STRONG,
     LEFT_TO_RIGHT,
@@ -170,7 +171,8 @@ class PageFacts:
     `data` is what the page says beside its alert, in the shapes of `messages` (answer, brief, ending) and:
     question.asked {asked: {partner, by, question}}; question.answered {asked: {question, answer}}; read_back.given
     {repeated: {partner, by, read_back}}; coverage.missed {wanted, addressed, answered, within_seconds};
-    contact_point.verification {code, valid_until}; contact_point.failing {channel, partner}.
+    contact_point.verification {code, valid_until}; contact_point.failing {channel, partner};
+    notice.issued {kind, urgent, facts, items}.
     """
 
     message_type: str
@@ -208,6 +210,11 @@ class PageFacts:
     def is_about_alert(self) -> bool:
         """Whether there is an alert whose handling label binds the message."""
         return self.precedence is not None
+
+    @property
+    def is_notice(self) -> bool:
+        """Whether it tells of the partner's own roster."""
+        return self.message_type == notice_texts.MESSAGE_TYPE and not self.is_about_alert
 
     @property
     def link_only(self) -> bool:
@@ -424,6 +431,8 @@ class _Writer:
         self._takes_over = all(item.message_type == "partner.unreached" and not item.link_only for item in self._items)
         unreached = {item.data.get("unreached_partner") for item in self._items}
         self._kind = "_unreached" if self._takes_over and len(unreached) == len(self._items) else ""
+        if all(item.is_notice for item in self._items):
+            self._kind = "_notices"
         self._is_drill = all(item.drill_word for item in self._items)
         self._zone = _zone(page.time_zone)
         self._info = _info_for(page, language)
@@ -444,7 +453,9 @@ class _Writer:
             link=self._link,
             code=self._code,
             thread=page.thread,
-            is_urgent=any(one in (Precedence.FLASH, Precedence.IMMEDIATE) for one in precedences),
+            is_urgent=any(one in (Precedence.FLASH, Precedence.IMMEDIATE) for one in precedences)
+            or any(item.is_notice and item.data.get("urgent") is True for item in self._items),
+            is_drill=self._is_drill,
         )
 
     # --- the parts ----------------------------------------------------------------------------------------------------
@@ -460,6 +471,8 @@ class _Writer:
         return self._text(f"{_message_key(self._texts, self._page)}.what", self._page, spoken=spoken)
 
     def _todo(self, *, spoken: bool = False) -> str | None:
+        if self._kind == "_notices" and len(self._items) > 1:
+            return None
         told = [item for item in self._items if not item.link_only and item.answer_by_at is not None]
         # Of several it is the earliest that counts.
         first = (
@@ -481,7 +494,12 @@ class _Writer:
         blocks.append(_Block("lead", self._what()))
         if (todo := self._todo()) is not None:
             blocks.append(_Block("todo", todo))
-        if len(self._items) > 1:
+        if self._kind == "_notices" and len(self._items) > 1:
+            for item in self._items:
+                blocks.append(_Block("headline", self._item(item)))
+                blocks.append(_Block("body", self._text(f"{_message_key(self._texts, item)}.what", item)))
+                blocks += [_Block("body", text) for text in self._notice_lines(item)]
+        elif len(self._items) > 1:
             blocks.append(_Block("facts", "\n".join(self._item(item) for item in self._items)))
             for item in self._unreached():
                 blocks.append(_Block("headline", self._item(item)))
@@ -531,6 +549,8 @@ class _Writer:
         page = self._page
         if page.message_type == "partner.unreached":
             return self._takeover_lines(page)
+        if page.is_notice:
+            return self._notice_lines(page)
         said = _data_of(page)
         lines = [
             self._plain(f"line.{key}", value=self._said(key, said[key]))
@@ -686,7 +706,8 @@ class _Writer:
             lead = f"{item.drill_word}. " if item.drill_word else ""
             told = item.message_type in ALERT_TYPES and not item.link_only
             key = "voice.item" if told else f"{_message_key(self._texts, item)}.what"
-            text = lead + (self._partner_of(item) if self._kind else self._text(key, item, spoken=True))
+            by_name = self._kind == "_unreached"
+            text = lead + (self._partner_of(item) if by_name else self._text(key, item, spoken=True))
             room -= len(text)
             if room < 0 and said:
                 said.append(self._plain("voice.more", count=len(self._items) - number))
@@ -726,6 +747,8 @@ class _Writer:
             parts[2] = cut_to(parts[2], SPOKEN_CHARACTERS_MAX)
         if page.message_type == "partner.unreached":
             parts += self._spoken_numbers(page) + self._spoken_script(page)
+        if page.is_notice:
+            return parts + self._notice_sentences(page, spoken=True)
         said = _data_of(page)
         parts += [
             cut_to(speakable(str(said[key])), 400) for key in ("question", "answer", "read_back") if said.get(key)
@@ -796,6 +819,8 @@ class _Writer:
         within_seconds = data.get("within_seconds")
         values["minutes"] = within_seconds // 60 if isinstance(within_seconds, int) else ""
         values["partners"] = ", ".join(self._partner(str(code)) for code in _listed(data.get("never_paged")))
+        if item.is_notice:
+            values |= self._notice_values(item, spoken=spoken)
         code = one_line(str(data.get("code") or ""))
         values["verification_code"] = " ".join(code) if spoken else code
         return values
@@ -803,6 +828,93 @@ class _Writer:
     def _partner(self, code: str, given: str = "") -> str:
         given = one_line(given or self._page.partner_names.get(code, ""))
         return partner_name(code, given, self._language, texts=self._texts)
+
+    # --- notices about the roster -------------------------------------------------------------------------------------
+
+    def _notice_values(self, item: PageFacts, *, spoken: bool) -> dict[str, object]:
+        """The facts of a notice as its texts show them; those that it does not have are empty."""
+        facts = notice_texts.facts_of_notice(item.data)
+        names = {name for needed in notice_texts.KINDS.values() for name in needed} | {*notice_texts.OPTIONAL}
+        values: dict[str, object] = {name: self._fact(name, facts.get(name, ""), spoken=spoken) for name in names}
+        named = notice_texts.named(facts)
+        values["named"] = self._fact("endpoint", named, spoken=spoken) if named else values["what"]
+        return values
+
+    def _fact(self, name: str, value: str, *, spoken: bool = False) -> str:
+        kind = notice_texts.kind_of(name)
+        if kind is notice_texts.FactKind.INSTANT:
+            at = notice_texts.parsed(value)
+            return "" if at is None else self.when(at, spoken=spoken)
+        if kind is notice_texts.FactKind.PARTNER:
+            said = self._partner(value)
+        elif kind is notice_texts.FactKind.CODE:
+            said = self._code_text(name, value)
+        else:
+            said = value
+        said = cut_to(one_line(said), notice_texts.FACT_CHARACTERS_MAX)
+        return speakable(said) if spoken else said
+
+    def _code_text(self, table: str, code: str) -> str:
+        """A code in words; one that there are none for as it stands."""
+        if "." not in code and self._texts.has(f"{table}.{code}"):
+            return self._texts.find_or_fallback(self._language, f"{table}.{code}")
+        return code.replace("_", " ")
+
+    def _notice_sentences(self, page: PageFacts, *, spoken: bool = False) -> list[str]:
+        """What a notice says beside its first sentence, where it has the facts for it."""
+        facts, key = notice_texts.facts_of_notice(page.data), notice_texts.text_key(page.data)
+        if key == "notice_other":
+            return []
+        wanted = []
+        if {"return_start_at", "return_end_at"} <= facts.keys():
+            wanted.append("return")
+        if facts.get("as_deputy") == "true":
+            wanted.append("as_deputy")
+        elif facts.get("deputy"):
+            wanted.append("deputy")
+        return [self._text(f"notice.{name}", page, spoken=spoken) for name in wanted]
+
+    def _notice_lines(self, page: PageFacts) -> list[str]:
+        lines = self._notice_sentences(page)
+        if notice_texts.text_key(page.data) == "notice_other":
+            return lines
+        items = notice_texts.items_of_notice(page.data)
+        listed = [f"- {self._notice_item(item)}" for item in items[: notice_texts.ITEMS_SHOWN_MAX]]
+        if len(items) > notice_texts.ITEMS_SHOWN_MAX:
+            listed.append(self._plain("notice.more", count=len(items) - notice_texts.ITEMS_SHOWN_MAX))
+        return [*lines, "\n".join(listed)] if listed else lines
+
+    def _notice_item(self, item: Mapping[str, str]) -> str:
+        """One finding of a digest: what it is, whether it is new or worse, and where and when."""
+        said = self._code_text("finding", item.get("code", ""))
+        if (news := item.get("new")) in ("new", "worse"):
+            said = f"{said} ({self._plain(f'notice.{news}')})"
+        about = [
+            self._isolated(name, self._fact(name, item[name]))
+            for name in ("rota", "contact", "endpoint")
+            if item.get(name)
+        ]
+        begins_at, ends_at = (self._fact(name, item.get(name, "")) for name in ("begins_at", "ends_at"))
+        if begins_at and ends_at:
+            about.append(self._plain("notice.span", begins_at=begins_at, ends_at=ends_at))
+        elif begins_at or ends_at:
+            about.append(self._isolated("begins_at", begins_at or ends_at))
+        return f"{said}: {', '.join(about)}" if about else said
+
+    def when(self, at: datetime, *, spoken: bool = False) -> str:
+        """An instant that may be days away: with weekday and day, in the reader's own zone."""
+        local = at.astimezone(self._zone)
+        weekday = self._texts.items(self._language, "about.weekdays")[local.weekday()]
+        if spoken:
+            hour = self._texts.find(self._language, "voice.time").format(hour=local.hour, minute=f"{local:%M}")
+        elif local.utcoffset() == at.astimezone(UTC).utcoffset():
+            hour = f"{local:%H:%M} UTC"
+        else:
+            universal = at.astimezone(UTC)
+            day = "" if universal.date() == local.date() else self._day(universal) + " "
+            hour = f"{local:%H:%M} ({day}{universal:%H:%M} UTC)"
+        template = self._texts.find(self._language, "about.when")
+        return template.format(weekday=weekday, day=self._day(local), time=hour)
 
     def _language_name(self, tag: str) -> str:
         try:
@@ -932,6 +1044,8 @@ def _message_key(texts: Catalogue, page: PageFacts) -> str:
         key = f"answer_{_data_of(page).get('state')}"
     elif key == "level_raised" and data.get("partner_without_duty"):
         key = "partner_without_duty"
+    elif page.is_notice:
+        key = notice_texts.text_key(data)
     elif not page.is_about_alert and key not in _ABOUT_NO_ALERT:
         key = "other"
     found = f"message.{key}"
@@ -943,8 +1057,8 @@ _ABOUT_NO_ALERT: Final = frozenset({"contact_point_verification", "contact_point
 
 def _todo_key(page: PageFacts) -> str | None:
     """What the reader is asked to do."""
-    if page.link_only:
-        return None
+    if page.link_only or page.is_notice:
+        return None if page.link_only else notice_texts.todo_key(page.data)
     simple = {
         "question.asked": "answer_question",
         "read_back.requested": "read_back",

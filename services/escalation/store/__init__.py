@@ -6,6 +6,7 @@
     duty_plans      the newest plan of every partner; partners: office and endpoints as published
     point_health    contact points that failed several times in a row, or for good
     verifications   the newest code that was sent to each contact point; the code itself is nowhere
+    notices         which notices were issued; their words are in their pages
 
 Locks are taken in one order everywhere: alert head, escalations by id, pages. There are no foreign keys between these
 tables: a thousand pages that lock one alert row cost more than all the rest of the fan-out.
@@ -73,6 +74,7 @@ from services.escalation.store.pages import (
 )
 from services.escalation.store.plans import (
     find_bodies,
+    find_signed,
     find_versions,
     forget_failures,
     save_failures,
@@ -119,6 +121,7 @@ __all__ = [
     "find_paged_points",
     "find_points_paged",
     "find_raisers",
+    "find_signed",
     "find_still_leased",
     "find_taken_over",
     "find_takeover_family",

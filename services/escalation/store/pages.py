@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -128,10 +128,18 @@ async def lease_pages(
     )
 
 
-async def hold_pages(tx: Transaction, held: Mapping[UUID, datetime], *, unheld_precedence: int, now: datetime) -> None:
+async def hold_pages(
+    tx: Transaction,
+    held: Mapping[UUID, datetime],
+    *,
+    by_actual: Collection[UUID],
+    unheld_precedence: int,
+    now: datetime,
+) -> None:
     """Lets asking pages to these contact points of people wait until the instant given for each, so that they gather.
 
-    Those of `unheld_precedence`, an Actual alert's or a drill's, are left alone.
+    Those of `unheld_precedence`, an Actual alert's or a drill's, are left alone; so are those of an Actual alert where
+    only a drill has spoken, which is at points that are not in `by_actual`.
     """
     connection = await raw(tx)
     await connection.execute(
@@ -139,12 +147,14 @@ async def hold_pages(tx: Transaction, held: Mapping[UUID, datetime], *, unheld_p
         " SELECT p.id, h.until FROM unnest($1::uuid[], $2::timestamptz[]) AS h(contact_point_id, until)"
         " JOIN pages p USING (contact_point_id) WHERE p.state = 'due' AND p.due_at <= $3 AND h.until > $3"
         # What an answer ends just now is left to it: pages of several escalations are locked here.
-        " AND p.asks AND p.channel <> 'webhook' AND p.priority % 10 <> $4 FOR UPDATE OF p SKIP LOCKED"
+        " AND p.asks AND p.channel <> 'webhook' AND p.priority % 10 <> $4"
+        " AND (p.priority >= 10 OR p.contact_point_id = ANY($5)) FOR UPDATE OF p SKIP LOCKED"
         ") UPDATE pages p SET due_at = held.until FROM held WHERE p.id = held.id",
         list(held),
         list(held.values()),
         now,
         unheld_precedence,
+        list(by_actual),
     )
 
 

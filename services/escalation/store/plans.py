@@ -42,12 +42,13 @@ async def save_partner(tx: Transaction, partner: str, version: int, body: str, n
 
 
 async def find_versions(tx: Transaction, codes: Sequence[str] | None) -> list[Any]:
-    """Which version of plan and partner data is kept for each partner; None asks for all."""
+    """Which version of plan, partner data and signed hand-overs is kept for each partner; None asks for all."""
     connection = await raw(tx)
     return list(
         await connection.fetch(
-            "SELECT coalesce(d.partner, p.partner) AS partner, d.plan_version, p.version"
+            "SELECT coalesce(d.partner, p.partner) AS partner, d.plan_version, p.version, h.version AS signed_version"
             " FROM duty_plans d FULL JOIN partners p ON p.partner = d.partner"
+            " LEFT JOIN hand_over_versions h ON h.partner = coalesce(d.partner, p.partner)"
             " WHERE $1::text[] IS NULL OR coalesce(d.partner, p.partner) = ANY($1)",
             None if codes is None else list(codes),
         )
@@ -64,6 +65,23 @@ async def find_bodies(tx: Transaction, codes: Sequence[str]) -> list[Any]:
             " FROM duty_plans d FULL JOIN partners p ON p.partner = d.partner"
             " WHERE coalesce(d.partner, p.partner) = ANY($1)",
             list(codes),
+        )
+    )
+
+
+async def find_signed(tx: Transaction, since: Mapping[str, datetime]) -> list[Any]:
+    """The hand-overs of these partners since an instant each that both have signed, with the version of that."""
+    connection = await raw(tx)
+    return list(
+        await connection.fetch(
+            "SELECT v.partner, v.version,"
+            " coalesce(array_agg(h.id) FILTER (WHERE h.id IS NOT NULL), '{}') AS hand_over_ids"
+            " FROM unnest($1::text[], $2::timestamptz[]) AS w(partner, since)"
+            " JOIN hand_over_versions v ON v.partner = w.partner"
+            " LEFT JOIN hand_overs h ON h.partner = w.partner AND h.start_at >= w.since"
+            " AND h.outgoing_signed_at IS NOT NULL AND h.incoming_signed_at IS NOT NULL GROUP BY 1, 2",
+            list(since),
+            list(since.values()),
         )
     )
 

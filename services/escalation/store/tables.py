@@ -224,3 +224,41 @@ verifications = Table(
     Column("asked", SmallInteger, nullable=False),
     _at("verified_at"),
 )
+
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("notice_id", Uuid, primary_key=True),
+    Column("partner", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    _at("issued_at", nullable=False),
+    _at("expires_at", nullable=False),
+)
+
+
+hand_overs = Table(
+    "hand_overs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("partner", Text, nullable=False),
+    Column("rota_id", Uuid, nullable=False),
+    _at("start_at", nullable=False),
+    Column("outgoing_id", Uuid, nullable=False),
+    Column("incoming_id", Uuid, nullable=False),
+    _at("outgoing_signed_at"),
+    Column("outgoing_open", JSONB),
+    Column("outgoing_note", Text),
+    _at("incoming_signed_at"),
+    Column("incoming_open", JSONB),
+    Column("incoming_note", Text),
+    Index("ix_hand_overs_partner_start_at", "partner", "start_at"),
+)
+
+
+hand_over_versions = Table(
+    "hand_over_versions",
+    metadata,
+    Column("partner", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+)

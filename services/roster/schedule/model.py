@@ -138,8 +138,9 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True)
 class ImportedShift:
-    """A shift that the ministry's own calendar says; it outranks the layers. Of two that overlap the later one holds
-    from its beginning on.
+    """A shift that the ministry's own calendar says; it outranks the layers, whose deputies stay as with an override.
+
+    Of two that overlap the one that begins later holds, until its end.
     """
 
     id: ImportedShiftId

@@ -528,10 +528,11 @@ async def test_a_server_that_hangs_takes_only_so_many(authority: Authority) -> N
         assert (await email.send(page())).state is AttemptState.SENT
 
 
-async def test_what_is_urgent_waits_for_nothing_that_is_not(authority: Authority) -> None:
-    """While mails that are not urgent take every place and all that may wait, a FLASH has a connection at once."""
+@pytest.mark.parametrize("behind", [{"is_urgent": False}, {"is_drill": True}], ids=["calm", "drill"])
+async def test_what_is_urgent_waits_for_nothing_that_is_not(authority: Authority, behind: dict[str, bool]) -> None:
+    """While mails that are not urgent, or of drills, take every place there is, a FLASH has a connection at once."""
     limits = EmailLimits(total_seconds=5.0, connections_max=1, waiting_max=0)
-    calm = told(is_urgent=False)
+    calm = told(**behind)
     async with plain(authority, limits) as (box, email):
         box.gate = asyncio.Event()
         first = asyncio.create_task(email.send(page(message=calm)))

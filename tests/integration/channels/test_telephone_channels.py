@@ -59,9 +59,9 @@ PATIENT_SECONDS = 20.0
 QUICK_SECONDS = 0.6
 
 
-def told(short: str = TEXT, *, is_urgent: bool = True) -> PersonMessage:
+def told(short: str = TEXT, *, is_urgent: bool = True, is_drill: bool = False) -> PersonMessage:
     """What a person is told."""
-    return PersonMessage("en", "subject", "text", "", short, SCRIPT, None, "4821", "thread", is_urgent)
+    return PersonMessage("en", "subject", "text", "", short, SCRIPT, None, "4821", "thread", is_urgent, is_drill)
 
 
 def page(target: str = NUMBER, message: PersonMessage | None = None) -> Outgoing:
@@ -201,14 +201,17 @@ async def test_no_provider_keeps_the_next_one_waiting(world: World) -> None:
     assert given == [("twilio", BEFORE_NEXT_SECONDS), ("telnyx", 20)]
 
 
-async def test_what_is_urgent_waits_for_nothing_that_is_not(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our own limit on requests at once keeps what is not urgent waiting, and neither a FLASH nor its call."""
+@pytest.mark.parametrize(("is_urgent", "is_drill"), [(False, False), (True, True)], ids=["calm", "drill"])
+async def test_what_is_urgent_waits_for_nothing_that_is_not(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_urgent: bool, is_drill: bool
+) -> None:
+    """Our own limit on requests at once keeps drills and what is not urgent waiting, and neither FLASH nor its call."""
     monkeypatch.setattr(http, "IN_FLIGHT_MAX", 1)
     providers = world.providers("twilio")
     sms = SmsChannel(providers, clock=SystemClock(), attempt_seconds=PATIENT_SECONDS)
     hasty = SmsChannel(providers, clock=SystemClock(), attempt_seconds=QUICK_SECONDS)
     voice = VoiceChannel(providers, clock=SystemClock(), attempt_seconds=PATIENT_SECONDS)
-    calm = page(message=told(is_urgent=False))
+    calm = page(message=told(is_urgent=is_urgent, is_drill=is_drill))
     world.company.trouble["twilio"] = Trouble.SLOW
     first = asyncio.create_task(sms.send(calm))
     await eventually(lambda: world.company.requests == 1)

@@ -103,10 +103,10 @@ def ntfy(room: Receiver, host: str = "127.0.0.1") -> str:
 
 
 def page(
-    target: str, *, text: str = MESSAGE.text, has_message: bool = True, is_urgent: bool = MESSAGE.is_urgent
+    target: str, *, text: str = MESSAGE.text, has_message: bool = True, is_urgent: bool = True, is_drill: bool = False
 ) -> Outgoing:
     """A page to a chat room."""
-    message = replace(MESSAGE, text=text, is_urgent=is_urgent)
+    message = replace(MESSAGE, text=text, is_urgent=is_urgent, is_drill=is_drill)
     return Outgoing(
         page_id=UUID(int=1),
         attempt=1,
@@ -242,12 +242,15 @@ async def test_as_many_workers_as_may_be_are_a_busy_channel(outside: Outside) ->
         assert (await hanging).reason is Reason.CHANNEL_UNAVAILABLE
 
 
-async def test_what_is_urgent_waits_for_nothing_that_is_not(outside: Outside) -> None:
-    """Where all that is not urgent hangs, in its worker and at its server, FLASH finds a worker and a place."""
+@pytest.mark.parametrize(("is_urgent", "is_drill"), [(False, False), (True, True)], ids=["calm", "drill"])
+async def test_what_is_urgent_waits_for_nothing_that_is_not(
+    outside: Outside, *, is_urgent: bool, is_drill: bool
+) -> None:
+    """Where all drills and all that is not urgent hang, in worker and server, FLASH finds a worker and a place."""
     limits = ChatLimits(total_seconds=20, per_worker_max=1, workers_max=1, per_server_max=1)
     channel = await outside.warm(limits)
     async with Receiver(behaviours.hang) as room:
-        hanging = asyncio.create_task(channel.send(page(ntfy(room), is_urgent=False)))
+        hanging = asyncio.create_task(channel.send(page(ntfy(room), is_urgent=is_urgent, is_drill=is_drill)))
         await room.wait_for(lambda receiver: len(receiver.requests) == 1)
         room.behaviour = behaviours.ok
         assert (await channel.send(page(ntfy(room)))).state is AttemptState.SENT

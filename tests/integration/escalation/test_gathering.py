@@ -158,7 +158,7 @@ async def test_gathering_waits_for_nobody(rig: Rig) -> None:
     async with database.transaction() as ending, database.transaction() as gathering:
         await (await raw(ending)).execute("SELECT FROM pages WHERE state = 'due' ORDER BY id LIMIT 1 FOR UPDATE")
         async with asyncio.timeout(5):
-            await store.hold_pages(gathering, held, unheld_precedence=flash, now=rig.clock.now())
+            await store.hold_pages(gathering, held, by_actual=held.keys(), unheld_precedence=flash, now=rig.clock.now())
     waiting = await rig.rows("SELECT due_at FROM pages WHERE state = 'due' AND channel = 'sms'")
     assert sorted(row["due_at"] > rig.clock.now() for row in waiting) == [False, True]
 
@@ -174,6 +174,39 @@ async def test_flash_is_never_held_back(rig: Rig) -> None:
         await rig.settle()
         [message] = sent(rig)
         assert f"RP-CA-2021-{number:04}" in message.text
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["the drill runs", "the drill ends"])
+async def test_no_drill_holds_an_actual_alert_back(rig: Rig, *, ends: bool) -> None:
+    """Who has just been paged or told by a drill is paged at once by an Actual alert, whatever its precedence."""
+    drill = alert(rig, 1, Precedence.IMMEDIATE, status=Status.EXERCISE, note="RED BELL")
+    await rig.handle(drill)
+    await rig.settle()
+    assert len(sent(rig)) == 1
+    rig.clock.advance(1)
+    if ends:
+        await rig.handle(rig.ended(drill))
+        await rig.settle()
+        assert len(sent(rig)) == 1
+    for number in (2, 3):
+        await rig.handle(alert(rig, number, Precedence.IMMEDIATE))
+        await rig.settle()
+    [message] = sent(rig)
+    assert "RP-CA-2021-0002" in message.text
+    await rig.forward(seconds=GATHER_SECONDS)
+    assert any("RP-CA-2021-0003" in message.text for message in sent(rig))
+
+
+async def test_a_drill_gathers_behind_an_actual_alert(rig: Rig) -> None:
+    """Who has just been paged by an Actual alert is not disturbed by a drill before a minute has passed."""
+    await rig.handle(alert(rig, 1, Precedence.IMMEDIATE))
+    await rig.settle()
+    sent(rig)
+    await rig.handle(alert(rig, 2, Precedence.IMMEDIATE, status=Status.EXERCISE, note="RED BELL"))
+    await rig.settle()
+    assert sent(rig) == []
+    await rig.forward(seconds=GATHER_SECONDS)
+    assert any("RP-CA-2021-0002" in message.text for message in sent(rig))
 
 
 async def test_answered_meanwhile_is_left_out(rig: Rig) -> None:

@@ -199,7 +199,7 @@ def test_every_language_has_every_text_with_the_same_placeholders(language: str)
     english, other = catalogue(), catalogue()
     assert other.keys(language) == english.keys("en")
     for key in english.keys("en"):
-        if key.startswith("words.") or key == "about.months":
+        if key.startswith("words.") or key in ("about.months", "about.weekdays"):
             assert all(other.items(language, key))
         else:
             assert other.find(language, key).strip()
@@ -207,9 +207,10 @@ def test_every_language_has_every_text_with_the_same_placeholders(language: str)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_month_has_a_name(language: str) -> None:
-    """Twelve different months."""
+def test_every_month_and_weekday_has_a_name(language: str) -> None:
+    """Twelve different months, seven different days."""
     assert len(set(catalogue().items(language, "about.months"))) == 12
+    assert len(set(catalogue().items(language, "about.weekdays"))) == 7
 
 
 @pytest.mark.parametrize(("language", "kind"), [*product(LANGUAGES, ReplyText)])
@@ -240,7 +241,9 @@ def test_spoken_texts_have_no_signs_that_a_voice_stumbles_over(language: str) ->
     """What is read aloud has letters, digits and pauses, and nothing like brackets, slashes or link marks."""
     known = catalogue()
     spoken = [
-        key for key in known.keys("en") if key.startswith(("voice.", "script.", "todo.")) or key.endswith(".what")
+        key
+        for key in known.keys("en")
+        if key.startswith(("voice.", "script.", "todo.")) or re.fullmatch(r"(message|several)\.(\w+\.)?what\w*", key)
     ]
     for key in spoken:
         text = re.sub(r"\{\w+\}", "", known.find(language, key))

@@ -585,7 +585,7 @@ def test_deadlines_of_the_network_are_carried_as_given() -> None:
 
 
 def test_a_plan_of_too_many_shifts_is_a_shorter_one() -> None:
-    """Rotas that change hands every quarter of an hour give a plan that fits: whole until it ends, and ending sooner."""
+    """Rotas that change hands every quarter of an hour give a plan that fits, whole until its end."""
     quarter = timedelta(minutes=15)
     contact_ids = [contact.id for contact in STATE.contacts]
     assert len(contact_ids) > 1, "one person alone has one shift"

@@ -191,6 +191,75 @@ def test_what_the_file_says_is_what_is_read() -> None:
     assert state.credentials[0].contact_id == state.contacts[0].id
 
 
+RICH = """
+holiday_calendar = "CA-QC"
+extra_holidays = { 2026-11-30 = "Founding day", 2026-06-24 = "St John" }
+signs_hand_over = true
+notice_hours = [48, 2]
+
+[[partners.CA.rotas.duty.layers]]
+name = "nights"
+rotation = "rule"
+rule = "FREQ=WEEKLY;BYDAY=MO,FR"
+participants = ["duty-1", "duty-2"]
+deputies = ["duty-2"]
+starts_on = "2026-01-05"
+hand_over_time = "20:00"
+time_zone = "America/Halifax"
+on_holidays = "never"
+restrictions = [
+    { weekdays = ["su", "mo"], from_time = "20:00", until_time = "06:00" },
+    { from_time = 12:00:00, until_time = 13:00:00 },
+]
+"""
+
+
+def rich() -> str:
+    """The small file with everything that a rota can say, and a level that pages the deputy."""
+    second = '[partners.CA.contacts.duty-2]\nname = "Bea Example"\n\n[partners.CA.rotas.duty]\nname = "Duty"' + RICH
+    text = CANADA.replace('[partners.CA.rotas.duty]\nname = "Duty"', second)
+    return text.replace('"rota:duty"', '"rota:duty", "rota:duty/deputy"')
+
+
+def test_everything_that_a_rota_can_say_is_read() -> None:
+    """Rules, deputies, zones, restrictions, holidays, notices and signed hand-overs; a rota's deputy as a target."""
+    (state,) = parse(rich(), "network.toml").states()
+    (rota,) = state.rotas
+    nights = rota.layers[0]
+    first, second = (contact.id for contact in state.contacts)
+    assert nights.rotation == schedule.Rotation(Frequency.RULE, rule="FREQ=WEEKLY;BYDAY=MO,FR")
+    assert (nights.participants, nights.deputies) == ((first, second), (second,))
+    assert (nights.time_zone, nights.on_holidays) == ("America/Halifax", schedule.OnHolidays.NEVER)
+    assert nights.restrictions == (
+        schedule.Restriction(time(20), time(6), (7, 1)),
+        schedule.Restriction(time(12), time(13)),
+    )
+    assert rota.holiday_calendar == "CA-QC"
+    assert [(holiday.on, holiday.name) for holiday in rota.extra_holidays] == [
+        (date(2026, 6, 24), "St John"),
+        (date(2026, 11, 30), "Founding day"),
+    ]
+    assert (rota.signs_hand_over, rota.notice_hours) == (True, (48, 2))
+    assert [target.deputy for target in state.policy.levels[0].targets] == [False, True]
+    item = next(item for item in parse(rich(), "n").items if item.kind is Kind.ROTA)
+    assert second in dict(item.references)
+
+
+def test_holidays_of_a_rota_are_the_partners_own_unless_it_says_otherwise() -> None:
+    """Left out they are those of its country, `none` is none, and a partner without a country has none."""
+    assert parse(CANADA, "n").states()[0].rotas[0].holiday_calendar == "CA"
+    none = CANADA.replace('name = "Duty"', 'name = "Duty"\nholiday_calendar = "none"')
+    assert parse(none, "n").states()[0].rotas[0].holiday_calendar is None
+    secretariat = CANADA.replace("partners.CA", "partners.XR").replace("member", "secretariat")
+    assert parse(secretariat, "n").states()[0].rotas[0].holiday_calendar is None
+
+
+def test_of_a_wrong_rotation_nothing_else_is_said() -> None:
+    """What is right for `every` and `rule` hangs on the rotation: if that is wrong, it is the one mistake."""
+    wrong = CANADA.replace('rotation = "weekly"', 'rotation = "hurly"\nrule = "FREQ=DAILY"').replace("= 2", "= 100")
+    assert [key for _, key, _ in problems(wrong)] == ["partners.CA.rotas.duty.layers[0].rotation"]
+
+
 def test_the_network_may_want_alerts_read_back() -> None:
     """`read_back` is true or false, false if it is not said, and nothing else."""
     head = "format = 1\n[deadlines.FLASH]\nacknowledge_within_seconds = 600\nunreached_after_seconds = 1800\n"
@@ -247,6 +316,69 @@ def test_items_stand_in_an_order_in_which_they_can_be_written(shipped: NetworkFi
         ('"2026-01-05"', '"5 Jan"', "partners.CA.rotas.duty.layers[0].starts_on", "2026-01-05"),
         ('"2026-01-05"', "2026-01-05T00:00:00Z", "partners.CA.rotas.duty.layers[0].starts_on", "a date"),
         ('"08:30"', "08:30:15", "partners.CA.rotas.duty.layers[0].hand_over_time", "whole minutes"),
+        ("every = 2", 'rule = "FREQ=DAILY"', "partners.CA.rotas.duty.layers[0].rule", "leave it out"),
+        ("every = 2", 'deputies = ["duty2"]', "partners.CA.rotas.duty.layers[0].deputies[0]", "did you mean duty-1?"),
+        ("every = 2", 'time_zone = "Mars"', "partners.CA.rotas.duty.layers[0].time_zone", "Europe/Madrid"),
+        ("every = 2", 'on_holidays = "nver"', "partners.CA.rotas.duty.layers[0].on_holidays", "did you mean never?"),
+        ("every = 2", "restrictions = 1", "partners.CA.rotas.duty.layers[0].restrictions", "array of tables"),
+        (
+            "every = 2",
+            'restrictions = [{ weekdays = ["mon"], from_time = "08:00", until_time = "09:00" }]',
+            "partners.CA.rotas.duty.layers[0].restrictions[0].weekdays[0]",
+            "did you mean mo?",
+        ),
+        (
+            "every = 2",
+            'restrictions = [{ from_time = "8", until_time = "09:00" }]',
+            "partners.CA.rotas.duty.layers[0].restrictions[0].from_time",
+            "a local time",
+        ),
+        (
+            "every = 2",
+            'restrictions = [{ from_time = "08:00", until_time = "09:00:01" }]',
+            "partners.CA.rotas.duty.layers[0].restrictions[0].until_time",
+            "whole minutes",
+        ),
+        (
+            "every = 2",
+            'restrictions = [{ from_time = "08:00", until_time = "09:00", days = [1] }]',
+            "partners.CA.rotas.duty.layers[0].restrictions[0].days",
+            "no key that is known",
+        ),
+        ('name = "Duty"', 'name = "Duty"\nholiday_calendar = "QQ"', "partners.CA.rotas.duty.holiday_calendar", "CA-QC"),
+        (
+            'name = "Duty"',
+            'name = "Duty"\nsigns_hand_over = 1',
+            "partners.CA.rotas.duty.signs_hand_over",
+            "true or false",
+        ),
+        (
+            'name = "Duty"',
+            'name = "Duty"\nnotice_hours = ["a"]',
+            "partners.CA.rotas.duty.notice_hours",
+            "whole numbers",
+        ),
+        (
+            'name = "Duty"',
+            'name = "Duty"\nnotice_hours = [1, 2, 3, 4]',
+            "partners.CA.rotas.duty.notice_hours",
+            "at most 3",
+        ),
+        ('name = "Duty"', 'name = "Duty"\nnotice_hours = [400]', "partners.CA.rotas.duty.notice_hours", "1 to 336"),
+        (
+            'name = "Duty"',
+            'name = "Duty"\nextra_holidays.St-John = "St John"',
+            "partners.CA.rotas.duty.extra_holidays.St-John",
+            "no date",
+        ),
+        (
+            'name = "Duty"',
+            'name = "Duty"\nextra_holidays = { 2026-06-24 = 3 }',
+            "partners.CA.rotas.duty.extra_holidays.2026-06-24",
+            "text in quotes",
+        ),
+        ("rota:duty", "rota:dty/deputy", "partners.CA.levels[0].targets[0]", "did you mean duty?"),
+        ("rota:duty", "contact:duty-1/deputy", "partners.CA.levels[0].targets[0]", "did you mean duty-1?"),
         ("[[partners.CA.levels]]", "[partners.CA.levels]", "partners.CA.levels", "[[partners.CA.levels]]"),
         ("rota:duty", "rota:dty", "partners.CA.levels[0].targets[0]", "did you mean duty?"),
         ("rota:duty", "people:duty", "partners.CA.levels[0].targets[0]", "rota:<key>"),
@@ -264,7 +396,7 @@ def test_a_mistake_is_reported_with_its_line_and_key(old: str, new: str, key: st
     assert len(found) == 1
     assert message in found[0][1]
     if new:
-        assert found[0][0] == line_of(text, new)
+        assert found[0][0] == line_of(text, new) + new.count("\n")
     else:
         assert found[0][0] == line_of(text, "[partners.CA]")
 

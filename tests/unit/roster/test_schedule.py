@@ -1,20 +1,36 @@
-"""Shifts: one rule for hand-overs, checked against a second, slow computation over every zone of the IANA database."""
+"""Shifts: each rule of a rota by an example; `test_schedule_property` holds them against a second computation."""
 
 from __future__ import annotations
 
 import time as stopwatch
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
 from itertools import pairwise
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from services.roster import domain, schedule
-from services.roster.schedule import Frequency, Gap, Layer, LayerId, Override, OverrideId, Rota, Rotation, Shift
+from services.roster import schedule
+from services.roster.schedule import (
+    CalendarId,
+    Frequency,
+    Gap,
+    Holiday,
+    ImportedShift,
+    ImportedShiftId,
+    Layer,
+    LayerId,
+    OnHolidays,
+    Override,
+    OverrideId,
+    Replacement,
+    ReplacementId,
+    Restriction,
+    Rota,
+    Rotation,
+    Shift,
+)
 from shared.errors import Invalid
 from shared.ids import ContactId, RotaId
 
@@ -63,153 +79,6 @@ def at(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> datet
 def who(result: tuple[Shift, ...]) -> list[tuple[ContactId, datetime, datetime]]:
     """Shifts without their origin."""
     return [(shift.contact_id, shift.start_at, shift.end_at) for shift in result]
-
-
-@cache
-def changes_of(zone_name: str) -> tuple[datetime, ...]:
-    """The hours (1990 to 2045) after which the offset of a zone is another one."""
-    zone = ZoneInfo(zone_name)
-    found = []
-    day = at(1990, 1, 1)
-    while day < at(2045, 1, 1):
-        if day.astimezone(zone).utcoffset() != (day + timedelta(days=1)).astimezone(zone).utcoffset():
-            found += [
-                hour
-                for hour in (day + timedelta(hours=n) for n in range(24))
-                if hour.astimezone(zone).utcoffset() != (hour + timedelta(hours=1)).astimezone(zone).utcoffset()
-            ]
-        day += timedelta(days=1)
-    return tuple(found)
-
-
-class SlowClock:
-    """The second computation: it walks through a window minute by minute, watching a clock on the wall.
-
-    It keeps the latest time that the clock has shown, so a clock that is set back shows nothing new, and asks which
-    date of the rotation that time belongs to. It knows nothing of offsets, gaps or folds.
-    """
-
-    def __init__(self, subject: Rota, from_at: datetime, to_at: datetime) -> None:
-        self._rota = subject
-        self._zone = ZoneInfo(subject.time_zone)
-        self._from_at, self._to_at = from_at, to_at
-
-    def expected(self) -> list[ContactId | None]:
-        """Who is on call at each whole minute of the window."""
-        latest_shown = datetime.min  # noqa: DTZ901 - what a clock on the wall shows has no zone
-        instant = self._from_at - timedelta(days=3)
-        result = []
-        while instant < self._to_at:
-            latest_shown = max(latest_shown, instant.astimezone(self._zone).replace(tzinfo=None))
-            if instant >= self._from_at:
-                result.append(self._who(instant, latest_shown))
-            instant += MINUTE
-        return result
-
-    def _who(self, instant: datetime, shown: datetime) -> ContactId | None:
-        for said_last in reversed(self._rota.overrides):
-            if said_last.start_at <= instant < said_last.end_at:
-                return said_last.contact_id
-        for one in self._rota.layers:
-            duty_date = shown.date() if shown.time() >= one.hand_over_time else shown.date() - timedelta(days=1)
-            if duty_date < one.starts_on or (one.ends_on is not None and duty_date >= one.ends_on):
-                continue
-            turn = (duty_date - one.starts_on).days // one.rotation.turn_days
-            return one.participants[turn % len(one.participants)]
-        return None
-
-
-@st.composite
-def rota_and_window(draw: st.DrawFn) -> tuple[Rota, datetime, datetime]:
-    """A rota of any zone, and two and a half days, mostly around a change of that zone's offset."""
-    zone_name = draw(st.sampled_from(ZONES))
-    changes = changes_of(zone_name)
-    if changes and draw(st.integers(0, 9)) > 0:
-        middle = draw(st.sampled_from(changes))
-    else:
-        middle = at(1990, 1, 1) + timedelta(hours=draw(st.integers(0, 480_000)))
-    from_at = middle - timedelta(hours=draw(st.integers(0, 48)))
-    to_at = from_at + timedelta(hours=60)
-    layers = []
-    for number in range(draw(st.integers(1, 3))):
-        starts_on = middle.date() - timedelta(
-            days=draw(st.sampled_from([0, 1, 2, 3, 13, 400, 3650]) | st.integers(-2, 90))
-        )
-        ends_on = None
-        if draw(st.booleans()):
-            ends_on = starts_on + timedelta(days=draw(st.integers(1, 90)))
-        layers.append(
-            layer(
-                *draw(st.lists(st.sampled_from([A, B, C, D]), min_size=1, max_size=5)),
-                number=number,
-                starts_on=starts_on,
-                hand_over_time=time(draw(st.integers(0, 23)), draw(st.sampled_from([0, 1, 15, 30, 45, 59]))),
-                frequency=draw(st.sampled_from(Frequency)),
-                every=draw(st.integers(1, 3)),
-                ends_on=ends_on,
-            )
-        )
-    overrides = []
-    for number in range(draw(st.integers(0, 3))):
-        start_at = from_at + MINUTE * draw(st.integers(-600, 3600))
-        end_at = start_at + MINUTE * draw(st.integers(1, 2000))
-        overrides.append(override(draw(st.sampled_from([A, B, C, D, None])), start_at, end_at, number))
-    return rota(*layers, overrides=tuple(overrides), time_zone=zone_name), from_at, to_at
-
-
-@settings(max_examples=250, deadline=None)
-@given(rota_and_window())
-def test_every_minute_agrees_with_the_slow_clock(drawn: tuple[Rota, datetime, datetime]) -> None:
-    """At every minute of any window of any zone the same contact is on call as a walk over a wall clock finds."""
-    subject, from_at, to_at = drawn
-    assert list(domain.rota_faults(subject)) == []
-    result = schedule.shifts(subject, from_at, to_at)
-    found: list[ContactId | None] = []
-    instant = from_at
-    remaining = list(result)
-    while instant < to_at:
-        while remaining and remaining[0].end_at <= instant:
-            remaining.pop(0)
-        found.append(remaining[0].contact_id if remaining and remaining[0].start_at <= instant else None)
-        instant += MINUTE
-    assert found == SlowClock(subject, from_at, to_at).expected()
-
-
-@settings(max_examples=200, deadline=None)
-@given(rota_and_window(), st.integers(0, 3600))
-def test_windows_never_disagree(drawn: tuple[Rota, datetime, datetime], cut_minutes: int) -> None:
-    """Two neighbouring windows together say exactly what one window over both says, and `on_call` says the same."""
-    subject, from_at, to_at = drawn
-    cut_at = from_at + MINUTE * cut_minutes
-    whole = schedule.shifts(subject, from_at, to_at)
-    left, right = schedule.shifts(subject, from_at, cut_at), schedule.shifts(subject, cut_at, to_at)
-    if left and right and left[-1].end_at == cut_at == right[0].start_at:
-        same = (left[-1].contact_id, left[-1].origin) == (right[0].contact_id, right[0].origin)
-        if same:
-            joined = Shift(left[-1].contact_id, left[-1].start_at, right[0].end_at, left[-1].origin)
-            left, right = (*left[:-1], joined), right[1:]
-    assert left + right == whole
-    covering = next((shift for shift in whole if shift.start_at <= cut_at < shift.end_at), None)
-    found = schedule.on_call(subject, cut_at)
-    if cut_at < to_at:
-        assert (found and found.contact_id) == (covering and covering.contact_id)
-
-
-@settings(max_examples=200, deadline=None)
-@given(rota_and_window())
-def test_shifts_and_gaps_fill_the_window(drawn: tuple[Rota, datetime, datetime]) -> None:
-    """Shifts and gaps together fill the window: sorted, nothing twice, nothing left out, nothing without length."""
-    subject, from_at, to_at = drawn
-    pieces = sorted(
-        [
-            *((shift.start_at, shift.end_at) for shift in schedule.shifts(subject, from_at, to_at)),
-            *((gap.start_at, gap.end_at) for gap in schedule.gaps(subject, from_at, to_at)),
-        ]
-    )
-    assert pieces[0][0] == from_at
-    assert pieces[-1][1] == to_at
-    assert all(start_at < end_at for start_at, end_at in pieces)
-    assert all(before[1] == after[0] for before, after in pairwise(pieces))
 
 
 @pytest.mark.parametrize("hand_over_time", [time(0), time(2, 30), time(8)])
@@ -322,6 +191,305 @@ def test_nobody_is_on_call_before_a_rota_begins() -> None:
     assert schedule.on_call(rota(layer(A), time_zone="UTC"), at(2026, 1, 1, 7, 59)) is None
     assert schedule.gaps(rota(), at(2026, 1, 1), at(2026, 1, 2)) == (Gap(at(2026, 1, 1), at(2026, 1, 2)),)
     assert schedule.gaps(rota(), at(2026, 1, 1), at(2026, 1, 1)) == ()
+
+
+def test_hours_of_the_clock_do_not_drift() -> None:
+    """Turns of six hours begin at 02:00, 08:00, 14:00 and 20:00 local on the days of both clock changes, too."""
+    subject = rota(
+        layer(A, B, C, D, starts_on=date(2026, 1, 1), hand_over_time=time(2), frequency=Frequency.HOURLY, every=6)
+    )
+    spring = schedule.shifts(subject, at(2026, 3, 29, 0), at(2026, 3, 30, 0))
+    assert [(shift.contact_id, shift.start_at.hour) for shift in spring] == [(D, 0), (A, 1), (B, 6), (C, 12), (D, 18)]
+    autumn = schedule.shifts(subject, at(2026, 10, 25, 0), at(2026, 10, 26, 0))
+    assert [(shift.contact_id, shift.start_at.hour) for shift in autumn] == [(A, 0), (B, 7), (C, 13), (D, 19)]
+
+
+def test_an_hour_that_the_clocks_skip_has_no_shift_and_still_counts() -> None:
+    """Madrid has no 02:00 on 29 March 2026: whoever had that hour has no shift, and the next one does not move up."""
+    subject = rota(layer(A, B, C, D, starts_on=date(2026, 3, 29), hand_over_time=time(0), frequency=Frequency.HOURLY))
+    assert who(schedule.shifts(subject, at(2026, 3, 28, 23), at(2026, 3, 29, 3))) == [
+        (A, at(2026, 3, 28, 23), at(2026, 3, 29, 0)),
+        (B, at(2026, 3, 29, 0), at(2026, 3, 29, 1)),
+        (D, at(2026, 3, 29, 1), at(2026, 3, 29, 2)),
+        (A, at(2026, 3, 29, 2), at(2026, 3, 29, 3)),
+    ]
+
+
+def by_rule(rule: str, *participants: ContactId, starts_on: date = date(2026, 1, 1)) -> Layer:
+    """A layer that hands over by a recurrence rule, at 08:00 unless the rule says otherwise."""
+    return replace(layer(*participants, starts_on=starts_on), rotation=Rotation(Frequency.RULE, rule=rule))
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("FREQ=WEEKLY;BYDAY=MO,FR", [(A, 2), (B, 5), (C, 9), (A, 12)]),
+        ("FREQ=WEEKLY;INTERVAL=2;BYDAY=MO", [(A, 12)]),
+        ("FREQ=DAILY;INTERVAL=5", [(A, 1), (B, 6), (C, 11)]),
+        ("FREQ=MONTHLY;BYMONTHDAY=3,-20", [(A, 3), (B, 12)]),
+        ("FREQ=MONTHLY;BYDAY=1TU", [(A, 6)]),
+        ("freq=yearly;bymonth=1;byday=2sa", [(A, 10)]),
+    ],
+)
+def test_a_recurrence_rule_says_when_turns_begin(rule: str, expected: list[tuple[ContactId, int]]) -> None:
+    """Turn n begins at the n-th time that the rule names from `starts_on` on; before the first nobody has a turn."""
+    result = schedule.shifts(rota(by_rule(rule, A, B, C), time_zone="UTC"), at(2026, 1, 1, 8), at(2026, 1, 14))
+    assert [(shift.contact_id, shift.start_at.day) for shift in result] == expected
+    assert all(shift.start_at.hour == 8 for shift in result)
+
+
+def test_a_rule_with_hours_hands_over_several_times_a_day() -> None:
+    """BYHOUR and BYMINUTE stand in the place of the hand-over time."""
+    result = schedule.shifts(
+        rota(by_rule("FREQ=DAILY;BYHOUR=2,14;BYMINUTE=30", A, B)), at(2026, 3, 28, 12), at(2026, 3, 30)
+    )
+    assert [shift.start_at for shift in result] == [
+        at(2026, 3, 28, 12),
+        at(2026, 3, 28, 13, 30),
+        at(2026, 3, 29, 1),
+        at(2026, 3, 29, 12, 30),
+    ]
+
+
+def test_a_rule_counts_on_over_decades() -> None:
+    """The turns of a rule are counted from its start however far away that is."""
+    subject = rota(by_rule("FREQ=WEEKLY;BYDAY=MO", A, B, C, starts_on=date(1970, 1, 5)), time_zone="UTC")
+    weeks = (date(2150, 6, 1) - date(1970, 1, 5)).days // 7
+    found = schedule.on_call(subject, at(2150, 6, 1, 8))
+    assert found is not None
+    assert (found.contact_id, found.start_at) == ((A, B, C)[weeks % 3], at(2150, 6, 1, 8))
+
+
+def test_a_rule_ends_after_its_last_turn() -> None:
+    """After `RULE_TURNS_MAX` turns the layer covers nothing, so that nobody can make the computation endless."""
+    subject = rota(by_rule("FREQ=DAILY", A, B, starts_on=date(1970, 1, 1)), time_zone="UTC")
+    ends_at = at(1970, 1, 1, 8) + timedelta(days=schedule.RULE_TURNS_MAX - 1)
+    assert schedule.on_call(subject, ends_at - timedelta(seconds=1)) is not None
+    assert schedule.on_call(subject, ends_at) is None
+
+
+def test_a_stored_rule_that_cannot_be_read_is_a_gap() -> None:
+    """A rule that nobody can read any more leaves a gap that is seen, and never stops the rest of the rota."""
+    subject = rota(by_rule("FREQ=NEVER", A), layer(B, number=1), time_zone="UTC")
+    assert who(schedule.shifts(subject, at(2026, 2, 1), at(2026, 2, 2))) == [(B, at(2026, 2, 1), at(2026, 2, 2))]
+
+
+OFFICE_HOURS = Restriction(time(9), time(17), (1, 2, 3, 4, 5))
+
+
+def test_office_hours_leave_the_rest_to_the_layers_beneath() -> None:
+    """A layer that is restricted to office hours answers then; nights and weekends show through."""
+    office = replace(layer(A), restrictions=(OFFICE_HOURS,))
+    result = schedule.shifts(rota(office, layer(B, number=1), time_zone="UTC"), at(2026, 1, 2, 12), at(2026, 1, 5, 12))
+    assert who(result) == [
+        (A, at(2026, 1, 2, 12), at(2026, 1, 2, 17)),
+        (B, at(2026, 1, 2, 17), at(2026, 1, 5, 9)),
+        (A, at(2026, 1, 5, 9), at(2026, 1, 5, 12)),
+    ]
+
+
+def test_a_night_belongs_to_the_day_on_which_it_begins() -> None:
+    """Nights of Friday from 20:00 to 08:00 end on Saturday morning, and no night begins on Saturday."""
+    nights = replace(layer(A), restrictions=(Restriction(time(20), time(8), (5,)),))
+    assert who(schedule.shifts(rota(nights, time_zone="UTC"), at(2026, 1, 5), at(2026, 1, 12))) == [
+        (A, at(2026, 1, 9, 20), at(2026, 1, 10, 8))
+    ]
+
+
+def test_restrictions_of_a_layer_add_up_and_never_shift_its_turns() -> None:
+    """Two restrictions that touch are one stretch, the whole day is 00:00 to 00:00, and turns count closed days."""
+    weekend = (Restriction(time(18), time(0), (5,)), Restriction(time(0), time(0), (6, 7)))
+    result = schedule.shifts(
+        rota(replace(layer(A, B, C), restrictions=weekend), time_zone="UTC"), at(2026, 1, 5), at(2026, 1, 12)
+    )
+    assert who(result) == [
+        (C, at(2026, 1, 9, 18), at(2026, 1, 10, 8)),
+        (A, at(2026, 1, 10, 8), at(2026, 1, 11, 8)),
+        (B, at(2026, 1, 11, 8), at(2026, 1, 12)),
+    ]
+
+
+def test_an_end_of_office_hours_that_does_not_exist_follows_the_rule_of_hand_overs() -> None:
+    """A restriction until 02:30 ends at 03:00 local, 01:00 UTC, on the day on which Madrid's clocks skip 02:30."""
+    nights = replace(layer(A), restrictions=(Restriction(time(22), time(2, 30)),))
+    result = schedule.shifts(rota(nights), at(2026, 3, 28, 12), at(2026, 3, 29, 12))
+    assert who(result) == [(A, at(2026, 3, 28, 21), at(2026, 3, 29, 1))]
+
+
+def test_a_rota_follows_the_sun() -> None:
+    """Each layer keeps the office hours of its own zone, summer time included."""
+    layers = [
+        replace(layer(one, number=number), time_zone=zone, restrictions=(Restriction(time(8), time(16)),))
+        for number, (one, zone) in enumerate([(A, "Pacific/Auckland"), (B, "Europe/Madrid"), (C, "America/New_York")])
+    ]
+    result = schedule.shifts(rota(*layers, time_zone="UTC"), at(2026, 7, 1), at(2026, 7, 2))
+    assert who(result) == [
+        (A, at(2026, 7, 1), at(2026, 7, 1, 4)),
+        (B, at(2026, 7, 1, 6), at(2026, 7, 1, 14)),
+        (C, at(2026, 7, 1, 14), at(2026, 7, 1, 20)),
+        (A, at(2026, 7, 1, 20), at(2026, 7, 2)),
+    ]
+
+
+def test_holidays_change_who_is_on_duty() -> None:
+    """A layer for holidays answers on them, from hand-over to hand-over, by the calendar and by the partner's own."""
+    special = replace(layer(D), on_holidays=OnHolidays.ONLY)
+    usual = layer(A, number=1)
+    subject = replace(
+        rota(special, usual),
+        holiday_calendar="ES",
+        extra_holidays=(Holiday(date(2026, 1, 8), "Ministry day"),),
+    )
+    assert who(schedule.shifts(subject, at(2026, 1, 5, 12), at(2026, 1, 9, 12))) == [
+        (A, at(2026, 1, 5, 12), at(2026, 1, 6, 7)),
+        (D, at(2026, 1, 6, 7), at(2026, 1, 7, 7)),
+        (A, at(2026, 1, 7, 7), at(2026, 1, 8, 7)),
+        (D, at(2026, 1, 8, 7), at(2026, 1, 9, 7)),
+        (A, at(2026, 1, 9, 7), at(2026, 1, 9, 12)),
+    ]
+
+
+def test_office_hours_can_leave_holidays_out() -> None:
+    """With `NEVER` a restriction that begins on a holiday is dropped, and the next day's is not."""
+    office = replace(layer(A), restrictions=(OFFICE_HOURS,), on_holidays=OnHolidays.NEVER)
+    subject = replace(rota(office, time_zone="UTC"), holiday_calendar="DE")
+    days = [shift.start_at.day for shift in schedule.shifts(subject, at(2026, 4, 30), at(2026, 5, 6))]
+    assert days == [30, 4, 5]
+
+
+def test_the_holidays_of_a_rota_are_listed_with_their_names() -> None:
+    """The calendar's and the partner's own are listed in order, and the partner's own name goes first."""
+    own = (Holiday(date(2026, 1, 6), "Ours"), Holiday(date(2026, 1, 2), "Bridge"))
+    subject = replace(rota(), holiday_calendar="ES", extra_holidays=own)
+    assert schedule.holidays_between(subject, date(2026, 1, 1), date(2026, 1, 6)) == (
+        Holiday(date(2026, 1, 1), "New Year's Day"),
+        Holiday(date(2026, 1, 2), "Bridge"),
+        Holiday(date(2026, 1, 6), "Ours"),
+    )
+    assert schedule.holiday_on(rota(), date(2026, 1, 1)) is None
+
+
+def test_a_replacement_takes_the_place_of_the_whole_schedule() -> None:
+    """Inside its window only its own layers speak, even where they cover nothing, and calendars give way, too."""
+    instead = Replacement(
+        ReplacementId(UUID(int=400)),
+        "summer",
+        at(2026, 1, 3),
+        at(2026, 1, 5),
+        (replace(layer(C, number=5), restrictions=(Restriction(time(8), time(20)),)),),
+    )
+    imported = (shift_of(D, at(2026, 1, 2), at(2026, 1, 4)),)
+    subject = replace(rota(layer(A), time_zone="UTC"), replacements=(instead,), imported=imported)
+    assert who(schedule.shifts(subject, at(2026, 1, 1, 8), at(2026, 1, 6))) == [
+        (A, at(2026, 1, 1, 8), at(2026, 1, 2)),
+        (D, at(2026, 1, 2), at(2026, 1, 3)),
+        (C, at(2026, 1, 3, 8), at(2026, 1, 3, 20)),
+        (C, at(2026, 1, 4, 8), at(2026, 1, 4, 20)),
+        (A, at(2026, 1, 5), at(2026, 1, 6)),
+    ]
+
+
+def test_the_last_replacement_holds_and_overrides_lie_over_it() -> None:
+    """Of two replacements that overlap the later made one holds; an override outranks both."""
+    first, second = (
+        Replacement(
+            ReplacementId(UUID(int=400 + n)), "r", at(2026, 1, 2), at(2026, 1, 5 - n), (layer(p, number=5 + n),)
+        )
+        for n, p in enumerate((B, C))
+    )
+    subject = replace(
+        rota(layer(A), overrides=(override(D, at(2026, 1, 3), at(2026, 1, 3, 12)),), time_zone="UTC"),
+        replacements=(first, second),
+    )
+    assert [
+        (shift.contact_id, shift.start_at.day) for shift in schedule.shifts(subject, at(2026, 1, 2), at(2026, 1, 6))
+    ] == [
+        (C, 2),
+        (D, 3),
+        (C, 3),
+        (B, 4),
+        (A, 5),
+    ]
+
+
+def shift_of(contact_id: ContactId, start_at: datetime, end_at: datetime, number: int = 0) -> ImportedShift:
+    """A shift from a calendar."""
+    return ImportedShift(
+        ImportedShiftId(UUID(int=500 + number)), CalendarId(UUID(int=600)), contact_id, start_at, end_at
+    )
+
+
+def test_of_two_imported_shifts_the_one_that_begins_later_holds() -> None:
+    """An imported shift outranks the layers; one that begins within another holds until its end, in any order."""
+    long, short = shift_of(B, at(2026, 1, 2), at(2026, 1, 6)), shift_of(C, at(2026, 1, 3), at(2026, 1, 4), 1)
+    for imported in ((long, short), (short, long)):
+        subject = replace(rota(layer(A), time_zone="UTC"), imported=imported)
+        result = schedule.shifts(subject, at(2026, 1, 1, 8), at(2026, 1, 7))
+        assert [(shift.contact_id, shift.start_at.day) for shift in result] == [(A, 1), (B, 2), (C, 3), (B, 4), (A, 6)]
+        assert result[2].origin == short.id
+
+
+def with_deputies(result: tuple[Shift, ...]) -> list[tuple[ContactId, ContactId | None]]:
+    """Holder and deputy of each shift."""
+    return [(shift.contact_id, shift.deputy_id) for shift in result]
+
+
+def test_deputies_are_counted_round_and_never_stand_beside_themselves() -> None:
+    """Turn n has deputy n; a deputy who holds the turn gives way to the next one, or to nobody."""
+    subject = rota(replace(layer(A, B, C), deputies=(A, D)), time_zone="UTC")
+    result = schedule.shifts(subject, at(2026, 1, 1, 8), at(2026, 1, 7, 8))
+    assert with_deputies(result) == [(A, D), (B, D), (C, A), (A, D), (B, A), (C, D)]
+    alone = rota(replace(layer(A), deputies=(A,)), time_zone="UTC")
+    assert with_deputies(schedule.shifts(alone, at(2026, 1, 2), at(2026, 1, 3))) == [(A, None)]
+
+
+def test_an_override_keeps_the_deputy_beneath_unless_it_is_the_person_who_stands_in() -> None:
+    """Who stands in has the deputy of whom he replaces; if it is that deputy there is none; a named one holds."""
+    beneath = replace(layer(A), deputies=(D,))
+    result = schedule.shifts(
+        rota(
+            beneath,
+            overrides=(
+                override(B, at(2026, 1, 2), at(2026, 1, 3), 0),
+                override(D, at(2026, 1, 3), at(2026, 1, 4), 1),
+                replace(override(C, at(2026, 1, 4), at(2026, 1, 5), 2), deputy_id=B),
+                override(None, at(2026, 1, 5), at(2026, 1, 6), 3),
+                override(B, at(2026, 1, 5, 12), at(2026, 1, 6), 4),
+                override(A, at(2026, 1, 4, 12), at(2026, 1, 5), 5),
+            ),
+            time_zone="UTC",
+        ),
+        at(2026, 1, 1, 8),
+        at(2026, 1, 7),
+    )
+    assert with_deputies(result) == [(A, D), (B, D), (D, None), (C, B), (A, B), (B, None), (A, D)]
+
+
+def test_an_imported_shift_keeps_the_deputies_of_the_layers() -> None:
+    """A calendar says who holds, not who is deputy: the layer's deputies stay, and shifts change where they change."""
+    subject = replace(
+        rota(replace(layer(A), deputies=(C, D)), time_zone="UTC"),
+        imported=(shift_of(B, at(2026, 1, 2), at(2026, 1, 3)), shift_of(C, at(2026, 1, 3), at(2026, 1, 4), 1)),
+    )
+    result = schedule.shifts(subject, at(2026, 1, 2), at(2026, 1, 4))
+    assert [(shift.contact_id, shift.deputy_id, shift.start_at) for shift in result] == [
+        (B, C, at(2026, 1, 2)),
+        (B, D, at(2026, 1, 2, 8)),
+        (C, D, at(2026, 1, 3)),
+        (C, None, at(2026, 1, 3, 8)),
+    ]
+
+
+def test_on_call_sees_a_long_shift_whole_and_a_short_one_fast() -> None:
+    """A weekly shift is told with its own beginning and end, just as a shift of hours is."""
+    weekly = rota(layer(A, B, starts_on=date(2026, 1, 5), frequency=Frequency.WEEKLY), time_zone="UTC")
+    found = schedule.on_call(weekly, at(2026, 1, 14))
+    assert found is not None
+    assert (found.start_at, found.end_at) == (at(2026, 1, 12, 8), at(2026, 1, 19, 8))
+    hourly = rota(layer(A, B, frequency=Frequency.HOURLY, every=2), time_zone="UTC")
+    found = schedule.on_call(hourly, at(2026, 1, 14, 11))
+    assert found is not None
+    assert (found.start_at, found.end_at) == (at(2026, 1, 14, 10), at(2026, 1, 14, 12))
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,18 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 TABLES = """
+CREATE TABLE notices (
+    notice_id uuid CONSTRAINT pk_notices PRIMARY KEY,
+    partner text NOT NULL,
+    kind text NOT NULL,
+    issued_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL
+);
 """
 
 
 def upgrade() -> None:
-    """Adds what is new."""
+    """Creates the table."""
     execute_script(TABLES)
 
 

@@ -1,0 +1,99 @@
+"""The loop of line tests: follows those that run, and begins those whose time has come.
+
+It takes no input and runs every second, and is woken when an Actual alert is released, which stops the tests of those
+whom it addresses. When tests are due is computed and never stored: a restart computes the same, and a time that passed
+while nothing ran is put off to the next day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+from services.alerting.line_tests import handlers, store
+from services.alerting.line_tests.domain import Partner
+from services.alerting.line_tests.handlers import Due, month_of, zone_of
+from services.alerting.line_tests.plan import Planned, due_try, planned
+from shared import holiday_calendars
+from shared.log import get_logger
+from shared.loops import Loop
+from shared.process import Deps
+
+log = get_logger(__name__)
+
+INTERVAL_SECONDS = 1.0
+PURPOSE = "redphone line tests 1"
+"""The key that the times are drawn from serves nothing else."""
+
+COMPUTED_AT_ONCE = 10
+"""Months that one pass draws: some milliseconds each, and nothing else runs meanwhile."""
+
+BEGUN_AT_ONCE = 20
+
+
+class LineTests:
+    """One per process, any number of processes."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+        self._secret = deps.keys.derived(PURPOSE)[0]
+        self._drawn: dict[tuple[str, str, date], Planned] = {}
+
+    async def run_once(self) -> int:
+        """Follows what runs and begins what is due; returns how much that was."""
+        deps = self._deps
+        done = await handlers.follow(deps)
+        if not deps.first_pull.is_set():
+            # An Actual alert, or who takes part, may lie unread.
+            return done
+        now = deps.clock.now()
+        async with deps.database.transaction() as tx:
+            plan = await store.find_plan(tx)
+            if not plan.enabled:
+                return done
+            partners = [partner for partner in await store.find_partners(tx) if partner.active]
+            included = [partner for partner in partners if plan.includes(partner.code)]
+            due = self._due(included, now)
+            had = await store.find_done(tx, {one.month for one in due}) if due else set()
+        waiting = [one for one in due if (one.partner.code, one.month) not in had]
+        for one in waiting[:BEGUN_AT_ONCE]:
+            if await handlers.begin_planned(deps, one) is not None:
+                done += 1
+        return done
+
+    def _due(self, partners: Iterable[Partner], now: datetime) -> list[Due]:
+        """Whose test of this month may begin now. What is not drawn yet is drawn by this pass and the next ones."""
+        found: list[Due] = []
+        computed = 0
+        for partner in partners:
+            zone = zone_of(partner)
+            if zone is None:
+                continue
+            month = month_of(now, zone)
+            key = (partner.code, zone.key, month)
+            if key not in self._drawn:
+                if computed == COMPUTED_AT_ONCE:
+                    continue
+                computed += 1
+                self._drawn = {known: test for known, test in self._drawn.items() if known[0] != partner.code}
+                self._drawn[key] = self._draw(partner.code, zone, month)
+            test = self._drawn[key]
+            if due_try(test, now, zone) is not None:
+                found.append(Due(partner, test, month))
+        return found
+
+    def _draw(self, code: str, zone: ZoneInfo, month: date) -> Planned:
+        holidays = frozenset(holiday_calendars.names(code, month.year))
+        return planned(code, month, self._secret, zone, holidays)
+
+
+def line_tests_loop(deps: Deps) -> Loop:
+    """The loop, not yet started."""
+    return Loop(
+        "line_tests",
+        LineTests(deps).run_once,
+        interval_seconds=INTERVAL_SECONDS,
+        again_when=1_000_000,
+        clock=deps.clock,
+    )

@@ -1,0 +1,147 @@
+"""What notices about the roster say: which kinds there are, what each must know, and how its facts are put into words.
+
+The cast: `KINDS` names for each kind the facts without which it cannot be told; `text_key` picks the texts of a page;
+`shown` tells how one fact is shown. The texts are in `texts/*.toml`; `texts` sets them.
+
+The promises: there is always a message. A kind that nobody knows, or one that lacks a fact, is told in general words
+without any of its facts. Names of people stand in the text and in what is spoken, never in a subject or an SMS, which a
+locked screen shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+MESSAGE_TYPE: Final = "notice.issued"
+
+KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "swap_offered": ("rota", "offered_by", "start_at", "end_at"),
+    "swap_accepted": ("rota", "accepted_by", "start_at", "end_at"),
+    "swap_declined": ("rota", "declined_by", "start_at", "end_at"),
+    "swap_withdrawn": ("rota", "offered_by", "start_at", "end_at"),
+    "shift_ahead": ("rota", "start_at", "end_at"),
+    "hand_over_due": ("rota", "start_at", "outgoing", "incoming", "open"),
+    "hand_over_signed": ("rota", "start_at", "signed_by"),
+    "readiness_digest": ("score", "findings"),
+    "hole_ahead": ("rota", "begins_at", "ends_at"),
+    "hole_ahead_elsewhere": ("partner", "rota", "begins_at", "ends_at"),
+    "points_unconfirmed": ("expires_at", "count"),
+    "calendar_trouble": ("rota", "calendar", "reason"),
+    "heartbeat_failed": ("what", "since_at", "reason"),
+    "heartbeat_recovered": ("what", "since_at"),
+}
+"""Every kind that there are texts for, and the facts that those texts need."""
+
+ASKING: Final = frozenset(
+    {
+        "swap_offered",
+        "hand_over_due",
+        "readiness_digest",
+        "hole_ahead",
+        "hole_ahead_elsewhere",
+        "points_unconfirmed",
+        "calendar_trouble",
+    }
+)
+"""Kinds after which the reader has something to do: keys of `[todo]`."""
+
+FINDINGS: Final = (
+    "uncovered",
+    "double_duty",
+    "too_few_points",
+    "one_provider",
+    "unverified_point",
+    "unconfirmed_point",
+    "failing_point",
+    "endpoint_not_answering",
+    "endpoint_unchecked",
+    "certificate_ending",
+    "no_deputy",
+    "rota_ending",
+    "calendar_ending",
+    "no_level",
+    "nobody_reachable",
+)
+"""Codes of what readiness finds; another code is shown as it is."""
+
+OPTIONAL: Final = ("return_start_at", "return_end_at", "deputy", "as_deputy", "provider", "endpoint")
+INSTANTS: Final = frozenset(
+    {"start_at", "end_at", "return_start_at", "return_end_at", "begins_at", "ends_at", "expires_at", "since_at"}
+)
+PARTNERS: Final = frozenset({"partner"})
+CODES: Final = frozenset({"reason", "what"})
+"""Facts that are codes: `[reason]` and `[what]` put the known ones into words."""
+
+FACT_CHARACTERS_MAX: Final = 80
+"""Of a name in a notice."""
+
+ITEMS_SHOWN_MAX: Final = 60
+"""Of a digest, in its text; a call and an SMS say how many there are."""
+
+
+class FactKind(StrEnum):
+    """How a fact is put into words."""
+
+    INSTANT = "instant"
+    PARTNER = "partner"
+    CODE = "code"
+    WORDS = "words"
+
+
+def kind_of(name: str) -> FactKind:
+    """How the fact of this name is shown."""
+    if name in INSTANTS:
+        return FactKind.INSTANT
+    if name in PARTNERS:
+        return FactKind.PARTNER
+    return FactKind.CODE if name in CODES else FactKind.WORDS
+
+
+def text_key(data: Mapping[str, Any]) -> str:
+    """Which texts a notice is told in: its kind's, or general ones where something is missing."""
+    kind, facts = data.get("kind"), facts_of_notice(data)
+    known = isinstance(kind, str) and kind in KINDS and all(_is_there(name, facts) for name in KINDS[kind])
+    return f"notice_{kind}" if known else "notice_other"
+
+
+def todo_key(data: Mapping[str, Any]) -> str | None:
+    """Which text says what the reader may do; None where there is nothing to do."""
+    key = text_key(data)
+    return key if key.removeprefix("notice_") in ASKING else None
+
+
+def facts_of_notice(data: Mapping[str, Any]) -> Mapping[str, str]:
+    """The facts of a notice, whatever its row holds."""
+    facts = data.get("facts")
+    pairs = facts.items() if isinstance(facts, Mapping) else ()
+    return {name: value for name, value in pairs if isinstance(name, str) and isinstance(value, str)}
+
+
+def items_of_notice(data: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """The items of a digest, whatever its row holds."""
+    items = data.get("items")
+    return [facts_of_notice({"facts": item}) for item in items] if isinstance(items, list | tuple) else []
+
+
+def named(facts: Mapping[str, str]) -> str:
+    """What a heartbeat was about, by its own name where it has one."""
+    return facts.get("endpoint") or facts.get("provider") or ""
+
+
+def parsed(value: str) -> datetime | None:
+    """An instant, or None where the text is none."""
+    try:
+        at = datetime.fromisoformat(value)
+        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return at
+
+
+def _is_there(name: str, facts: Mapping[str, str]) -> bool:
+    value = facts.get(name, "").strip()
+    return parsed(value) is not None if name in INSTANTS else bool(value)

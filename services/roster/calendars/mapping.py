@@ -1,0 +1,176 @@
+"""From the events of a calendar to the contacts who are on duty: pure, and never a guess.
+
+The cast: a `Rule` is what the roster manager says ("`Ann E.` is this contact"); `map_events` goes through the ways
+below for each event and takes the first that names anybody. A way that names two people names nobody: the event is
+unmapped and told with its reason.
+
+    1. the rules: a part of the summary, the whole of it, or an e-mail address of the event
+    2. an e-mail address of those who attend, or else of whoever owns the event, that is a contact point
+    3. the name of a contact as whole words in the summary
+    4. the name or client id of a person's credential as whole words in the summary
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from services.roster.calendars.model import CalendarEvent
+from services.roster.domain import PartnerState
+from services.roster.schedule import CalendarId, ImportedShift, ImportedShiftId
+from shared.contracts import ChannelName
+from shared.ids import ContactId, derived
+
+RULES_MAX = 200
+MATCH_CHARACTERS_MAX = 200
+UNMAPPED_MAX = 100
+"""Summaries that are told one by one; of further ones only how many there are."""
+
+_BETWEEN_PARTS = re.compile(r"\s+[-–—|]\s+|[:;,/()\[\]|–—]|\s\+\s|\s&\s")
+_NOT_A_WORD = re.compile(r"[^\w]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a text in a calendar means: a part of a summary, or an e-mail address."""
+
+    match: str
+    contact_id: ContactId
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """By what the people of a partner can be told in a calendar: each text with those whom it may mean, folded."""
+
+    contacts: frozenset[ContactId]
+    by_mail: dict[str, frozenset[ContactId]]
+    by_name: dict[str, frozenset[ContactId]]
+    by_credential: dict[str, frozenset[ContactId]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unmapped:
+    """Events of one summary that are nobody's, and why: `unknown_person` or `ambiguous`; `count` of them."""
+
+    summary: str
+    reason: str
+    count: int
+    line: int
+    people: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """What a calendar brings: shifts in the order of their beginnings, and what could not be mapped.
+
+    `stray_rules` are texts of rules whose contact is gone.
+    """
+
+    shifts: tuple[ImportedShift, ...]
+    unmapped: tuple[Unmapped, ...]
+    unmapped_count: int
+    stray_rules: tuple[str, ...]
+
+
+def names_of(state: PartnerState) -> Names:
+    """By what the contacts of a partner can be told: names, e-mail addresses, and credentials that are not revoked."""
+    by_mail: dict[str, set[ContactId]] = defaultdict(set)
+    by_name: dict[str, set[ContactId]] = defaultdict(set)
+    by_credential: dict[str, set[ContactId]] = defaultdict(set)
+    for contact in state.contacts:
+        if words := _words(contact.name):
+            by_name[words].add(contact.id)
+        for point in contact.points:
+            if point.channel is ChannelName.EMAIL:
+                by_mail[folded(point.address)].add(contact.id)
+    known = frozenset(contact.id for contact in state.contacts)
+    for credential in state.credentials:
+        if credential.contact_id not in known or credential.revoked_at is not None:
+            continue
+        for text in (credential.name, credential.client_id):
+            if words := _words(text):
+                by_credential[words].add(credential.contact_id)
+    return Names(known, _frozen(by_mail), _frozen(by_name), _frozen(by_credential))
+
+
+def map_events(calendar_id: CalendarId, events: Iterable[CalendarEvent], rules: Sequence[Rule], names: Names) -> Mapped:
+    """The shifts that these events are. The same event of the same calendar is the same shift each time."""
+    said: dict[str, set[ContactId]] = defaultdict(set)
+    for rule in rules:
+        if rule.contact_id in names.contacts:
+            said[folded(rule.match)].add(rule.contact_id)
+    shifts: dict[ImportedShiftId, ImportedShift] = {}
+    unmapped: dict[tuple[str, str, tuple[str, ...]], tuple[int, int]] = {}
+    remembered: dict[tuple[str, tuple[str, ...], str | None], frozenset[ContactId]] = {}
+    count = 0
+    for event in events:
+        told = (event.summary, event.people, event.organizer)
+        meant = remembered.get(told)
+        if meant is None:
+            meant = remembered[told] = _meant(event, said, names)
+        if len(meant) == 1:
+            (contact_id,) = meant
+            shift_id = ImportedShiftId(
+                derived("imported", str(calendar_id), event.uid, event.recurrence, str(contact_id))
+            )
+            shifts[shift_id] = ImportedShift(shift_id, calendar_id, contact_id, event.start_at, event.end_at)
+            continue
+        count += 1
+        people = event.people or ((event.organizer,) if event.organizer is not None else ())
+        key = (event.summary, "ambiguous" if meant else "unknown_person", people)
+        number, line = unmapped.get(key, (0, event.line))
+        unmapped[key] = (number + 1, line)
+    shown = [Unmapped(text, reason, *told, people) for (text, reason, people), told in unmapped.items()]
+    shown.sort(key=lambda one: (-one.count, one.line))
+    return Mapped(
+        shifts=tuple(sorted(shifts.values(), key=lambda shift: (shift.start_at, shift.end_at, shift.id))),
+        unmapped=tuple(shown[:UNMAPPED_MAX]),
+        unmapped_count=count,
+        stray_rules=tuple(rule.match for rule in rules if rule.contact_id not in names.contacts),
+    )
+
+
+def folded(text: str) -> str:
+    """A text as texts are compared: without difference of capitals, of spaces, and of how accents are encoded."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def parts_of(summary: str) -> tuple[str, ...]:
+    """The summary and its parts between dashes, colons, commas, slashes and brackets, folded."""
+    parts = [folded(summary), *(folded(part) for part in _BETWEEN_PARTS.split(summary) if part)]
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _meant(event: CalendarEvent, said: dict[str, set[ContactId]], names: Names) -> frozenset[ContactId]:
+    addresses = [*event.people, *([event.organizer] if event.organizer is not None else [])]
+    texts = [*parts_of(event.summary), *map(folded, addresses)]
+    if meant := frozenset().union(*(said.get(text, frozenset()) for text in texts)):
+        return meant
+    for group in (event.people, addresses):
+        if meant := frozenset().union(*(names.by_mail.get(folded(one), frozenset()) for one in group)):
+            return meant
+    words = f" {_words(event.summary)} "
+    for known in (names.by_name, names.by_credential):
+        found = [name for name in known if f" {name} " in words]
+        # "Ann Lee" does not stand there beside "Ann Lee Park", it is a part of her.
+        longest = [name for name in found if not any(name != other and f" {name} " in f" {other} " for other in found)]
+        if meant := frozenset().union(*(known[name] for name in longest)):
+            return meant
+    return frozenset()
+
+
+def _words(text: str) -> str:
+    return " ".join(_NOT_A_WORD.sub(" ", folded(text)).split())
+
+
+def _frozen(found: dict[str, set[ContactId]]) -> dict[str, frozenset[ContactId]]:
+    return {text: frozenset(people) for text, people in found.items()}
+
+
+def rule_of(match: str, contact_id: UUID) -> Rule:
+    """A rule as somebody gives it."""
+    return Rule(match.strip(), ContactId(contact_id))
