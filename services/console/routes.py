@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from services.console.live import Hub
-from services.console.pages import board, signing_in
+from services.console.pages import alerts, board, raising, signing_in
 from services.console.web import Face, add_static, page_route
 
 
@@ -15,4 +15,6 @@ def router(face: Face, hub: Hub) -> APIRouter:
     add_static(routes)
     signing_in.add_routes(routes, face)
     board.add_routes(routes, face, hub)
+    alerts.add_routes(routes, face)
+    raising.add_routes(routes, face)
     return routes

@@ -67,10 +67,20 @@ class Reader:
         form = plural(self.language)(one, many, number)
         return form % {"num": format_decimal(number, locale=self.locale), **values}
 
+    def local(self, instant: datetime | str, zone: str | None = None) -> datetime:
+        """An instant on the reader's clock, or on that of another zone."""
+        return as_instant(instant).astimezone(_zone(zone or self.zone))
+
     def at(self, instant: datetime | str, zone: str | None = None, *, form: str = "short") -> str:
         """An instant by the reader's clock, or by that of another zone."""
-        local = as_instant(instant).astimezone(_zone(zone or self.zone))
-        pattern = {"short": "EEE d MMM HH:mm", "time": "HH:mm", "date": "EEE d MMM y", "long": "EEE d MMM y HH:mm:ss"}
+        local = self.local(instant, zone)
+        pattern = {
+            "short": "EEE d MMM HH:mm",
+            "time": "HH:mm",
+            "date": "EEE d MMM y",
+            "seconds": "EEE d MMM HH:mm:ss",
+            "long": "EEE d MMM y HH:mm:ss",
+        }
         return format_datetime(local, pattern[form], locale=self.locale)
 
     def span(self, seconds: float) -> str:

@@ -153,3 +153,34 @@ if (board) {
 }
 setInterval(() => { countDown(); sayAge(); }, 500);
 countDown();
+
+// --- raising ---------------------------------------------------------------------------------------------------------------
+const raising = document.getElementById("raise");
+if (raising) {
+  const words = document.getElementById("words");
+  const count = () => {
+    let number = 0;
+    for (const name of ["headline", "description", "instruction"]) number += raising.elements[name].value.split(/\s+/).filter(Boolean).length;
+    words.textContent = words.dataset.text.replace("%s", number.toLocaleString(document.documentElement.lang));
+    const fast = ["FLASH", "IMMEDIATE"].includes(raising.elements.precedence.value);
+    words.classList.toggle("is-over-limit", fast && number > Number(raising.dataset.wordsMax));
+  };
+  raising.addEventListener("input", count);
+  raising.addEventListener("change", count);
+  count();
+  if (document.getElementById("preview")) document.getElementById("preview").scrollIntoView({ block: "nearest" });
+}
+for (const all of document.querySelectorAll("[data-check-all]")) {
+  all.hidden = false;
+  all.addEventListener("click", () => {
+    const boxes = [...all.closest("form").querySelectorAll(`input[name="${all.dataset.checkAll}"]`)];
+    const check = boxes.some((box) => !box.checked);
+    for (const box of boxes) box.checked = check;
+    boxes[0]?.dispatchEvent(new Event("input", { bubbles: true }));
+  });
+}
+for (const file of document.querySelectorAll("input[type=file][data-into]")) {
+  file.addEventListener("change", async () => {
+    if (file.files[0]) file.form.elements[file.dataset.into].value = await file.files[0].text();
+  });
+}
