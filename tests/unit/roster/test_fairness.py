@@ -38,7 +38,7 @@ def holders(*found: Burden) -> dict[ContactId, Load]:
 
 
 def test_a_week_is_shared_by_days_nights_and_weekend() -> None:
-    """Of a week of daily turns from Monday 08:00 A has four nights and B three, and both have some of both weekend days.
+    """Of a week of daily turns from Monday 08:00 A has four nights, B three, and both have some of both weekend days.
 
     A's turn of Friday ends on Saturday morning and B's of Saturday on Sunday morning.
     """
