@@ -9,6 +9,8 @@
     talking       ask · questions · answer-question                 redphone/talk.py
                   read-back · confirm-read-back
     being reached points list|add|change|remove|verify|confirm      redphone/points.py
+    rotas         rota list|show|set|fairness                       redphone/rota.py
+                  rota override|replace list|add|remove             redphone/rota.py
 
 What serves is imported only by the commands that serve, so that the others start quickly.
 """
@@ -21,7 +23,21 @@ from typing import Annotated, Literal
 
 import typer
 
-from redphone import alerts, answers, deliveries, doctor, documents, keys, listen, network, on_call, pages, points, talk
+from redphone import (
+    alerts,
+    answers,
+    deliveries,
+    doctor,
+    documents,
+    keys,
+    listen,
+    network,
+    on_call,
+    pages,
+    points,
+    rota,
+    talk,
+)
 from redphone.commands import blocks
 from redphone.output import Output
 
@@ -183,6 +199,7 @@ app.add_typer(network.app, name="network")
 app.add_typer(listen.app, name="webhook")
 app.add_typer(alerts.app, name="alert")
 app.add_typer(points.app, name="points")
+app.add_typer(rota.app, name="rota")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(keys.app, name="keys")
 app.command("acknowledge")(answers.acknowledge)

@@ -21,7 +21,7 @@ async def on_call(
         str | None, typer.Option("--at", help="Another instant: 2021-08-15T03:00:00Z.", metavar="INSTANT")
     ] = None,
 ) -> None:
-    """Shows who is paged first and who next, by office and role; names are shown to their own government.
+    """Shows who is paged first and who next, with deputies, by office and role; names to their own government alone.
 
     For example:
 
@@ -48,8 +48,16 @@ def _rows(session: Session, view: Mapping[str, Any]) -> Iterator[tuple[Text | st
 
 def _who(target: Mapping[str, Any]) -> Text:
     if target.get("nobody"):
-        return Text("nobody: a gap in the rota", style="bold red")
+        what = "no deputy" if target.get("deputy") else "nobody: a gap in the rota"
+        return Text(what, style="bold red")
     if target["kind"] == "office":
         return Text("the duty office")
     title = target.get("title") or "contact"
-    return clean(f"{target['name']}, {title}" if target.get("name") else title)
+    who = clean(f"{target['name']}, {title}" if target.get("name") else title)
+    if target.get("deputy"):
+        who.append(", as deputy", "dim")
+    elif target.get("deputy_name"):
+        who.append(f"; deputy {plain(target['deputy_name'])}", "dim")
+    elif target.get("has_deputy"):
+        who.append("; with a deputy", "dim")
+    return who

@@ -28,7 +28,6 @@ import pycountry
 from services.roster import checks, schedule
 from services.roster.checks import count_faults, shown, text_faults
 from services.roster.schedule import Rota
-from shared import holiday_calendars
 from shared.contracts import (
     SECRETARIAT,
     ChannelName,
@@ -416,7 +415,7 @@ def reference_faults(state: PartnerState) -> Iterator[FieldError]:
 @lru_cache(maxsize=512)
 def own_holiday_calendar(code: PartnerCode) -> str | None:
     """The holidays of a partner whose rota says nothing of them: those of its country or the EU, if any."""
-    return code if holiday_calendars.is_calendar(code) else None
+    return code if schedule.is_holiday_calendar(code) else None
 
 
 MASK = "•••"

@@ -26,6 +26,8 @@ _SELECT = (
 )
 """Levels and facts come as text, because the same ones come for hundreds of rows and are read once."""
 
+_DUE = "ORDER BY e.due_at LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
+
 
 def _escalations_of(rows: Iterable[Any]) -> list[Escalation]:
     facts: dict[str, AlertFacts] = {}
@@ -127,13 +129,22 @@ async def load_takeovers(tx: Transaction, alert_id: UUID, subject_partner: str) 
 
 
 async def load_due(tx: Transaction, now: datetime, limit: int) -> list[Escalation]:
-    """Escalations whose due time has come, locked; those that somebody else holds are left to them."""
+    """Escalations whose due time has come, locked; those that somebody else holds are left to them.
+
+    Those of drills are looked for where Actual alerts leave room.
+    """
     connection = await raw(tx)
-    return _escalations_of(
-        await connection.fetch(
-            f"{_SELECT} WHERE e.due_at <= $1 ORDER BY e.due_at LIMIT $2 FOR UPDATE OF e SKIP LOCKED", now, limit
-        )
+    drills = await connection.fetchval(
+        "SELECT array_agg(alert_id) FROM alert_heads WHERE facts ->> 'status' <> 'Actual' AND ended_at IS NULL"
     )
+    rows = await connection.fetch(
+        f"{_SELECT} WHERE e.due_at <= $1 AND e.alert_id <> ALL($3) {_DUE}", now, limit, drills or []
+    )
+    if drills and (left := limit - len(rows)):
+        rows += await connection.fetch(
+            f"{_SELECT} WHERE e.due_at <= $1 AND e.alert_id = ANY($3) {_DUE}", now, left, drills
+        )
+    return _escalations_of(rows)
 
 
 async def load_unattempted(tx: Transaction, escalation_ids: Sequence[UUID]) -> list[Escalation]:

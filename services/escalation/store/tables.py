@@ -50,6 +50,11 @@ alert_heads = Table(
     Column("end_reason", Text),
     _at("received_at", nullable=False),
     Index("ix_alert_heads_root_alert_id", "root_alert_id"),
+    Index(
+        "ix_alert_heads_drills",
+        "alert_id",
+        postgresql_where=text("facts ->> 'status' <> 'Actual' AND ended_at IS NULL"),
+    ),
 )
 
 

@@ -75,6 +75,7 @@ from services.roster.schedule.model import (
 from services.roster.schedule.rules import RULE_PROVEN_DAYS, RULE_SILENCE_DAYS_MAX, RULE_TURNS_MAX, rule_faults
 from services.roster.schedule.shifts import gaps, gaps_between, on_call, shifts
 from services.roster.schedule.windows import holiday_on, holidays_between
+from shared.holiday_calendars import is_calendar as is_holiday_calendar
 
 __all__ = [
     "EARLIEST_AT",
@@ -128,6 +129,7 @@ __all__ = [
     "holiday_on",
     "holidays_between",
     "imported_faults",
+    "is_holiday_calendar",
     "is_zone",
     "layer_faults",
     "on_call",

@@ -10,7 +10,7 @@ import pytest
 from services.escalation import timers
 from services.escalation.app import overdue
 from services.escalation.domain import decide
-from shared.contracts import DEFAULT_DEADLINES, Precedence
+from shared.contracts import DEFAULT_DEADLINES, Precedence, Status
 from tests.support.escalation_rig import Rig
 
 
@@ -134,3 +134,19 @@ async def test_a_partner_without_a_plan_has_the_networks_deadlines(rig: Rig) -> 
     newest = await rig.escalation("GB")
     assert (newest["acknowledge_by_at"] - now).total_seconds() == 60
     assert (newest["unreached_at"] - now).total_seconds() == 1800
+
+
+async def test_deadlines_of_drills_come_after_those_of_actual_alerts(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many deadlines of a drill have waited for longer, one pass takes those of Actual alerts first."""
+    monkeypatch.setattr(timers, "BATCH", 2)
+    await released(rig, "GB", "US", "ES", status=Status.EXERCISE, note="RED BELL")
+    rig.clock.advance(5)
+    await released(rig, "IT", "NZ", reference="RP-CA-2021-0002")
+    rig.clock.advance(600)
+    levels = []
+    for _ in range(3):
+        await rig.service.loops["timers"].run_once()
+        rows = await rig.rows("SELECT partner FROM escalations WHERE level = 2 ORDER BY partner")
+        levels.append([row["partner"] for row in rows])
+    assert levels[0] == ["IT", "NZ"]
+    assert levels[2] == ["ES", "GB", "IT", "NZ", "US"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -34,6 +35,11 @@ PARTS = 10
 """The rotas are made in so many tests of their own, so that several processes can share them."""
 EDGES_MAX = 30
 """Edges of one rota that are looked at from both sides; of more, as many are drawn."""
+
+
+def first_seed() -> int:
+    """Everyday the same rotas, in a search for counterexamples others each time; a failure names its seed."""
+    return 0 if settings().derandomize else secrets.randbits(40)
 
 
 def looked_up(shifts: tuple[Shift, ...], instant: datetime) -> Duty:
@@ -90,8 +96,9 @@ def check(made: Made, chance: SeededChance) -> None:
 def test_rotas_of_every_zone_agree_with_the_clock_on_the_wall(part: int) -> None:
     """No hole, no overlap, no drift: 10,000 rotas of every kind, half of them in the zones of the partners."""
     zones = partner_zones() if part % 2 == 0 else ALL_ZONES
+    first = first_seed()
     for number in range(ROTAS_EVERYDAY // PARTS):
-        seed = part * ROTAS_EVERYDAY + number
+        seed = first + part * ROTAS_EVERYDAY + number
         chance = SeededChance(seed)
         window_days = chance.pick((1, 2, 3, 3, 5, 8, 14)) if number % 10 else chance.pick((40, 200, 400))
         zone_name = zones[(part // 2 * 1000 + number) % len(zones)]
@@ -106,8 +113,9 @@ def test_rotas_of_every_zone_agree_with_the_clock_on_the_wall(part: int) -> None
 def test_ten_years_agree_with_the_clock_on_the_wall(part: int) -> None:
     """Over ten years, in every zone of a partner, rotas of every kind do not drift from the clock on the wall."""
     zones = partner_zones()
+    first = first_seed()
     for number, zone_name in enumerate(zones[part::4]):
-        seed = 1_000_000 + part * 1000 + number
+        seed = first + 1_000_000 + part * 1000 + number
         chance = SeededChance(seed)
         try:
             check(made_rota(chance, zone_name, zones, 3650), chance)
