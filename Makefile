@@ -9,7 +9,7 @@ WORKERS ?= 2
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-input --root-user-action=ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all search check bench up lock clean
+.PHONY: help setup demo test test-all search check bench up messages lock clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -51,6 +51,15 @@ bench: $(READY) ## Run the four benchmarks and print their JSON
 	$(BIN)/python -m bench people --json
 	$(BIN)/python -m bench sustained --json
 	$(BIN)/python -m bench timers --json
+
+messages: $(READY) ## Bring the console's translations up to date with its texts; what is new is left empty
+	cd services/console && ../../$(BIN)/pybabel -q extract -F locale/babel.cfg -k n_:1,2 -k _ --no-location --sort-output \
+	  --omit-header -o locale/console.pot .
+	for language in fr es it pt de ar; do \
+	  file=services/console/locale/$$language.po; \
+	  if [ -f $$file ]; then $(BIN)/pybabel -q update --omit-header --no-fuzzy-matching --ignore-obsolete -l $$language -i services/console/locale/console.pot -o $$file; \
+	  else $(BIN)/pybabel -q init -l $$language -i services/console/locale/console.pot -o $$file; fi; \
+	done; rm services/console/locale/console.pot
 
 lock: ## Bring both locks up to date with pyproject.toml (needs uv); UPGRADE=--upgrade takes newer releases
 	@command -v uv >/dev/null || { echo "make lock needs uv: install it with pip install uv." >&2; exit 1; }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.console.board_view import CHANNELS
-from services.console.words import Reader
+from services.console.words import Reader, n_
 
 Json = Mapping[str, Any]
 
@@ -65,7 +65,7 @@ def _p(data: Json) -> dict[str, str]:
 
 def _started(data: Json, reader: Reader) -> str:
     number = len(data.get("escalations", ()))
-    return reader.say_number(_("%(num)s partner is being reached"), _("%(num)s partners are being reached"), number)
+    return reader.say_number(*n_("%(num)s partner is being reached", "%(num)s partners are being reached"), number)
 
 
 def _notified(data: Json, reader: Reader) -> str:

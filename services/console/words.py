@@ -96,6 +96,11 @@ class Reader:
         return get_timezone_name(_zone(zone or self.zone), width="short", locale=self.locale)
 
 
+def n_(one: str, many: str) -> tuple[str, str]:
+    """Marks a text with a number for translation: its forms for one and for many."""
+    return one, many
+
+
 def reader_of(request: Request, zone_default: str = "UTC") -> Reader:
     """What the request says of its reader: what they have chosen, else what their browser asks for."""
     cookies = request.cookies
