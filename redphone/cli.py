@@ -3,6 +3,7 @@
     running       up · serve · deploy · demo · doctor · docs        redphone/up.py, demo.py, doctor.py, documents.py
     setting up    network apply · token · keys …                    redphone/network.py, answers.py, keys.py
     your systems  webhook listen|ping · deliveries …                redphone/listen.py, deliveries.py
+                  heartbeat list|now                              redphone/heartbeat.py
     an alert      alert raise|release|update|cancel|close|…         redphone/alerts.py, watch.py
     answering     acknowledge · position · board · on-call          redphone/answers.py, on_call.py, watch.py
                   add-contact · stop-pages · pages                redphone/answers.py, pages.py
@@ -29,6 +30,7 @@ from redphone import (
     deliveries,
     doctor,
     documents,
+    heartbeat,
     keys,
     listen,
     network,
@@ -201,6 +203,7 @@ app.add_typer(alerts.app, name="alert")
 app.add_typer(points.app, name="points")
 app.add_typer(rota.app, name="rota")
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(heartbeat.app, name="heartbeat")
 app.add_typer(keys.app, name="keys")
 app.command("acknowledge")(answers.acknowledge)
 app.command("position")(answers.position)
