@@ -10,6 +10,7 @@
     talking       ask · questions · answer-question                 redphone/talk.py
                   read-back · confirm-read-back
     being reached points list|add|change|remove|verify|confirm      redphone/points.py
+    handing over  hand-over list|sign                             redphone/hand_over.py
     rotas         rota list|show|set|fairness                       redphone/rota.py
                   rota override|replace list|add|remove             redphone/rota.py
 
@@ -30,6 +31,7 @@ from redphone import (
     deliveries,
     doctor,
     documents,
+    hand_over,
     heartbeat,
     keys,
     listen,
@@ -202,6 +204,7 @@ app.add_typer(listen.app, name="webhook")
 app.add_typer(alerts.app, name="alert")
 app.add_typer(points.app, name="points")
 app.add_typer(rota.app, name="rota")
+app.add_typer(hand_over.app, name="hand-over")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(heartbeat.app, name="heartbeat")
 app.add_typer(keys.app, name="keys")

@@ -175,6 +175,7 @@ def test_every_command_of_the_issue_exists() -> None:
         *("webhook listen", "webhook ping", "doctor", "docs"),
         *(f"deliveries {verb}" for verb in ("list", "show", "replay")),
         *(f"heartbeat {verb}" for verb in ("list", "now")),
+        *(f"hand-over {verb}" for verb in ("list", "sign")),
         *(f"keys {verb}" for verb in ("list", "add", "promote", "drop", "rotate")),
         *(f"points {verb}" for verb in ("list", "add", "change", "remove", "verify", "confirm")),
     }
@@ -460,6 +461,75 @@ def test_questions_are_asked_listed_and_answered(server: Canned, run: Callable[.
     assert run("answer-question", CONTACT_ID, "Yes").exit_code == 0
     [(_, body)] = server.sent_to(f"POST /v1/questions/{CONTACT_ID}/answer")
     assert json.loads(body) == {"text": "Yes"}
+
+
+def hand_over(number: int, **changes: Any) -> dict[str, Any]:
+    """A hand-over in which the caller goes off duty, open to signatures for hours."""
+    nobody = {"contact_id": CONTACT_ID, "title": "Officer", "signed_at": None, "note": None, "open_escalations": None}
+    fields = {
+        "id": f"01a201d9-0894-76cc-818c-a0f06597d36{number}",
+        "rota_id": CONTACT_ID,
+        "rota": "Duty officers",
+        "state": "unsigned",
+        "outgoing": {**nobody, "name": "Anna Example"},
+        "incoming": {**nobody, "name": "Ben Example"},
+        "start_at": "2026-01-01T02:00:00Z",
+        "until_at": "2999-01-01T00:00:00Z",
+        "signed_from": "2026-01-01T00:00:00Z",
+        "own_side": "outgoing",
+    }
+    return {**fields, **changes}
+
+
+def waiting(server: Canned, *hand_overs: dict[str, Any]) -> None:
+    """These hand-overs are there, and can be signed."""
+    open_one = {"reference": "RP-CA-2026-0042", "precedence": "FLASH", "state": "notified", "level": 2}
+    server.answers["GET /v1/hand-overs"] = (200, {"hand_overs": list(hand_overs), "open_escalations": [open_one]})
+    for one in hand_overs:
+        server.answers[f"POST /v1/hand-overs/{one['id']}/signature"] = (200, {**one, "state": "partly_signed"})
+
+
+def test_hand_overs_are_listed_with_what_is_open(server: Canned, run: Callable[..., Result]) -> None:
+    """Who hands over to whom, who has signed, what was written, and which escalations are open."""
+    signed = {**hand_over(1)["outgoing"], "signed_at": "2026-01-01T01:00:00Z", "note": "Ottawa calls back"}
+    waiting(server, hand_over(1, outgoing=signed))
+    shown = run("hand-over", "list", "--state", "unsigned")
+    assert shown.exit_code == 0, shown.output
+    for part in ("Duty officers", "Anna Example (signed)", "Ben Example", "Ottawa calls back", "RP-CA-2026-0042"):
+        assert part in shown.stdout
+    assert json.loads(run("hand-over", "list", "--json").stdout)["rota"] == "Duty officers"
+
+
+def test_the_hand_over_that_waits_is_signed_without_its_id(server: Canned, run: Callable[..., Result]) -> None:
+    """What others sign, what the caller has signed, what is too early and what is over does not wait."""
+    signed = {**hand_over(2)["outgoing"], "signed_at": "2026-01-01T01:00:00Z"}
+    waiting(
+        server,
+        hand_over(1, own_side=None),
+        hand_over(2, outgoing=signed),
+        hand_over(3, signed_from="2998-01-01T00:00:00Z"),
+        hand_over(4, until_at="2026-01-01T03:00:00Z"),
+        hand_over(5),
+    )
+    done = run("hand-over", "sign", "--note", "Ottawa calls back")
+    assert done.exit_code == 0, done.output
+    [(_, body)] = server.sent_to(f"POST /v1/hand-overs/{hand_over(5)['id']}/signature")
+    assert json.loads(body) == {"note": "Ottawa calls back"}
+
+
+def test_signing_asks_which_where_several_wait_and_says_so_where_none_does(
+    server: Canned, run: Callable[..., Result]
+) -> None:
+    """Nothing is signed by guessing; an id names one."""
+    waiting(server)
+    assert run("hand-over", "sign").exit_code == Exit.REFUSED
+    waiting(server, hand_over(1), hand_over(2, own_side="incoming"))
+    several = run("hand-over", "sign")
+    assert several.exit_code == Exit.USAGE
+    assert hand_over(2)["id"] in several.stderr
+    assert run("hand-over", "sign", hand_over(2)["id"]).exit_code == 0
+    [(_, body)] = server.sent_to(f"POST /v1/hand-overs/{hand_over(2)['id']}/signature")
+    assert json.loads(body) == {}
 
 
 def test_a_read_back_is_given_and_confirmed(server: Canned, run: Callable[..., Result]) -> None:
