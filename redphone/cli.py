@@ -3,12 +3,14 @@
     running       up · serve · deploy · demo · doctor · docs        redphone/up.py, demo.py, doctor.py, documents.py
     setting up    network apply · token · keys …                    redphone/network.py, answers.py, keys.py
     your systems  webhook listen|ping · deliveries …                redphone/listen.py, deliveries.py
+                  heartbeat list|now                              redphone/heartbeat.py
     an alert      alert raise|release|update|cancel|close|…         redphone/alerts.py, watch.py
     answering     acknowledge · position · board · on-call          redphone/answers.py, on_call.py, watch.py
                   add-contact · stop-pages · pages                redphone/answers.py, pages.py
     talking       ask · questions · answer-question                 redphone/talk.py
                   read-back · confirm-read-back
     being reached points list|add|change|remove|verify|confirm      redphone/points.py
+    handing over  hand-over list|sign                             redphone/hand_over.py
     rotas         rota list|show|set|fairness                       redphone/rota.py
                   rota override|replace list|add|remove             redphone/rota.py
 
@@ -29,6 +31,8 @@ from redphone import (
     deliveries,
     doctor,
     documents,
+    hand_over,
+    heartbeat,
     keys,
     listen,
     network,
@@ -200,7 +204,9 @@ app.add_typer(listen.app, name="webhook")
 app.add_typer(alerts.app, name="alert")
 app.add_typer(points.app, name="points")
 app.add_typer(rota.app, name="rota")
+app.add_typer(hand_over.app, name="hand-over")
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(heartbeat.app, name="heartbeat")
 app.add_typer(keys.app, name="keys")
 app.command("acknowledge")(answers.acknowledge)
 app.command("position")(answers.position)

@@ -44,6 +44,7 @@ _CARRIED_TOGETHER = {"sms": "telephone", "voice": "telephone"}
 """Channels that one provider carries, as far as can be known from here: they fail together."""
 CONFIRMED_WITHIN = timedelta(days=90)
 LISTED_MAX = 5
+HEARTBEATS_SHOWN_MAX = 20
 
 
 class Verdict(StrEnum):
@@ -127,7 +128,23 @@ def check_configuration() -> list[Finding]:
     count = sum(name.startswith(PREFIX) for name in os.environ)
     found = [Finding("Configuration", Verdict.OK, f"{count} {PREFIX}… variables" if count else "defaults")]
     # Of an installation alone: where people only call one, there is nothing to set.
-    return [*found, _heartbeat(settings.heartbeat_url is not None)] if settings.public_url is not None else found
+    if settings.public_url is None:
+        return found
+    carried: list[tuple[str, str]] = [
+        ("sms", name) for name in settings.sms_providers if name not in dict(settings.loopback_sms)
+    ]
+    carried += [("voice", name) for name in settings.voice_providers if name not in dict(settings.loopback_voice)]
+    if settings.email_smtp_url is not None and settings.loopback_email is None:
+        carried.append(("e-mail", "the mail server"))
+    return [*found, _heartbeat(settings.heartbeat_url is not None), *_loop_backs(carried)]
+
+
+def _loop_backs(missing: Sequence[tuple[str, str]]) -> list[Finding]:
+    """What carries messages to people and is not tried by itself."""
+    if not missing:
+        return []
+    said = "no heartbeat goes through " + _listed([f"{name} ({channel})" for channel, name in missing])
+    return [Finding("Loop-backs", Verdict.LOOK, said, "Set REDPHONE_LOOPBACK_…: see docs/heartbeats.md")]
 
 
 def _heartbeat(is_configured: bool) -> Finding:
@@ -334,7 +351,24 @@ async def _network(session: Session) -> list[Finding]:
     found = [Finding("Network", Verdict.OK, f"{len(partners)} partners")]
     for code in [partner["code"] for partner in partners if partner.get("active", True)]:
         found += await _answering(client, code)
-    return [*found, *await _failing(client, session.clock.now())]
+    return [*found, *await _heartbeats(client), *await _failing(client, session.clock.now())]
+
+
+async def _heartbeats(client: Client) -> list[Finding]:
+    """Endpoints and providers whose heartbeat fails, as far as the caller may see."""
+    try:
+        found = await client.items("/v1/heartbeats", items_max=HEARTBEATS_SHOWN_MAX, state="failing")
+    except Failed:
+        return []
+    return [
+        Finding(
+            "Heartbeats",
+            Verdict.WRONG,
+            f"{one['partner']}, {one['told']}: {one['reason']}",
+            f"Mend it, then: redphone heartbeat now {one['id']}",
+        )
+        for one in found
+    ]
 
 
 async def _answering(client: Client, code: str) -> list[Finding]:

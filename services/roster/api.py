@@ -16,6 +16,8 @@ from starlette.responses import Response
 from services.roster import api_me, api_owned, bodies, handlers, schedule, store, views
 from services.roster.api_owned import Code, RotaId, answer_of
 from services.roster.bodies import CredentialBody, DeadlinesBody, PartnerEdit
+from services.roster.call_tree import api as call_tree
+from services.roster.hand_overs.handlers import find_signatures
 from services.roster.handlers import Call, RosterDeps, missing
 from services.roster.schedule import EARLIEST_DATE, LATEST_DATE
 from services.roster.swaps import api as swaps
@@ -31,7 +33,7 @@ from services.roster.views import (
     SecretView,
     ShiftsView,
 )
-from services.roster.worker import compute, compute_on_call, compute_window
+from services.roster.worker import compute, compute_changes, compute_on_call, compute_window
 from shared.errors import Invalid
 from shared.openapi import BODY_LIMIT, Documentation, declare_documentation
 from shared.paging import PAGE_SIZE_DEFAULT, CursorText, Page, PageSize, decode_cursor, encode_cursor
@@ -279,7 +281,11 @@ def _answering(routes: APIRouter, deps: RosterDeps) -> None:
         rotas = stored.state.rotas
         found = await compute(deps.shifts, compute_on_call, rotas, instant)
         is_owner = principal.partner == code and principal.has(*handlers.READING_ROLES)
-        return answer_of(views.on_call_view(stored.state, found, at=instant, is_owner=is_owner))
+        signing = [rota for rota in rotas if rota.signs_hand_over] if is_owner else []
+        changes = await compute(deps.shifts, compute_changes, signing, instant) if signing else []
+        signatures = await find_signatures(deps, code, changes)
+        view = views.on_call_view(stored.state, found, at=instant, is_owner=is_owner, signatures=signatures)
+        return answer_of(view)
 
     @routes.get(
         "/v1/partners/{code}/shifts",
@@ -465,6 +471,7 @@ _PARTS: dict[str, tuple[Callable[[APIRouter, RosterDeps], None], ...]] = {
     "Roster": (api_owned.add_routes,),
     "Contact points": (api_me.add_routes,),
     "Swaps": (swaps.add_routes,),
+    "Call tree": (call_tree.add_routes,),
     "Credentials": (_credentials,),
     "Network": (_network, _deadlines),
 }

@@ -7,8 +7,11 @@ from dataclasses import fields
 from typing import Any, cast
 
 from services.roster import api, handlers
+from services.roster.call_tree.renewal import call_tree_troubles, call_trees_loop
 from services.roster.handlers import RosterDeps
 from services.roster.plans import plan_troubles, plans_loop
+from services.roster.readiness.proving import readiness_loop, readiness_troubles
+from services.roster.shift_notifying import shift_notices_loop
 from services.roster.swaps.expiry import swaps_loop
 from services.roster.worker import Worker
 from shared.bus import Bus
@@ -45,6 +48,9 @@ def build(
         return (
             plans_loop(roster),
             swaps_loop(roster),
+            call_trees_loop(roster),
+            readiness_loop(roster),
+            shift_notices_loop(roster),
         )
 
     async def stop() -> None:
@@ -63,7 +69,7 @@ def build(
         router=lambda deps: api.router(cast("RosterDeps", deps)),
         subscriptions=cast("Mapping[Any, Handler]", handlers.SUBSCRIPTIONS),
         loops=loops,
-        reconcile=(plan_troubles,),
+        reconcile=(plan_troubles, call_tree_troubles, readiness_troubles),
         on_stop=(stop,),
         extend=extend,
     )

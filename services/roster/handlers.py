@@ -23,8 +23,10 @@ from uuid import UUID
 from services.roster import domain, publication, seeding, store, what_if
 from services.roster.changes import NOUNS, Changed, changes, entries
 from services.roster.domain import Contact, ContactPoint, Credential, DutyOffice, Partner, PartnerState
+from services.roster.hand_overs.handlers import on_hand_over_signed
 from services.roster.merging import merged
 from services.roster.network import Item, Kind, PrecedenceDeadlines, deadlines_id
+from services.roster.readiness.handlers import on_endpoint_checked
 from services.roster.seeding import CurrentNetwork, NetworkPlan
 from services.roster.store import Health, StoredPartner
 from services.roster.what_if import Preview
@@ -37,6 +39,8 @@ from shared.contracts import (
     ContactPointVerified,
     Deadlines,
     DeadlinesChanged,
+    EndpointChecked,
+    HandOverSigned,
     Precedence,
     Role,
 )
@@ -711,4 +715,6 @@ SUBSCRIPTIONS: dict[type[Event], Callable[[Any, Message[Any]], Awaitable[None]]]
     ContactPointFailing: on_contact_point_failing,
     ContactPointRecovered: on_contact_point_recovered,
     ContactPointVerified: on_contact_point_verified,
+    EndpointChecked: on_endpoint_checked,
+    HandOverSigned: on_hand_over_signed,
 }

@@ -93,6 +93,7 @@ async def _publish_one(deps: RosterDeps, code: str, now: datetime) -> None:
         await record.append(tx, [entry], cause=cause, ids=deps.ids, now=now)
         messages = await outbox.append(tx, [plan], cause=cause, ids=deps.ids, now=now)
     await deps.relay.publish(messages)
+    deps.wake("readiness", "shift_notices")
     log.info("plan.published", partner=code, plan_version=plan_version)
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from services.roster import schedule
 from services.roster.domain import Contact, ContactPoint, Credential, DutyOffice, Endpoint, PartnerState
+from services.roster.hand_overs.domain import with_change_before
 from services.roster.schedule import Rota, Shift
 from shared.contracts import (
     DEFAULT_DEADLINES,
@@ -61,7 +62,8 @@ def duty_plan(
     ends where that many have begun.
     """
     from_at, to_at = now - PLAN_LEAD, now + timedelta(days=days)
-    shifts, to_at = _fitting([schedule.shifts(rota, from_at, to_at) for rota in state.rotas], to_at)
+    found = [with_change_before(rota, schedule.shifts(rota, from_at, to_at)) for rota in state.rotas]
+    shifts, to_at = _fitting(found, to_at)
     return DutyPlanPublished(
         partner=state.partner.code,
         plan_version=plan_version,

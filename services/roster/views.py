@@ -28,6 +28,7 @@ from services.roster.domain import (
     Target,
     TargetKind,
 )
+from services.roster.hand_overs.domain import CurrentChange, Signatures
 from services.roster.handlers import Applied, NewSecret
 from services.roster.network import Item, Kind
 from services.roster.schedule import (
@@ -270,6 +271,17 @@ class Origin(StrEnum):
     CALENDAR = "calendar"
 
 
+class OnCallHandOver(BaseModel):
+    """The change from one person to the next. Until both have signed it, both are paged."""
+
+    outgoing_id: UUID
+    outgoing: str = Field(description="The name of whoever handed over.")
+    start_at: UtcDateTime = Field(description="When the shift of whoever is on call began.")
+    outgoing_signed_at: UtcDateTime | None = None
+    incoming_signed_at: UtcDateTime | None = None
+    signed: bool = Field(description="Whether both have; then only whoever is on call is paged.")
+
+
 class OnCallTarget(BaseModel):
     """Who is paged: an office, or a person by their role. The name is there for their own government alone."""
 
@@ -285,6 +297,9 @@ class OnCallTarget(BaseModel):
     deputy_id: UUID | None = Field(default=None, description="The deputy, for their own government alone.")
     deputy_name: str | None = None
     origin: Origin | None = Field(default=None, description="What says so, for their own government alone.")
+    hand_over: OnCallHandOver | None = Field(
+        default=None, description="Where hand-overs are signed: the last one, for their own government alone."
+    )
 
 
 class OnCallLevel(BaseModel):
@@ -705,8 +720,19 @@ def applied_view(applied: Applied) -> AppliedView:
     )
 
 
-def on_call_view(state: PartnerState, on_call: Sequence[Shift | None], *, at: datetime, is_owner: bool) -> OnCallView:
-    """Who answers at `at`; `on_call` holds the shifts in the order of the rotas. Names for the owner alone."""
+def on_call_view(
+    state: PartnerState,
+    on_call: Sequence[Shift | None],
+    *,
+    at: datetime,
+    is_owner: bool,
+    signatures: Mapping[CurrentChange, Signatures] | None = None,
+) -> OnCallView:
+    """Who answers at `at`; `on_call` holds the shifts in the order of the rotas. Names for the owner alone.
+
+    `signatures` are those of the changes that those on call are in, as far as their rotas want them signed.
+    """
+    changes = {change.rota_id: (change, signed) for change, signed in (signatures or {}).items()}
     contacts = {contact.id: contact for contact in state.contacts}
     shifts = dict(zip((rota.id for rota in state.rotas), zip(state.rotas, on_call, strict=True), strict=True))
     first_office = state.offices[0].name if state.offices else None
@@ -731,6 +757,8 @@ def on_call_view(state: PartnerState, on_call: Sequence[Shift | None], *, at: da
             shown.origin = _origins(rota)[shift.origin][0]
             if shift.deputy_id is not None and not target.deputy:
                 shown.deputy_id, shown.deputy_name = shift.deputy_id, contacts[shift.deputy_id].name
+            if not target.deputy and rota.id in changes:
+                shown.hand_over = _hand_over(*changes[rota.id], contacts)
         return shown
 
     def shown(target: Target) -> OnCallTarget:
@@ -746,6 +774,22 @@ def on_call_view(state: PartnerState, on_call: Sequence[Shift | None], *, at: da
         for number, level in enumerate(state.policy.levels, start=1)
     ]
     return OnCallView(partner=state.partner.code, at=at, levels=levels)
+
+
+def _hand_over(
+    change: CurrentChange, signed: Signatures, contacts: Mapping[ContactId, Contact]
+) -> OnCallHandOver | None:
+    outgoing = contacts.get(ContactId(change.outgoing_id))
+    if outgoing is None:
+        return None
+    return OnCallHandOver(
+        outgoing_id=outgoing.id,
+        outgoing=outgoing.name,
+        start_at=change.start_at,
+        outgoing_signed_at=signed.outgoing_at,
+        incoming_signed_at=signed.incoming_at,
+        signed=signed.both,
+    )
 
 
 def shifts_view(

@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from services.roster import network, publication, schedule
 from services.roster.domain import PartnerState
+from services.roster.hand_overs.domain import CurrentChange, current_change
 from services.roster.network import NetworkFile, NetworkFileError, Problem
 from services.roster.schedule import Holiday, Rota, Shift
 from shared.contracts import Deadlines, DutyPlanPublished, Precedence
@@ -190,6 +191,12 @@ def compute_window(
 def compute_on_call(rotas: Sequence[Rota], at: datetime) -> list[Shift | None]:
     """Who is on call in each rota at an instant."""
     return [schedule.on_call(rota, at) for rota in rotas]
+
+
+def compute_changes(rotas: Sequence[Rota], at: datetime) -> list[CurrentChange]:
+    """The change that whoever is on call is in, for each rota that wants hand-overs signed and has one."""
+    found = (current_change(rota, at) for rota in rotas if rota.signs_hand_over)
+    return [change for change in found if change is not None]
 
 
 async def read(

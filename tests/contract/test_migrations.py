@@ -30,7 +30,8 @@ SHARED_TABLES = {
 
 
 def own_metadata(service: str) -> MetaData:
-    """The service's own tables, as its store declares them."""
+    """The service's own tables, as its stores declare them; the app knows them all."""
+    importlib.import_module(f"services.{service}.app")
     store = importlib.import_module(f"services.{service}.store")
     found = {value.metadata for value in vars(store).values() if isinstance(value, Table)} - {shared_metadata}
     assert len(found) == 1, f"the tables of services/{service}/store.py are on one metadata of the service's own"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import text
 
@@ -56,6 +57,7 @@ class Rig:
     broker: MemoryBroker
     client: httpx.AsyncClient
     database: Database
+    application: FastAPI
 
     @property
     def deps(self) -> RosterDeps:
@@ -168,7 +170,7 @@ async def roster_rig(cluster: Cluster, **settings: Any) -> AsyncIterator[Rig]:
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://roster.test") as client:
-                yield Rig(service, clock, keys, broker, client, service.deps.intake)
+                yield Rig(service, clock, keys, broker, client, service.deps.intake, app)
         finally:
             await service.deps.relay.drain()
             await service.deps.intake.close()

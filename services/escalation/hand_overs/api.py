@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.escalation.hand_overs import handlers as hand_overs
-from services.escalation.hand_overs.domain import NOTE_CHARACTERS_MAX, SIGNED_AHEAD_MAX, HandOverState
+from services.escalation.hand_overs.domain import NOTE_CHARACTERS_MAX, SIGNED_AHEAD_MAX, HandOverState, Side
 from services.escalation.hand_overs.handlers import HandOver, Signature
 from services.escalation.handlers import EscalationDeps
 from shared.contracts import EscalationKind, EscalationState, Precedence
@@ -84,6 +84,7 @@ class HandOverView(BaseModel):
     start_at: UtcDateTime = Field(description="When the incoming person's shift begins.")
     until_at: UtcDateTime = Field(description="When their time ends as far as the duty plan knows; so long it counts.")
     signed_from: UtcDateTime = Field(description="From when on it can be signed.")
+    own_side: Side | None = Field(description="Which of the two you are; null for anybody else.")
 
 
 class HandOversView(BaseModel):
@@ -164,6 +165,7 @@ def _view(found: HandOver) -> HandOverView:
         start_at=change.start_at,
         until_at=change.until_at,
         signed_from=change.start_at - SIGNED_AHEAD_MAX,
+        own_side=found.own_side,
     )
 
 

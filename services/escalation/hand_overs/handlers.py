@@ -78,6 +78,8 @@ class HandOver:
     state: HandOverState
     outgoing: Signature
     incoming: Signature
+    own_side: Side | None
+    """Which of the two the caller is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,7 @@ def _shown(
         state=state_of(*signed_at),
         outgoing=signature(Side.OUTGOING, change.outgoing_id),
         incoming=signature(Side.INCOMING, change.incoming_id),
+        own_side=change.side_of(principal.contact_id) if principal.is_person else None,
     )
 
 

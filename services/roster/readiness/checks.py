@@ -32,7 +32,7 @@ from shared.vocabulary import ChannelName
 
 WINDOW = timedelta(days=14)
 ALARM_WITHIN = timedelta(hours=24)
-"""A hole that begins sooner than this is an alarm."""
+"""A hole that begins no later than this is an alarm."""
 
 POINTS_MIN = 2
 """Procedure: two channels at least that share no provider."""
@@ -57,7 +57,7 @@ def findings_of(state: PartnerState, facts: Facts, now: datetime) -> tuple[Findi
 def prove(state: PartnerState, facts: Facts, now: datetime) -> Proof:
     """The findings of the coming 14 days, from the minute of `now` on, with what the score is made from."""
     from_at = now.astimezone(UTC).replace(second=0, microsecond=0)
-    looked = _Look(state, facts, from_at, from_at + WINDOW)
+    looked = _Look(state, facts, from_at, now)
     found = sorted(looked.findings(), key=lambda one: (one.severity.rank, one.begins_at, one.code, str(one.what)))
     return Proof(
         from_at=from_at,
@@ -90,8 +90,9 @@ class _Duty:
 class _Look:
     """One look at one partner: its shifts are computed once and asked for often."""
 
-    def __init__(self, state: PartnerState, facts: Facts, from_at: datetime, to_at: datetime) -> None:
-        self.state, self.facts, self.from_at, self.to_at = state, facts, from_at, to_at
+    def __init__(self, state: PartnerState, facts: Facts, from_at: datetime, now: datetime) -> None:
+        self.state, self.facts, self.from_at, self.soon_at = state, facts, from_at, now + ALARM_WITHIN
+        to_at = self.to_at = from_at + WINDOW
         levels = state.policy.levels
         named = {target.id for level in levels for target in level.targets if target.kind is TargetKind.ROTA}
         self.shifts: Mapping[UUID, tuple[Shift, ...]] = {
@@ -199,9 +200,8 @@ class _Look:
         return _between(spans, self.from_at, self.to_at)
 
     def _of_coverage(self, rota: Rota) -> Iterator[Finding]:
-        soon_at = self.from_at + ALARM_WITHIN
         for start_at, end_at in self.holes[rota.id]:
-            severity = Severity.ALARM if start_at < soon_at else Severity.BLOCKING
+            severity = Severity.ALARM if start_at <= self.soon_at else Severity.BLOCKING
             yield Finding(Code.UNCOVERED, severity, start_at, end_at, rota_id=rota.id)
         shifts = self.shifts[rota.id]
         if not shifts or shifts[-1].end_at == self.to_at or schedule.shifts(rota, self.to_at, self.to_at + WINDOW):

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
+from typing import Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from services.roster import schedule
-from services.roster.domain import Contact, Credential, PartnerState
+from services.roster.domain import Contact, PartnerState
 from services.roster.readiness.checks import ALARM_WITHIN, confirmed_until
 from services.roster.readiness.findings import Code, Finding, Proof
 from shared.vocabulary import CredentialKind, Role
@@ -33,13 +34,33 @@ CHASED_BEFORE = (timedelta(days=14), timedelta(days=3), timedelta(0))
 """When a contact is asked to confirm their points, before the 90 days end; the last time when they have ended."""
 
 
-def managers_of(credentials: Iterable[Credential]) -> tuple[UUID, ...]:
+class Issued(Protocol):
+    """What is asked of a credential, as the roster has it or as a row."""
+
+    @property
+    def contact_id(self) -> UUID | None:
+        """Whose it is."""
+
+    @property
+    def kind(self) -> CredentialKind:
+        """A person's or a system's."""
+
+    @property
+    def roles(self) -> Sequence[Role]:
+        """What its holder may do."""
+
+    @property
+    def revoked_at(self) -> datetime | None:
+        """When it ended."""
+
+
+def managers_of(credentials: Iterable[Issued]) -> tuple[UUID, ...]:
     """The contacts who keep the roster: those whose own credential, not revoked, has the role."""
     found = {
         one.contact_id
         for one in credentials
         if one.contact_id is not None
-        and one.kind is CredentialKind.PERSON
+        and one.kind == CredentialKind.PERSON
         and one.revoked_at is None
         and Role.ROSTER_MANAGER in one.roles
     }

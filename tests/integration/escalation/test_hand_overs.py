@@ -155,6 +155,7 @@ async def test_the_list_says_who_hands_over_to_whom_and_what_is_open(rig: Rig) -
     assert datetime.fromisoformat(first["signed_from"]) == CHANGE_AT - timedelta(hours=2)
     assert [datetime.fromisoformat(first[name]) for name in ("start_at", "until_at")] == [CHANGE_AT, AHEAD_AT]
     assert second["outgoing"]["contact_id"] == str(INCOMING.contact_id)
+    assert [first["own_side"], second["own_side"]] == ["outgoing", None]
     (open_one,) = answer.json()["open_escalations"]
     assert (open_one["reference"], open_one["precedence"], open_one["state"], open_one["level"]) == (
         "RP-CA-2021-0001",

@@ -66,6 +66,15 @@ async def answering(rig: Rig, channel: str, provider: str) -> bool | None:
     return (await row(rig, channel, provider))["answering"]  # type: ignore[no-any-return]
 
 
+async def until_answering(rig: Rig, channel: str, provider: str) -> None:
+    """Waits until the path answers."""
+
+    async def is_so() -> bool:
+        return await answering(rig, channel, provider) is True
+
+    await eventually(is_so)
+
+
 async def first_beats(rig: Rig) -> None:
     """Sends the first beat of every path."""
     await beat(rig)
@@ -90,7 +99,7 @@ async def test_an_sms_goes_through_each_provider_and_its_receipt_ends_the_beat(
     async with telephones(cluster, tmp_path, "sms") as x:
         await first_beats(x.rig)
         for provider, number in OURS.items():
-            await eventually(lambda provider=provider: is_true(answering(x.rig, "sms", provider)))
+            await until_answering(x.rig, "sms", provider)
             (sent,) = [one for one in x.company.messages if one.to == number]
             assert sent.provider == provider
             assert sent.text.startswith("heartbeat ")
@@ -99,11 +108,6 @@ async def test_an_sms_goes_through_each_provider_and_its_receipt_ends_the_beat(
         before = len(x.company.messages)
         await pass_time(x.rig, INTERVAL)
         assert len(x.company.messages) - before == len(OURS)
-
-
-async def is_true(answer: Any) -> bool:
-    """Whether the answer is True, and not merely unknown."""
-    return (await answer) is True
 
 
 @BOTH
@@ -133,7 +137,7 @@ async def test_an_sms_that_never_comes_back_is_an_alarm_within_its_interval(clus
         rig = x.rig
         x.company.lines[OURS["twilio"]] = Line(sms=Sms.SILENT)
         await first_beats(rig)
-        await eventually(lambda: is_true(answering(rig, "sms", "telnyx")))
+        await until_answering(rig, "sms", "telnyx")
         assert await beating(rig).alarms() == []
         await pass_time(rig, INTERVAL)
         assert await beating(rig).alarms() == ["our heartbeat through a provider fails: twilio, sms"]
@@ -146,7 +150,7 @@ async def test_an_sms_that_never_comes_back_is_an_alarm_within_its_interval(clus
         await rig.rows("UPDATE pages SET state = 'done'")
         x.company.lines[OURS["twilio"]] = Line()
         await pass_time(rig, INTERVAL)
-        await eventually(lambda: is_true(answering(rig, "sms", "twilio")))
+        await until_answering(rig, "sms", "twilio")
         assert await beating(rig).alarms() == []
         assert [one["kind"] for one in await notices(rig)] == ["heartbeat_failed", "heartbeat_recovered"]
 
@@ -210,7 +214,7 @@ async def test_a_call_comes_through_when_it_is_answered(cluster: Cluster, tmp_pa
     async with telephones(cluster, tmp_path, "voice") as x:
         x.company.lines[OURS[provider]] = Line(pickup=Pickup.MACHINE)
         await first_beats(x.rig)
-        await eventually(lambda: is_true(answering(x.rig, "voice", provider)))
+        await until_answering(x.rig, "voice", provider)
         await x.company.wait_for(lambda company: any(c.to == OURS[provider] and c.ended for c in company.calls))
         (call,) = [one for one in x.company.calls if one.to == OURS[provider]]
         assert (call.provider, call.spoken) == (provider, [])
@@ -329,7 +333,7 @@ def _block(text: str) -> EmailMessage:
 
 async def test_where_nothing_comes_back_handing_over_counts(cluster: Cluster, tmp_path: Path) -> None:
     """Push and chat tell nothing later: a service that takes the message answers, and one that refuses fails."""
-    settings = {
+    settings: dict[str, Any] = {
         "loopback_push": SecretStr("subscription"),
         "loopback_chat": (SecretStr("slack://one"), SecretStr("ntfys://two")),
     }

@@ -174,6 +174,8 @@ def test_every_command_of_the_issue_exists() -> None:
         *(f"alert {verb}" for verb in ("raise", "release", "update", "cancel", "close", "show", "list", "watch")),
         *("webhook listen", "webhook ping", "doctor", "docs"),
         *(f"deliveries {verb}" for verb in ("list", "show", "replay")),
+        *(f"heartbeat {verb}" for verb in ("list", "now")),
+        *(f"hand-over {verb}" for verb in ("list", "sign")),
         *(f"keys {verb}" for verb in ("list", "add", "promote", "drop", "rotate")),
         *(f"points {verb}" for verb in ("list", "add", "change", "remove", "verify", "confirm")),
     }
@@ -461,6 +463,75 @@ def test_questions_are_asked_listed_and_answered(server: Canned, run: Callable[.
     assert json.loads(body) == {"text": "Yes"}
 
 
+def hand_over(number: int, **changes: Any) -> dict[str, Any]:
+    """A hand-over in which the caller goes off duty, open to signatures for hours."""
+    nobody = {"contact_id": CONTACT_ID, "title": "Officer", "signed_at": None, "note": None, "open_escalations": None}
+    fields = {
+        "id": f"01a201d9-0894-76cc-818c-a0f06597d36{number}",
+        "rota_id": CONTACT_ID,
+        "rota": "Duty officers",
+        "state": "unsigned",
+        "outgoing": {**nobody, "name": "Anna Example"},
+        "incoming": {**nobody, "name": "Ben Example"},
+        "start_at": "2026-01-01T02:00:00Z",
+        "until_at": "2999-01-01T00:00:00Z",
+        "signed_from": "2026-01-01T00:00:00Z",
+        "own_side": "outgoing",
+    }
+    return {**fields, **changes}
+
+
+def waiting(server: Canned, *hand_overs: dict[str, Any]) -> None:
+    """These hand-overs are there, and can be signed."""
+    open_one = {"reference": "RP-CA-2026-0042", "precedence": "FLASH", "state": "notified", "level": 2}
+    server.answers["GET /v1/hand-overs"] = (200, {"hand_overs": list(hand_overs), "open_escalations": [open_one]})
+    for one in hand_overs:
+        server.answers[f"POST /v1/hand-overs/{one['id']}/signature"] = (200, {**one, "state": "partly_signed"})
+
+
+def test_hand_overs_are_listed_with_what_is_open(server: Canned, run: Callable[..., Result]) -> None:
+    """Who hands over to whom, who has signed, what was written, and which escalations are open."""
+    signed = {**hand_over(1)["outgoing"], "signed_at": "2026-01-01T01:00:00Z", "note": "Ottawa calls back"}
+    waiting(server, hand_over(1, outgoing=signed))
+    shown = run("hand-over", "list", "--state", "unsigned")
+    assert shown.exit_code == 0, shown.output
+    for part in ("Duty officers", "Anna Example (signed)", "Ben Example", "Ottawa calls back", "RP-CA-2026-0042"):
+        assert part in shown.stdout
+    assert json.loads(run("hand-over", "list", "--json").stdout)["rota"] == "Duty officers"
+
+
+def test_the_hand_over_that_waits_is_signed_without_its_id(server: Canned, run: Callable[..., Result]) -> None:
+    """What others sign, what the caller has signed, what is too early and what is over does not wait."""
+    signed = {**hand_over(2)["outgoing"], "signed_at": "2026-01-01T01:00:00Z"}
+    waiting(
+        server,
+        hand_over(1, own_side=None),
+        hand_over(2, outgoing=signed),
+        hand_over(3, signed_from="2998-01-01T00:00:00Z"),
+        hand_over(4, until_at="2026-01-01T03:00:00Z"),
+        hand_over(5),
+    )
+    done = run("hand-over", "sign", "--note", "Ottawa calls back")
+    assert done.exit_code == 0, done.output
+    [(_, body)] = server.sent_to(f"POST /v1/hand-overs/{hand_over(5)['id']}/signature")
+    assert json.loads(body) == {"note": "Ottawa calls back"}
+
+
+def test_signing_asks_which_where_several_wait_and_says_so_where_none_does(
+    server: Canned, run: Callable[..., Result]
+) -> None:
+    """Nothing is signed by guessing; an id names one."""
+    waiting(server)
+    assert run("hand-over", "sign").exit_code == Exit.REFUSED
+    waiting(server, hand_over(1), hand_over(2, own_side="incoming"))
+    several = run("hand-over", "sign")
+    assert several.exit_code == Exit.USAGE
+    assert hand_over(2)["id"] in several.stderr
+    assert run("hand-over", "sign", hand_over(2)["id"]).exit_code == 0
+    [(_, body)] = server.sent_to(f"POST /v1/hand-overs/{hand_over(2)['id']}/signature")
+    assert json.loads(body) == {}
+
+
 def test_a_read_back_is_given_and_confirmed(server: Canned, run: Callable[..., Result]) -> None:
     """The partner repeats three things; the raiser names alert and partner, and says right or --wrong."""
     cell = {
@@ -684,6 +755,89 @@ def test_deliveries_are_listed_with_their_last_attempt(server: Canned, run: Call
     assert result.exit_code == 0, result.output
     assert "HTTP 503" in result.stdout
     assert PAGE_ID in result.stdout
+
+
+HEARTBEAT = {
+    "id": ENDPOINT_ID,
+    "kind": "endpoint",
+    "partner": "CA",
+    "channel": "webhook",
+    "provider": None,
+    "told": "Crisis \x1b[31mdesk",
+    "state": "answering",
+    "last_beat_at": "2026-10-01T08:00:00Z",
+    "ended_at": "2026-10-01T08:00:00Z",
+    "waits": False,
+    "answered_at": "2026-10-01T08:00:00Z",
+    "answer_milliseconds": 84,
+    "reason": None,
+    "failures": 0,
+    "failing_since_at": None,
+    "certificate_valid_until": "2026-12-24T12:00:00Z",
+    "next_beat_at": "2026-10-01T09:00:00Z",
+}
+FAILING = HEARTBEAT | {"state": "failing", "reason": "HTTP 503", "answer_milliseconds": None, "failures": 2}
+
+
+def test_heartbeats_are_listed(server: Canned, run: Callable[..., Result]) -> None:
+    """Each path with its state, what its last beat came to, and its certificate's end; the options become the query."""
+    server.answers["GET /v1/heartbeats"] = (200, {"items": [HEARTBEAT, FAILING], "next_cursor": None})
+    result = run("heartbeat", "list", "--failing", "--partner", "ca")
+    assert result.exit_code == 0, result.output
+    for part in ("answering", "failing", "answered in 84 ms", "HTTP 503", "24 Dec", ENDPOINT_ID):
+        assert part in result.stdout, part
+    assert "\x1b[31m" not in result.stdout
+    assert len(run("heartbeat", "list", "--json").stdout.splitlines()) == 2
+
+
+def test_a_heartbeat_now_says_what_became_of_it(server: Canned, run: Callable[..., Result]) -> None:
+    """It waits for the end of the beat: done if it was answered, refused with the reason if not."""
+    path = f"/v1/heartbeats/{ENDPOINT_ID}"
+    ended = {"ended_at": "2026-10-01T08:05:00Z", "last_beat_at": "2026-10-01T08:05:00Z"}
+    server.answers |= {f"POST {path}": (202, HEARTBEAT), f"GET {path}": (200, HEARTBEAT | ended)}
+    result = run("heartbeat", "now", ENDPOINT_ID)
+    assert result.exit_code == 0, result.output
+    assert "answered in 84 ms" in result.stdout
+    server.answers[f"GET {path}"] = (200, FAILING | ended)
+    result = run("heartbeat", "now", ENDPOINT_ID)
+    assert result.exit_code == Exit.REFUSED
+    assert "fails: HTTP 503" in result.stderr
+    out = {"waits": True, "last_beat_at": "2026-10-01T08:05:00Z"}
+    server.answers[f"GET {path}"] = (200, FAILING | out)
+    result = run("heartbeat", "now", ENDPOINT_ID)
+    assert (result.exit_code, "on its way back" in result.stdout) == (0, True)
+
+
+def test_doctor_names_failing_heartbeats(server: Canned, run: Callable[..., Result]) -> None:
+    """A path that fails comes with its reason and with what to do."""
+    server.answers |= {
+        "GET /healthz": (200, {"status": "alive"}),
+        "GET /readyz": (200, {"status": "ready", "checks": {}}),
+        "GET /v1/partners": (200, {"items": [{"code": "CA"}], "next_cursor": None}),
+        "GET /v1/heartbeats": (200, {"items": [FAILING], "next_cursor": None}),
+    }
+    result = run("doctor", "--json")
+    (found,) = [line for line in map(json.loads, result.stdout.splitlines()) if line["check"] == "Heartbeats"]
+    assert (found["verdict"], "HTTP 503" in found["said"]) == ("wrong", True)
+    assert found["todo"].endswith(f"redphone heartbeat now {ENDPOINT_ID}")
+
+
+def test_doctor_names_providers_without_a_loop_back(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an installation's machine it says what carries messages to people and is not tried."""
+    monkeypatch.setenv("REDPHONE_PUBLIC_URL", "https://redphone.example")
+    monkeypatch.setenv("REDPHONE_EMAIL_SMTP_URL", "smtp://mail.example")
+    monkeypatch.setenv("REDPHONE_EMAIL_FROM", "redphone@alerts.example")
+
+    def findings() -> list[dict[str, str]]:
+        lines = run("doctor", "--json").stdout.splitlines()
+        return [line for line in map(json.loads, lines) if line.get("check") == "Loop-backs"]
+
+    (found,) = findings()
+    assert (found["verdict"], "e-mail" in found["said"]) == ("look", True)
+    monkeypatch.setenv("REDPHONE_LOOPBACK_EMAIL", "loopback@alerts.example")
+    assert findings() == []
 
 
 def test_a_delivery_is_shown_with_its_body(server: Canned, run: Callable[..., Result]) -> None:

@@ -157,7 +157,7 @@ def test_every_code_has_a_remedy() -> None:
 
 @pytest.mark.parametrize(
     ("begins_in_hours", "severity"),
-    [(0, Severity.ALARM), (23.9, Severity.ALARM), (24, Severity.BLOCKING), (300, Severity.BLOCKING)],
+    [(0, Severity.ALARM), (24, Severity.ALARM), (24.1, Severity.BLOCKING), (300, Severity.BLOCKING)],
 )
 def test_a_hole_is_found_to_the_minute(begins_in_hours: float, severity: Severity) -> None:
     """Every uncovered minute of a rota that a level names, with begin and end; within 24 hours it is an alarm."""

@@ -165,6 +165,54 @@ def test_a_heartbeat_goes_over_tls() -> None:
         assert "hidden" not in found
 
 
+TELEPHONES = {
+    "REDPHONE_PUBLIC_URL": "https://redphone.example",
+    "REDPHONE_SMS_PROVIDERS": "twilio",
+    "REDPHONE_TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
+    "REDPHONE_TWILIO_AUTH_TOKEN": "0" * 32,
+    "REDPHONE_TWILIO_FROM": "+12025550100",
+}
+
+
+def test_loop_backs_are_numbers_of_providers_that_carry_something() -> None:
+    """Pairs of provider and number, each provider once, and one that carries this channel here; never shown."""
+    pair = {"REDPHONE_LOOPBACK_SMS": "twilio=+12025550170"}
+    settings = load({**TELEPHONES, **pair})
+    assert settings.loopback_sms == (("twilio", "+12025550170"),)
+    assert "12025550170" not in repr(settings)
+    for wrong, sentence in (
+        ("+12025550170", "must be provider and number"),
+        ("twilio=2025550170", "must be a telephone number"),
+        ("nobody=+12025550170", "must be 'twilio' or 'telnyx'"),
+        ("twilio=+12025550170,twilio=+12025550171", "must name each provider once"),
+    ):
+        (found,) = mistakes({**TELEPHONES, "REDPHONE_LOOPBACK_SMS": wrong})
+        assert found.startswith(f"REDPHONE_LOOPBACK_SMS {sentence}")
+        assert "2025550170" not in found
+    assert mistakes({**TELEPHONES, "REDPHONE_LOOPBACK_VOICE": "twilio=+12025550170"}) == [
+        "REDPHONE_LOOPBACK_VOICE names twilio, which REDPHONE_VOICE_PROVIDERS does not"
+    ]
+    assert mistakes(pair) == ["REDPHONE_LOOPBACK_SMS names twilio, which REDPHONE_SMS_PROVIDERS does not"]
+
+
+def test_loop_backs_of_other_channels_need_their_channel() -> None:
+    """A mailbox needs a mail server, a subscription a subject; each is an address that could be sent to."""
+    assert mistakes({"REDPHONE_LOOPBACK_EMAIL": "loopback@alerts.example"}) == [
+        "REDPHONE_EMAIL_SMTP_URL is needed for REDPHONE_LOOPBACK_EMAIL"
+    ]
+    (found,) = mistakes({"REDPHONE_LOOPBACK_EMAIL": "nobody"})
+    assert found.startswith("REDPHONE_LOOPBACK_EMAIL must be one bare address")
+    subject, push = mistakes({"REDPHONE_LOOPBACK_PUSH": "hidden"})
+    assert subject == "REDPHONE_PUSH_SUBJECT is needed for REDPHONE_LOOPBACK_PUSH"
+    assert push.startswith("REDPHONE_LOOPBACK_PUSH cannot be used: ")
+    (chat,) = mistakes({"REDPHONE_LOOPBACK_CHAT": "ntfys://ntfy.example/hidden file:///hidden"})
+    assert chat.startswith("REDPHONE_LOOPBACK_CHAT cannot be used: ")
+    assert "hidden" not in push + chat
+    rooms = load({"REDPHONE_LOOPBACK_CHAT": "ntfys://ntfy.example/hidden"})
+    assert len(rooms.loopback_chat) == 1
+    assert "hidden" not in repr(rooms)
+
+
 def test_chat_services_are_known_ones() -> None:
     """By default all services over TLS are allowed; what reaches files, mail or programs cannot be configured."""
     assert load({}).chat_schemas == SCHEMAS_DEFAULT

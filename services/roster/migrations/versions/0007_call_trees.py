@@ -10,6 +10,21 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 TABLES = """
+CREATE TABLE call_tree_sheets (
+    partner text NOT NULL CONSTRAINT pk_call_tree_sheets PRIMARY KEY,
+    partner_version integer NOT NULL,
+    made_at timestamptz NOT NULL,
+    document text NOT NULL
+);
+CREATE TABLE call_trees (
+    edition text NOT NULL CONSTRAINT pk_call_trees PRIMARY KEY,
+    made_at timestamptz,
+    due_at timestamptz NOT NULL,
+    failures integer NOT NULL,
+    inputs text NOT NULL,
+    encrypted_document text,
+    encrypted_pdf text
+);
 """
 
 

@@ -1,0 +1,149 @@
+"""The rows of notices before shifts. `load_*` locks, `find_*` does not.
+
+shift_notices         one row per notice, due or issued; unique by kind, rota, reader, shift and hours
+shift_notice_plans    for which duty plan of each partner they were last computed, and when a failure is tried again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    Table,
+    Text,
+    Uuid,
+    any_,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy import update as update_of
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+
+from services.roster import store
+from services.roster.shift_notices import NoticeKind, ShiftNotice
+from services.roster.store import metadata, partners
+from shared.db import Transaction
+from shared.ids import PartnerCode
+
+shift_notices = Table(
+    "shift_notices",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("partner", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("rota_id", Uuid, nullable=False),
+    Column("contact_id", Uuid, nullable=False),
+    Column("other_id", Uuid),
+    Column("start_at", DateTime(timezone=True), nullable=False),
+    Column("end_at", DateTime(timezone=True), nullable=False),
+    Column("hours", Integer, nullable=False),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("issued_at", DateTime(timezone=True)),
+    Index("uq_shift_notices_once", "kind", "rota_id", "contact_id", "start_at", "hours", unique=True),
+    Index("ix_shift_notices_partner", "partner"),
+    Index("ix_shift_notices_due_at", "due_at", postgresql_where=text("issued_at IS NULL")),
+)
+
+shift_notice_plans = Table(
+    "shift_notice_plans",
+    metadata,
+    Column("partner", Text, primary_key=True),
+    Column("plan_version", Integer, nullable=False),
+    Column("again_at", DateTime(timezone=True)),
+)
+
+
+async def find_stale(tx: Transaction, *, now: datetime, limit: int) -> list[PartnerCode]:
+    """Partners that have published a duty plan since their notices were computed."""
+    table, owner = shift_notice_plans.c, partners.c
+    wanted = (
+        select(owner.code)
+        .outerjoin(shift_notice_plans, table.partner == owner.code)
+        .where(owner.active, owner.plan_version > func.coalesce(table.plan_version, 0))
+        .where(or_(table.again_at.is_(None), table.again_at <= now))
+        .order_by(owner.plan_computed_at, owner.code)
+        .limit(limit)
+    )
+    return [PartnerCode(code) for code in (await tx.execute(wanted)).scalars()]
+
+
+async def load_version(tx: Transaction, code: str) -> int | None:
+    """The plan that the partner's notices were computed for, its row locked; None if somebody else holds it."""
+    await tx.execute(insert(shift_notice_plans).values(partner=code, plan_version=0).on_conflict_do_nothing())
+    table = shift_notice_plans.c
+    wanted = select(table.plan_version).where(table.partner == code).with_for_update(skip_locked=True)
+    return (await tx.execute(wanted)).scalar_one_or_none()
+
+
+async def find_issued(tx: Transaction, code: str) -> list[ShiftNotice]:
+    """What was issued to a partner's people and is still remembered."""
+    wanted = select(shift_notices).where(shift_notices.c.partner == code, shift_notices.c.issued_at.is_not(None))
+    return [_notice(row) for row in await tx.execute(wanted)]
+
+
+async def replace_unissued(
+    tx: Transaction, code: str, notices: Iterable[tuple[UUID, ShiftNotice]], *, plan_version: int
+) -> None:
+    """Puts these in the place of all that were not issued. One that was issued before stays as it is."""
+    table = shift_notices.c
+    await tx.execute(delete(shift_notices).where(table.partner == code, table.issued_at.is_(None)))
+    rows = [
+        {"id": notice_id, "partner": code, **asdict(notice), "kind": notice.kind.value} for notice_id, notice in notices
+    ]
+    if rows:
+        await tx.execute(insert(shift_notices).on_conflict_do_nothing(), rows)
+    kept = shift_notice_plans
+    await tx.execute(update_of(kept).where(kept.c.partner == code).values(plan_version=plan_version, again_at=None))
+
+
+async def save_failure(tx: Transaction, code: str, *, again_at: datetime) -> None:
+    """The partner's notices could not be computed; those that there are stay, and it is tried again then."""
+    await tx.execute(
+        update_of(shift_notice_plans).where(shift_notice_plans.c.partner == code).values(again_at=again_at)
+    )
+
+
+async def forget_past(tx: Transaction, code: str, *, begun_before: datetime) -> None:
+    """Shifts that began so long ago cannot be announced again."""
+    table = shift_notices.c
+    await tx.execute(delete(shift_notices).where(table.partner == code, table.start_at < begun_before))
+
+
+async def load_due(tx: Transaction, *, now: datetime, limit: int) -> list[tuple[UUID, PartnerCode, ShiftNotice]]:
+    """Notices that are due, locked, the longest waiting first."""
+    table = shift_notices.c
+    wanted = select(shift_notices).where(table.due_at <= now, table.issued_at.is_(None))
+    wanted = wanted.order_by(table.due_at, table.id).limit(limit).with_for_update(skip_locked=True)
+    return [(row.id, PartnerCode(row.partner), _notice(row)) for row in await tx.execute(wanted)]
+
+
+async def save_issued(tx: Transaction, ids: Sequence[UUID], *, now: datetime) -> None:
+    """These were issued."""
+    wanted = bindparam(None, list(ids), type_=ARRAY(Uuid), unique=True)
+    await tx.execute(update_of(shift_notices).where(shift_notices.c.id == any_(wanted)).values(issued_at=now))
+
+
+async def find_names(tx: Transaction, ids: Iterable[UUID]) -> Mapping[UUID, str]:
+    """What rotas and contacts are called; nothing for one that is gone."""
+    wanted = bindparam(None, sorted(set(ids)), type_=ARRAY(Uuid), unique=True)
+    found: dict[UUID, str] = {}
+    for table in (store.rotas, store.contacts):
+        rows = await tx.execute(select(table.c.id, table.c.name).where(table.c.id == any_(wanted)))
+        found |= {row.id: row.name for row in rows}
+    return found
+
+
+def _notice(row: object) -> ShiftNotice:
+    values = {name: getattr(row, name) for name in ShiftNotice.__slots__}
+    return ShiftNotice(**values | {"kind": NoticeKind(values["kind"])})

@@ -1,0 +1,173 @@
+"""Which notices there are before shifts begin, and when each is due. Pure.
+
+The cast: a `ShiftNotice` tells one person of one shift, of their own or of one in which they stand in, so many hours
+before it begins; or both people of a hand-over that has to be signed, a quarter of an hour before it. `notices_of`
+computes all that lie ahead. What was issued is never due again: a shift that is still that person's, from the same
+instant on, is told once for each of the rota's hours, however often it is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from itertools import pairwise
+from uuid import UUID
+
+from services.roster import schedule
+from services.roster.domain import PartnerState
+from services.roster.schedule import NOTICE_HOURS_MAX, Rota, Shift
+
+AHEAD = timedelta(hours=NOTICE_HOURS_MAX)
+"""How far ahead a rota may announce its shifts."""
+
+BEGUN_WITHIN = timedelta(hours=1)
+"""Whoever is put on a shift that has just begun is told; of one that has run for longer they know."""
+
+HAND_OVER_BEFORE = timedelta(minutes=15)
+URGENT_WITHIN = timedelta(hours=2)
+LATE_URGENT_WITHIN = timedelta(hours=12)
+"""What begins within so long cannot wait for anybody's morning; longer for whoever did not expect it."""
+
+LATE_BY = timedelta(minutes=5)
+"""A notice that waited for less was not late."""
+
+
+NOTICES_MAX = 2_000
+"""Of one partner, the soonest: each duty plan, at the latest tomorrow's, has the next ones."""
+
+
+class NoticeKind(StrEnum):
+    """What a notice is about."""
+
+    SHIFT = "shift"
+    AS_DEPUTY = "as_deputy"
+    HAND_OVER = "hand_over"
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftNotice:
+    """One notice. `other_id` is the deputy of a shift, its holder for whoever stands in, and who hands over.
+
+    Of a hand-over `contact_id` is the incoming person, and `hours` is 0.
+    """
+
+    kind: NoticeKind
+    rota_id: UUID
+    contact_id: UUID
+    other_id: UUID | None
+    start_at: datetime
+    end_at: datetime
+    hours: int
+    due_at: datetime
+    issued_at: datetime | None = None
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether it goes at once, at night, too, because the shift begins soon."""
+        if self.kind is NoticeKind.HAND_OVER:
+            return True
+        left = self.start_at - self.due_at
+        is_late = left < timedelta(hours=self.hours) - LATE_BY
+        return left <= (LATE_URGENT_WITHIN if is_late else URGENT_WITHIN)
+
+
+def notices_of(state: PartnerState, issued: Iterable[ShiftNotice], now: datetime) -> tuple[ShiftNotice, ...]:
+    """The notices that lie ahead of a partner's people, the soonest first, those that were issued left out."""
+    told = _Told(issued)
+    found: list[ShiftNotice] = []
+    for rota in state.rotas:
+        if rota.notice_hours or rota.signs_hand_over:
+            found.extend(notice for notice in _of_rota(rota, now) if not told.has(notice))
+    return tuple(sorted(found, key=lambda notice: (notice.due_at, notice.start_at))[:NOTICES_MAX])
+
+
+class _Told:
+    """What was issued, by what it was about."""
+
+    def __init__(self, issued: Iterable[ShiftNotice]) -> None:
+        self._at: dict[tuple[object, ...], dict[int, datetime]] = {}
+        for one in issued:
+            if one.issued_at is not None:
+                self._at.setdefault(_shift_of(one), {})[one.hours] = one.issued_at
+
+    def has(self, notice: ShiftNotice) -> bool:
+        """Whether the notice was issued, or another of the same shift when this one was already due."""
+        told = self._at.get(_shift_of(notice), {})
+        due_at = notice.start_at - timedelta(hours=notice.hours)
+        return notice.hours in told or any(at >= due_at for at in told.values())
+
+
+def _shift_of(notice: ShiftNotice) -> tuple[object, ...]:
+    return (notice.kind, notice.rota_id, notice.contact_id, notice.start_at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """One person's unbroken time in a rota, whatever shifts and layers it is made of."""
+
+    contact_id: UUID
+    start_at: datetime
+    end_at: datetime
+    other_id: UUID | None
+
+
+def _of_rota(rota: Rota, now: datetime) -> Iterator[ShiftNotice]:
+    from_at = now - BEGUN_WITHIN
+    shifts = schedule.shifts(rota, from_at, now + AHEAD + BEGUN_WITHIN)
+    holders = _stretches(shifts, lambda one: one.contact_id, lambda one: one.deputy_id)
+    deputies = _stretches(shifts, lambda one: one.deputy_id, lambda one: one.contact_id)
+    for kind, stretches in ((NoticeKind.SHIFT, holders), (NoticeKind.AS_DEPUTY, deputies)):
+        for stretch in stretches:
+            # What begins with the window may have begun long before it.
+            if stretch.start_at > from_at:
+                yield from _of_stretch(rota, kind, stretch, now)
+    if rota.signs_hand_over:
+        for outgoing, incoming in pairwise(holders):
+            if outgoing.end_at == incoming.start_at and incoming.start_at > now - HAND_OVER_BEFORE:
+                due_at = max(incoming.start_at - HAND_OVER_BEFORE, now)
+                yield ShiftNotice(
+                    NoticeKind.HAND_OVER,
+                    rota.id,
+                    incoming.contact_id,
+                    outgoing.contact_id,
+                    incoming.start_at,
+                    incoming.end_at,
+                    0,
+                    due_at,
+                )
+
+
+def _of_stretch(rota: Rota, kind: NoticeKind, stretch: _Stretch, now: datetime) -> Iterator[ShiftNotice]:
+    """One notice for each of the rota's hours; of those that are overdue only the last, at once."""
+
+    def notice(hours: int, due_at: datetime) -> ShiftNotice:
+        return ShiftNotice(
+            kind, rota.id, stretch.contact_id, stretch.other_id, stretch.start_at, stretch.end_at, hours, due_at
+        )
+
+    due = {hours: stretch.start_at - timedelta(hours=hours) for hours in rota.notice_hours}
+    overdue = [hours for hours, at in due.items() if at <= now]
+    if overdue:
+        yield notice(min(overdue), now)
+    for hours, at in due.items():
+        if at > now:
+            yield notice(hours, at)
+
+
+def _stretches(
+    shifts: Sequence[Shift], who: Callable[[Shift], UUID | None], other: Callable[[Shift], UUID | None]
+) -> list[_Stretch]:
+    """Each person's time in order, shifts that touch as one: an override that changes nothing is no new shift."""
+    found: list[_Stretch] = []
+    for shift in shifts:
+        contact_id = who(shift)
+        if contact_id is None:
+            continue
+        last = found[-1] if found else None
+        if last is not None and (last.contact_id, last.end_at) == (contact_id, shift.start_at):
+            found[-1] = _Stretch(contact_id, last.start_at, shift.end_at, last.other_id)
+        else:
+            found.append(_Stretch(contact_id, shift.start_at, shift.end_at, other(shift)))
+    return found

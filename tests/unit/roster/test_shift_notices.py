@@ -1,0 +1,168 @@
+"""Who is told of which shift, how long before, and never twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.roster.domain import Partner, PartnerState
+from services.roster.schedule import Frequency, Layer, LayerId, Override, OverrideId, Rota, Rotation
+from services.roster.shift_notices import BEGUN_WITHIN, NOTICES_MAX, NoticeKind, ShiftNotice, notices_of
+from shared.ids import ContactId, PartnerCode, RotaId
+from shared.vocabulary import Standing
+
+NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+PARTNER = Partner(PartnerCode("CA"), "Canada", Standing.MEMBER, "America/Toronto")
+
+
+def uid(number: int) -> Any:
+    """An id by number."""
+    return UUID(int=number)
+
+
+def rota(*contacts: int, deputies: tuple[int, ...] = (), hand_over: time = time(18), **more: Any) -> Rota:
+    """A daily rota in UTC that hands over at 18:00."""
+    layer = Layer(
+        id=LayerId(uid(51)),
+        name="Daily",
+        rotation=Rotation(Frequency.DAILY),
+        participants=tuple(ContactId(uid(one)) for one in contacts),
+        starts_on=date(2026, 1, 5),
+        hand_over_time=hand_over,
+        deputies=tuple(ContactId(uid(one)) for one in deputies),
+    )
+    return Rota(RotaId(uid(50)), "Duty officers", "UTC", (layer,), **more)
+
+
+def override(contact: int | None, begins_in: float, hours: float) -> Override:
+    """Somebody, or nobody, in the place of whoever would be on call."""
+    contact_id = None if contact is None else ContactId(uid(contact))
+    start_at = NOW + begins_in * HOUR
+    return Override(OverrideId(uid(60)), contact_id, start_at, start_at + hours * HOUR)
+
+
+def due(made: Rota, issued: tuple[ShiftNotice, ...] = (), now: datetime = NOW) -> tuple[ShiftNotice, ...]:
+    """The notices of a partner with this rota."""
+    return notices_of(PartnerState(PARTNER, rotas=(made,)), issued, now)
+
+
+def of(notices: tuple[ShiftNotice, ...], begins_in: float, kind: NoticeKind = NoticeKind.SHIFT) -> list[ShiftNotice]:
+    """Those of the shift that begins in so many hours."""
+    return [one for one in notices if one.start_at == NOW + begins_in * HOUR and one.kind is kind]
+
+
+def told(notice: ShiftNotice, at: datetime) -> ShiftNotice:
+    """The notice once it was issued."""
+    return replace(notice, issued_at=at)
+
+
+def test_each_shift_is_told_before_it_begins() -> None:
+    """So many hours before as the rota says, once for each of them, to whoever holds it."""
+    found = due(rota(1, 2, notice_hours=(24, 72)))
+    (late,) = of(found, 6)
+    assert (late.hours, late.due_at) == (24, NOW)
+    tomorrow = of(found, 30)
+    assert [(one.hours, one.due_at - NOW) for one in tomorrow] == [(72, timedelta()), (24, 6 * HOUR)]
+    later = of(found, 6 + 4 * 24)
+    assert [(one.hours, one.due_at) for one in later] == [
+        (72, NOW + (6 + 24) * HOUR),
+        (24, NOW + (6 + 72) * HOUR),
+    ]
+    assert {one.contact_id for one in found} == {uid(1), uid(2)}
+
+
+def test_a_rota_may_announce_nothing() -> None:
+    """Without hours there are no notices."""
+    assert due(rota(1, 2, notice_hours=())) == ()
+
+
+def test_deputies_are_told_that_they_stand_in() -> None:
+    """Whoever stands in is told so, and the holder who that is."""
+    found = due(rota(1, 2, deputies=(3, 4)))
+    (holder,) = of(found, 30)
+    (deputy,) = of(found, 30, NoticeKind.AS_DEPUTY)
+    assert (holder.other_id, deputy.contact_id, deputy.other_id) == (
+        deputy.contact_id,
+        holder.other_id,
+        holder.contact_id,
+    )
+    assert deputy.contact_id in (uid(3), uid(4))
+
+
+def test_what_was_issued_is_not_due_again() -> None:
+    """However often it is computed, and whatever changes of the rest of the shift."""
+    first = due(rota(1, 2))
+    issued = tuple(told(one, NOW) for one in first)
+    assert due(rota(1, 2), issued, NOW + timedelta(minutes=1)) == ()
+    shorter = rota(1, 2, overrides=(override(None, 20, 2),))
+    assert due(shorter, issued, NOW + HOUR) == tuple(of(due(shorter, issued, NOW + HOUR), 22))
+
+
+def test_another_hour_later_does_not_tell_again() -> None:
+    """Who was told 24 hours before is not told anew when the rota changes to 48; 2 hours before are to come."""
+    (first,) = of(due(rota(1, 2)), 6)
+    issued = (told(first, NOW - HOUR),)
+    assert of(due(rota(1, 2, notice_hours=(48,)), issued), 6) == []
+    (still,) = of(due(rota(1, 2, notice_hours=(48, 2)), issued), 6)
+    assert (still.hours, still.due_at) == (2, NOW + 4 * HOUR)
+
+
+def test_a_shift_that_is_put_on_somebody_late_is_told_at_once() -> None:
+    """Inside the notice time, also one that has just begun; of one that has run for long its holder knows."""
+    (found,) = of(due(rota(1, overrides=(override(9, 3, 2),))), 3)
+    assert (found.contact_id, found.due_at, found.is_urgent) == (uid(9), NOW, True)
+    (begun,) = of(due(rota(1, overrides=(override(9, -0.5, 2),))), -0.5)
+    assert (begun.contact_id, begun.due_at) == (uid(9), NOW)
+    assert of(due(rota(1, overrides=(override(9, -3, 5),))), -3) == []
+    assert of(due(rota(1, overrides=(override(9, -(BEGUN_WITHIN / HOUR), 5),))), -1) == []
+
+
+def test_what_was_expected_waits_for_the_morning() -> None:
+    """A notice in time is not urgent, nor one that comes late for a shift that is still far."""
+    found = due(rota(1, 2, notice_hours=(72,)))
+    assert not of(found, 30)[0].is_urgent
+    assert not of(due(rota(1, 2)), 54)[0].is_urgent
+    assert of(due(rota(1, 2, notice_hours=(1,))), 6)[0].is_urgent
+
+
+def test_an_override_by_the_same_person_is_no_new_shift() -> None:
+    """One person's unbroken time is one shift, whatever it is made of."""
+    assert due(rota(1, overrides=(override(1, 20, 5),))) == ()
+    resumed = due(rota(1, overrides=(override(9, 20, 5),)))
+    assert [(one.contact_id, one.start_at - NOW) for one in resumed] == [(uid(9), 20 * HOUR), (uid(1), 25 * HOUR)]
+
+
+@pytest.mark.parametrize(("minutes", "seen"), [(20, True), (15, True), (1, True), (-14, True), (-15, False)])
+def test_a_hand_over_is_told_to_both(minutes: int, seen: bool) -> None:
+    """A quarter of an hour before, where it has to be signed; at once if the plan comes later than that."""
+    signing = rota(1, 2, signs_hand_over=True, notice_hours=())
+    at = NOW + 6 * HOUR - timedelta(minutes=minutes)
+    found = [one for one in due(signing, now=at) if one.start_at == NOW + 6 * HOUR]
+    assert bool(found) is seen
+    for one in found:
+        assert (one.kind, one.is_urgent) == (NoticeKind.HAND_OVER, True)
+        assert {one.contact_id, one.other_id} == {uid(1), uid(2)}
+        assert one.due_at == max(at, NOW + 6 * HOUR - timedelta(minutes=15))
+
+
+def test_nothing_is_handed_over_across_a_hole() -> None:
+    """Where nobody was on call there is nobody to sign."""
+    signing = rota(1, 2, signs_hand_over=True, notice_hours=(), overrides=(override(None, 5, 2),))
+    assert all(one.start_at not in (NOW + 6 * HOUR, NOW + 7 * HOUR) for one in due(signing))
+
+
+def test_there_is_a_limit() -> None:
+    """The soonest are kept; the next plan has the others."""
+    hourly = replace(rota(1, 2).layers[0], rotation=Rotation(Frequency.HOURLY))
+    rotas = tuple(
+        Rota(RotaId(uid(500 + n)), "R", "UTC", (replace(hourly, id=LayerId(uid(900 + n))),), notice_hours=(1, 2, 3))
+        for n in range(4)
+    )
+    found = notices_of(PartnerState(PARTNER, rotas=rotas), (), NOW)
+    assert len(found) == NOTICES_MAX
+    assert [one.due_at for one in found] == sorted(one.due_at for one in found)
