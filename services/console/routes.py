@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from services.console.live import Hub
-from services.console.pages import alerts, board, raising, signing_in
+from services.console.pages import alerts, board, deliveries, raising, signing_in
 from services.console.web import Face, add_static, page_route
 
 
@@ -17,4 +17,5 @@ def router(face: Face, hub: Hub) -> APIRouter:
     board.add_routes(routes, face, hub)
     alerts.add_routes(routes, face)
     raising.add_routes(routes, face)
+    deliveries.add_routes(routes, face)
     return routes
