@@ -26,12 +26,20 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from services.console.apis import Apis, Down, Missing, Refused, SignedOut
 from services.console.sessions import Session, Sessions
 from services.console.words import LANGUAGES, Reader, reader_of
+from shared.contracts import Role
 from shared.events import Cause
 from shared.problems import CORRELATION_ID
 from shared.process import Deps
 
 FORM_BYTES_MAX = 200_000
 FORM_FIELDS_MAX = 500
+
+
+def _(text: str) -> str:
+    """Marks a text for translation; it is translated where it is shown."""
+    return text
+
+
 STATIC_AGE_SECONDS = 365 * 24 * 3600
 
 POLICY = (
@@ -65,6 +73,23 @@ _KINDS = {
     ".mp3": "audio/mpeg",
     ".wav": "audio/wav",
 }
+
+
+_WATCHING = frozenset({Role.DUTY_OFFICER, Role.SENIOR_CONTACT, Role.DRAFTER, Role.RELEASER, Role.SECRETARIAT})
+
+
+def menu_of(session: Session | None) -> list[tuple[str, str]]:
+    """The pages that the reader's roles can do something with: address and name. The APIs decide; this only tidies."""
+    if session is None:
+        return []
+    me = session.principal
+    pages = [
+        ("/", _("Board"), me.has(*_WATCHING)),
+        ("/alerts", _("Alerts"), me.has(*_WATCHING, Role.OBSERVER)),
+        ("/raise", _("Raise"), me.has(Role.DRAFTER, Role.DUTY_OFFICER)),
+        ("/deliveries", _("Deliveries"), me.has(Role.ROSTER_MANAGER, Role.DUTY_OFFICER, Role.SECRETARIAT)),
+    ]
+    return [(address, name) for address, name, useful in pages if useful]
 
 
 class CrossSite(Exception):
@@ -166,6 +191,7 @@ class Face:
             me=session.principal if session is not None else None,
             csrf=session.csrf if session is not None else "",
             path=request.url.path,
+            menu=menu_of(session),
             now=self.deps.clock.now(),
             **context,
         )

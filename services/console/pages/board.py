@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from services.console.live import Hub
-from services.console.web import Face
+from services.console.web import HEADERS, Face, menu_of
 from services.console.words import reader_of
 
 
@@ -19,6 +19,10 @@ def add_routes(routes: APIRouter, face: Face, hub: Hub) -> None:
     async def show_board(request: Request, wall: Annotated[bool, Query()] = False) -> Response:
         """Everything that the reader may see of what is open; `wall` for a screen that nobody touches."""
         session = await face.session(request)
+        if all(address != "/" for address, _name in menu_of(session)):
+            return RedirectResponse(
+                (menu_of(session) or [("/alerts", "")])[0][0], status_code=303, headers=dict(HEADERS)
+            )
         audience = hub.audience(session)
         await audience.ready(session)
         reader = reader_of(request)
