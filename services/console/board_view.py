@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.console.words import Reader, as_instant
+from services.console.words import Reader, _, as_instant
 
 Json = Mapping[str, Any]
 
@@ -27,11 +27,6 @@ class Look:
     tone: str
     icon: str
     word: str
-
-
-def _(text: str) -> str:
-    """Marks a text for translation; it is translated where it is shown."""
-    return text
 
 
 _LOOKS: Mapping[str, Look] = {

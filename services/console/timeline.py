@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.console.board_view import CHANNELS
-from services.console.words import Reader, n_
+from services.console.words import Reader, _, n_
 
 Json = Mapping[str, Any]
 
@@ -26,11 +26,6 @@ class Happened:
     partner: str | None
     text: str
     note: str | None = None
-
-
-def _(text: str) -> str:
-    """Marks a text for translation; it is translated where it is shown."""
-    return text
 
 
 def happened(entry: Json, reader: Reader) -> Happened:

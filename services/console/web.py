@@ -25,7 +25,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from services.console.apis import Apis, Down, Missing, Refused, SignedOut
 from services.console.sessions import Session, Sessions
-from services.console.words import LANGUAGES, Reader, reader_of
+from services.console.words import LANGUAGES, Reader, _, reader_of
 from shared.contracts import Role
 from shared.events import Cause
 from shared.problems import CORRELATION_ID
@@ -33,11 +33,6 @@ from shared.process import Deps
 
 FORM_BYTES_MAX = 200_000
 FORM_FIELDS_MAX = 500
-
-
-def _(text: str) -> str:
-    """Marks a text for translation; it is translated where it is shown."""
-    return text
 
 
 STATIC_AGE_SECONDS = 365 * 24 * 3600

@@ -96,6 +96,11 @@ class Reader:
         return get_timezone_name(_zone(zone or self.zone), width="short", locale=self.locale)
 
 
+def _(text: str) -> str:
+    """Marks a text for translation; it is translated where it is shown."""
+    return text
+
+
 def n_(one: str, many: str) -> tuple[str, str]:
     """Marks a text with a number for translation: its forms for one and for many."""
     return one, many
