@@ -1,0 +1,253 @@
+"""The console's pages as a browser without script gets them: who sees what, what is refused, what is kept."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from services.console.sessions import AGE_MAX, IDLE_MAX
+from shared.in_process import InProcess
+from tests.integration.console.conftest import Browser
+from tests.support.world import World
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> {{7*7}}"
+
+
+async def raised(made: World, browser: Browser, *, to: tuple[str, ...] = ("US", "GB"), headline: str = "Kabul") -> Any:
+    """An alert that Canada has released, as the API shows it."""
+    body = {"headline": headline, "countries": ["AFG"], "to": list(to), "precedence": "FLASH"}
+    headers = {**await browser.network.sign_in(made, "ca-duty"), **made.key()}
+    answer = await made.http.post("/v1/alerts", json={**body, "self_release_reason": "alone"}, headers=headers)
+    assert answer.status_code == 202, answer.text
+    await made.settle()
+    return answer.json()
+
+
+async def test_a_stranger_is_asked_to_sign_in_and_comes_back(browser: Browser) -> None:
+    """A page needs a session; after signing in the reader is where they wanted to be, and no token is in the browser."""
+    asked = await browser.get("/alerts?state=draft")
+    assert (asked.status_code, asked.headers["location"]) == (303, "/sign-in?after=/alerts%3Fstate%3Ddraft")
+    done = await browser.sign_in("ca-duty", after="/alerts?state=draft")
+    assert (done.status_code, done.headers["location"]) == (303, "/alerts?state=draft")
+    cookie = done.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert "eyJ" not in cookie
+    assert (await browser.get("/alerts")).status_code == 200
+
+
+async def test_a_wrong_secret_says_no_more_than_that(browser: Browser) -> None:
+    """Wrong name and wrong secret look the same, and what was typed as a name is shown as text."""
+    for client_id in ("ca-duty", HOSTILE):
+        refused = await browser.post("/sign-in", {"client_id": client_id, "client_secret": "rps_wrong"})
+        assert refused.status_code == 401
+        assert "do not fit together" in refused.text
+        assert "<script>alert" not in refused.text
+        assert "set-cookie" not in refused.headers
+
+
+async def test_every_page_carries_the_strict_policy(made: World, browser: Browser) -> None:
+    """No inline script or style, nothing from elsewhere, no frame, no copy kept."""
+    await browser.sign_in("ca-duty")
+    alert = await raised(made, browser)
+    for path in (
+        "/sign-in",
+        "/",
+        "/alerts",
+        f"/alerts/{alert['id']}",
+        f"/alerts/{alert['id']}/report",
+        "/raise",
+        "/nothing",
+    ):
+        page = await browser.get(path)
+        if path == "/nothing":
+            continue
+        assert page.status_code == 200, path
+        assert "script-src 'self'" in page.headers["content-security-policy"]
+        assert page.headers["cache-control"] == "no-store"
+        assert not re.search(r"<script(?![^>]*\bsrc=)", page.text), path
+        assert not re.search(r"<[^>]+\s(style|on\w+)=", page.text), path
+
+
+async def test_the_board_shows_who_has_not_answered(made: World, browser: Browser) -> None:
+    """Each partner's cell with state, level and what happens next; after an answer, who and when."""
+    await raised(made, browser)
+    await browser.sign_in("ca-duty")
+    board = (await browser.get("/")).text
+    assert board.count('class="cell is-waiting') == 2
+    assert "Level 1 of 2" in board
+    headers = {**await browser.network.sign_in(made, "us-duty"), **made.key()}
+    await made.http.post("/v1/acknowledgements", json={"alert_ids": "all"}, headers=headers)
+    await made.settle()
+    await made.services["escalation"].loops["board"].run_once()
+    fresh = await browser.http.get("/alerts/RP-CA-2021-0001")
+    assert "Acknowledged" in fresh.text
+    assert "NameDutyUS" in fresh.text
+
+
+async def test_what_handling_withholds_is_on_no_page(made: World, browser: Browser) -> None:
+    """The secretariat sees that there is an alert and how it goes, not what it says; others see nothing at all."""
+    body = {"headline": "Secrettext", "countries": ["AFG"], "to": ["US"], "precedence": "FLASH", "tlp": "TLP:RED"}
+    headers = {**await browser.network.sign_in(made, "ca-duty"), **made.key()}
+    alert = (await made.http.post("/v1/alerts", json={**body, "self_release_reason": "alone"}, headers=headers)).json()
+    await made.settle()
+    await browser.sign_in("xr-secretariat")
+    for path in ("/", "/alerts", f"/alerts/{alert['id']}"):
+        page = await browser.get(path)
+        assert page.status_code == 200
+        assert "Secrettext" not in page.text
+        assert "Withheld by its handling label" in page.text
+    await browser.sign_in("gb-duty")
+    hidden, missing = await browser.get(f"/alerts/{alert['id']}"), await browser.get(f"/alerts/{made.ids.new()}")
+    assert (hidden.status_code, missing.status_code) == (404, 404)
+    assert hidden.text.replace(alert["id"], "") == missing.text.replace(str(missing.url).rpartition("/")[2], "")
+
+
+async def test_hostile_text_is_shown_as_text(made: World, browser: Browser) -> None:
+    """What somebody wrote never becomes part of a page."""
+    await raised(made, browser, headline=HOSTILE)
+    await browser.sign_in("us-duty")
+    for path in ("/", "/alerts", "/alerts/RP-CA-2021-0001", "/alerts/RP-CA-2021-0001/report"):
+        page = (await browser.get(path)).text
+        assert "<script>alert" not in page
+        assert "<img src=x" not in page
+        assert "&lt;script&gt;alert(1)" in page
+        assert "{{7*7}}" in page
+
+
+async def test_a_form_of_another_site_is_refused(made: World, browser: Browser) -> None:
+    """Without the page's mark, or from elsewhere, nothing is done."""
+    alert = await raised(made, browser)
+    await browser.sign_in("ca-duty")
+    await browser.get(f"/alerts/{alert['id']}")
+    path, note = f"/alerts/{alert['id']}/close", {"note": "over"}
+    for attack in (
+        await browser.http.post(path, data=note),
+        await browser.http.post(path, data={**note, "csrf": "0" * 64}),
+        await browser.http.post(path, data={**note, "csrf": browser.csrf}, headers={"origin": "https://evil.example"}),
+        await browser.http.post(path, data={**note, "csrf": browser.csrf}, headers={"sec-fetch-site": "cross-site"}),
+    ):
+        assert attack.status_code == 403
+        assert "did not come from a page of Red Phone" in attack.text
+    headers = await browser.network.sign_in(made, "ca-duty")
+    assert (await made.http.get(f"/v1/alerts/{alert['id']}", headers=headers)).json()["ended_at"] is None
+
+
+async def test_raising_with_a_preview_and_a_second_person(made: World, browser: Browser) -> None:
+    """The preview names whom it would wake and changes nothing; a double click is one draft; another releases."""
+    await browser.sign_in("ca-duty")
+    await browser.get("/raise")
+    typed = {"headline": "Kabul", "countries": "AFG", "precedence": "FLASH", "to": ["US", "GB"], "instruction": "Say"}
+    preview = await browser.post("/raise/preview", {**typed, "act": "preview"})
+    assert preview.status_code == 200
+    assert "Duty role" in preview.text
+    assert "NameDutyUS" not in preview.text
+    assert 'value="Kabul"' in preview.text
+    key = browser.key
+    first = await browser.post("/raise", {**typed, "act": "draft", "key": key})
+    again = await browser.post("/raise", {**typed, "act": "draft", "key": key})
+    assert first.status_code == 303
+    assert first.headers["location"] == again.headers["location"]
+    page = first.headers["location"].partition("?")[0]
+    alone = await browser.get(page)
+    assert "Why no second person can release" in alone.text
+    await browser.sign_in("ca-releaser")
+    await browser.get(page)
+    released = await browser.post(f"{page}/release", {"precedence": "FLASH"})
+    assert released.status_code == 303, released.text
+    await made.settle()
+    assert "partners are being reached" in (await browser.get(page)).text
+
+
+async def test_what_the_api_refuses_comes_back_into_the_form(browser: Browser) -> None:
+    """The fault stands beside its field, and nothing typed is lost."""
+    await browser.sign_in("ca-duty")
+    await browser.get("/raise")
+    typed = {
+        "headline": "Kabul",
+        "countries": "NOWHERE",
+        "precedence": "FLASH",
+        "to": ["US"],
+        "description": "Long text",
+    }
+    refused = await browser.post("/raise", {**typed, "act": "draft"})
+    assert refused.status_code == 422
+    assert 'id="fault-countries"' in refused.text
+    assert "Long text" in refused.text
+
+
+async def test_a_session_that_ended_in_the_middle_of_a_form_loses_nothing(made: World, browser: Browser) -> None:
+    """What was typed is kept through signing in, and sent only when the reader says so."""
+    await browser.sign_in("ca-duty")
+    await browser.get("/raise")
+    made.clock.advance(IDLE_MAX.total_seconds() + 1)
+    typed = {"headline": "Kabul at risk", "countries": "AFG", "precedence": "FLASH", "to": "US", "act": "draft"}
+    asked = await browser.post("/raise", typed)
+    assert asked.status_code == 401
+    assert 'name="kept.headline" value="Kabul at risk"' in asked.text
+    kept = {f"kept.{name}": value for name, value in typed.items()}
+    resumed = await browser.sign_in("ca-duty", after="/raise", **kept)
+    assert resumed.status_code == 200
+    assert 'name="headline" value="Kabul at risk"' in resumed.text
+    sent = await browser.post("/raise", {**typed, "key": str(made.ids.new())})
+    assert sent.status_code == 303
+
+
+async def test_a_session_ends_by_its_age_and_by_signing_out(made: World, browser: Browser) -> None:
+    """Use keeps a session alive, but not for ever; signing out ends it at once, also for a copy of the cookie."""
+    await browser.sign_in("ca-duty")
+    for _ in range(int(AGE_MAX / (IDLE_MAX / 2)) - 1):
+        made.clock.advance(IDLE_MAX.total_seconds() / 2)
+        assert (await browser.get("/alerts")).status_code == 200
+    made.clock.advance(IDLE_MAX.total_seconds() / 2 + 1)
+    assert (await browser.get("/alerts")).status_code == 303
+    await browser.sign_in("ca-duty")
+    copy = dict(browser.http.cookies)
+    await browser.get("/alerts")
+    assert (await browser.post("/sign-out")).status_code == 303
+    browser.http.cookies.update(copy)
+    assert (await browser.get("/alerts")).status_code == 303
+    kinds = [row.kind for row in await made.rows("console", "SELECT kind FROM record ORDER BY recorded_at, id")]
+    assert kinds == ["session.began", "session.began", "session.ended"]
+
+
+async def test_a_revoked_credential_ends_its_session_at_the_next_step(made: World, browser: Browser) -> None:
+    """What an administrator revokes stops acting, whatever cookie there is."""
+    await browser.sign_in("us-duty")
+    assert (await browser.get("/alerts")).status_code == 200
+    headers = made.administrator()
+    version = (await made.http.get("/v1/partners/US/credentials", headers=headers)).headers["ETag"]
+    path = "/v1/partners/US/credentials/us-duty/revocation"
+    assert (await made.http.post(path, headers={**headers, "If-Match": version})).status_code == 200
+    await made.settle()
+    assert (await browser.get("/alerts")).headers["location"].startswith("/sign-in")
+
+
+async def test_an_api_that_is_down_is_named(made: World, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page says which part does not answer, and shows what the others know."""
+    alert = await raised(made, browser)
+    await browser.sign_in("ca-duty")
+    monkeypatch.setattr("shared.in_process.InProcess.handle_async_request", down_for("/v1/escalations"))
+    page = await browser.get(f"/alerts/{alert['id']}")
+    assert page.status_code == 200
+    assert "escalation does not answer" in page.text
+    assert "Kabul" in page.text
+    monkeypatch.setattr("shared.in_process.InProcess.handle_async_request", down_for("/v1/alerts"))
+    gone = await browser.get(f"/alerts/{alert['id']}")
+    assert gone.status_code == 503
+    assert "alerting does not answer" in gone.text
+
+
+def down_for(prefix: str) -> Any:
+    """A transport on which calls to one part fail as a lost connection does."""
+    usual = InProcess.handle_async_request
+
+    async def call(self: InProcess, request: httpx.Request) -> httpx.Response:
+        if request.url.path.startswith(prefix):
+            raise httpx.ConnectError("refused")
+        return await usual(self, request)
+
+    return call
