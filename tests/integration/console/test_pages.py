@@ -27,7 +27,7 @@ async def raised(made: World, browser: Browser, *, to: tuple[str, ...] = ("US", 
 
 
 async def test_a_stranger_is_asked_to_sign_in_and_comes_back(browser: Browser) -> None:
-    """A page needs a session; after signing in the reader is where they wanted to be, and no token is in the browser."""
+    """A page needs a session; after signing in the reader is where they wanted to be. The browser holds no token."""
     asked = await browser.get("/alerts?state=draft")
     assert (asked.status_code, asked.headers["location"]) == (303, "/sign-in?after=/alerts%3Fstate%3Ddraft")
     done = await browser.sign_in("ca-duty", after="/alerts?state=draft")
