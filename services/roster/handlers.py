@@ -21,6 +21,7 @@ from typing import Any
 from uuid import UUID
 
 from services.roster import domain, publication, seeding, store, what_if
+from services.roster.calendars.fetching import CalendarFetcher
 from services.roster.changes import NOUNS, Changed, changes, entries
 from services.roster.domain import Contact, ContactPoint, Credential, DutyOffice, Partner, PartnerState
 from services.roster.hand_overs.handlers import on_hand_over_signed
@@ -65,10 +66,13 @@ READING_ROLES = (Role.ROSTER_MANAGER, Role.DUTY_OFFICER, Role.SENIOR_CONTACT, Ro
 
 @dataclass(frozen=True, kw_only=True)
 class RosterDeps(Deps):
-    """What roster's handlers need beside what every service has: one process for files and one for shifts."""
+    """What roster's handlers need beside what every service has: one process for files and one for shifts, and what
+    fetches calendars.
+    """
 
     files: Worker
     shifts: Worker
+    calendars: CalendarFetcher
 
 
 ContactChange = Callable[[Contact], Contact]
