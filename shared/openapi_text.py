@@ -23,6 +23,7 @@ TAGS: dict[str, str] = {
     "Partners": "Who takes part, and who answers at an instant.",
     "Roster": "Your own offices, contacts, rotas, levels and endpoints. Nobody else reads or writes them.",
     "Contact points": "How you yourself are reached: keep, verify and confirm it. It needs no role.",
+    "Readiness": "Whether the coming 14 days are proven: what is missing, and what to do about it.",
     "Credentials": "One for each person or system. Secrets are shown once.",
     "Network": "The network file and its deadlines, for administrators.",
     "Installation": "Keys, health, and what every refusal means. Needs no token.",

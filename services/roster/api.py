@@ -19,6 +19,7 @@ from services.roster.bodies import CredentialBody, DeadlinesBody, PartnerEdit
 from services.roster.call_tree import api as call_tree
 from services.roster.hand_overs.handlers import find_signatures
 from services.roster.handlers import Call, RosterDeps, missing
+from services.roster.readiness import api as readiness
 from services.roster.schedule import EARLIEST_DATE, LATEST_DATE
 from services.roster.swaps import api as swaps
 from services.roster.views import (
@@ -472,6 +473,7 @@ _PARTS: dict[str, tuple[Callable[[APIRouter, RosterDeps], None], ...]] = {
     "Contact points": (api_me.add_routes,),
     "Swaps": (swaps.add_routes,),
     "Call tree": (call_tree.add_routes,),
+    "Readiness": (readiness.add_routes,),
     "Credentials": (_credentials,),
     "Network": (_network, _deadlines),
 }
