@@ -11,6 +11,8 @@
                   read-back · confirm-read-back
     being reached points list|add|change|remove|verify|confirm      redphone/points.py
     handing over  hand-over list|sign                             redphone/hand_over.py
+    swapping      swap offer|list|accept|decline|withdraw           redphone/swaps.py
+    on paper      call-tree                                         redphone/call_tree.py
     rotas         rota list|show|set|fairness                       redphone/rota.py
                   rota override|replace list|add|remove             redphone/rota.py
 
@@ -28,6 +30,7 @@ import typer
 from redphone import (
     alerts,
     answers,
+    call_tree,
     deliveries,
     doctor,
     documents,
@@ -40,6 +43,7 @@ from redphone import (
     pages,
     points,
     rota,
+    swaps,
     talk,
 )
 from redphone.commands import blocks
@@ -204,6 +208,7 @@ app.add_typer(listen.app, name="webhook")
 app.add_typer(alerts.app, name="alert")
 app.add_typer(points.app, name="points")
 app.add_typer(rota.app, name="rota")
+app.add_typer(swaps.app, name="swap")
 app.add_typer(hand_over.app, name="hand-over")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(heartbeat.app, name="heartbeat")
@@ -220,6 +225,7 @@ app.command("confirm-read-back")(talk.confirm_read_back)
 app.command("board")(answers.board)
 app.command("pages")(pages.pages)
 app.command("on-call")(on_call.on_call)
+app.command("call-tree")(call_tree.call_tree)
 app.command("token")(answers.token)
 
 
