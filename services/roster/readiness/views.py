@@ -41,6 +41,7 @@ class FindingView(BaseModel):
     other_rota_id: UUID | None = None
     contact_id: UUID | None = None
     name: str | None = None
+    office_id: UUID | None = None
     point_id: UUID | None = None
     channel: ChannelName | None = None
     address: str | None = Field(default=None, description="Masked.", examples=["+1613•••0101"])
@@ -103,6 +104,13 @@ class PartnerReadinessView(BaseModel):
     holes: list[HoleAheadView] = Field(description="The alarms, the soonest first.")
 
 
+def bare_view(one: Finding) -> FindingView:
+    """A finding for its own government, by ids alone."""
+    return FindingView(
+        remedy=one.remedy, **{name: getattr(one, name) for name in Finding.__slots__ if name != "office_id"}
+    )
+
+
 def finding_views(findings: Iterable[Finding], state: PartnerState, *, is_owner: bool) -> list[FindingView]:
     """The findings in the words of the partner; for others without ids, names and points."""
     rotas: dict[UUID | None, Rota] = {rota.id: rota for rota in state.rotas}
@@ -131,6 +139,7 @@ def finding_views(findings: Iterable[Finding], state: PartnerState, *, is_owner:
         if is_owner:
             seen.rota_id, seen.other_rota_id, seen.contact_id = one.rota_id, one.other_rota_id, one.contact_id
             seen.point_id, seen.endpoint_id, seen.calendar_id = one.point_id, one.endpoint_id, one.calendar_id
+            seen.office_id = one.office_id
             seen.name = contact.name if contact is not None else None
             seen.channel = point.channel if point is not None else None
             seen.address = point.masked_address if point is not None else None
