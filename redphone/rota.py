@@ -302,8 +302,8 @@ async def add_override(
     body: dict[str, Any] = {
         "id": session.client.new_key(),
         "contact_id": None if who.casefold() == NOBODY else rota_files.contact_id(who, roster.contacts),
-        "start_at": _instant(from_time, zone),
-        "end_at": _instant(to_time, zone),
+        "start_at": instant_of(from_time, zone),
+        "end_at": instant_of(to_time, zone),
         "deputy_id": rota_files.contact_id(deputy, roster.contacts) if deputy is not None else None,
     }
     edit = Edit("POST", f"{roster.rota_path(one)}/overrides", body)
@@ -389,7 +389,7 @@ async def add_replacement(
     zone = ZoneInfo(str(one["time_zone"]))
     body = rota_files.read(_text_of(file), file.name, roster.contacts)
     body = {"name": file.stem, "id": session.client.new_key(), **body}
-    body |= {"start_at": _instant(from_time, zone), "end_at": _instant(to_time, zone)}
+    body |= {"start_at": instant_of(from_time, zone), "end_at": instant_of(to_time, zone)}
     edit = Edit("POST", f"{roster.rota_path(one)}/replacements", body)
     await _write(session, roster, edit, f"The replacement {body['name']} is added.", dry_run=dry_run)
 
@@ -475,6 +475,21 @@ def _show_preview(session: Session, roster: Roster, preview: Mapping[str, Any], 
         for hole in holes:
             when = _span(hole, zones.get(hole["rota_id"], ZoneInfo("UTC")))
             session.output.show(Text(f"{verb}: {plain(hole['rota'])}, {when}", style=style))
+    for key, verb, style in (
+        ("findings_new", "Readiness would find" if dry_run else "Readiness will find", "yellow"),
+        ("findings_resolved", "No longer found by readiness", "green"),
+    ):
+        for finding in preview.get(key) or ():
+            session.output.show(Text(f"{verb}: {_finding(roster, finding)}", style=style))
+
+
+def _finding(roster: Roster, finding: Mapping[str, Any]) -> str:
+    """What readiness says, about which rota and whom, and what to do about it."""
+    rota = next((str(one["name"]) for one in roster.rotas if one["id"] == finding.get("rota_id")), "")
+    person = roster.name_of(finding["contact_id"]) if finding.get("contact_id") else ""
+    about = ", ".join(part for part in (rota, person) if part)
+    words = str(finding["code"]).replace("_", " ") + (f" ({about})" if about else "")
+    return plain(f"{words}. {finding['remedy']}")
 
 
 def _change_row(roster: Roster, change: Mapping[str, Any], zone: ZoneInfo) -> tuple[str | Text, ...]:
@@ -545,7 +560,7 @@ def _local(at: str, zone: ZoneInfo) -> str:
     return f"{datetime.fromisoformat(at).astimezone(zone):%Y-%m-%d %H:%M}"
 
 
-def _instant(text: str, zone: ZoneInfo) -> str:
+def instant_of(text: str, zone: ZoneInfo) -> str:
     """A local time of the rota, or any instant with its offset, as the API takes it."""
     try:
         at = datetime.fromisoformat(text)
