@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.text import Text
 
+from redphone import rota, rota_files
 from redphone.client import segment
 from redphone.commands import Session, calls
 from redphone.exits import Exit, Failed
 from redphone.output import instant, plain, state
+from redphone.rota import FromOption, RotaArgument, ToOption
+
+ANYBODY = "anybody"
 
 app = typer.Typer(
     name="swap",
@@ -32,23 +37,17 @@ ForOption = Annotated[
 @calls
 async def offer(
     session: Session,
-    rota: Annotated[str, typer.Argument(metavar="ROTA", help="Its name, or its id.", show_default=False)],
+    rota_name: RotaArgument,
+    who: Annotated[
+        str, typer.Argument(metavar="WHO", help="A colleague of the rota by name or id, or anybody.")
+    ] = ANYBODY,
     *,
-    start_at: Annotated[
-        str, typer.Option("--from", help="2026-11-28T07:00:00Z.", metavar="INSTANT", show_default=False)
-    ],
-    end_at: Annotated[
-        str, typer.Option("--until", help="2026-11-29T07:00:00Z.", metavar="INSTANT", show_default=False)
-    ],
-    to: Annotated[
-        str | None, typer.Option("--to", help="One colleague (name or id); else all of the rota.", metavar="CONTACT")
+    from_time: FromOption,
+    to_time: ToOption,
+    return_from: Annotated[
+        str | None, typer.Option("--return-from", metavar="TIME", help="What you take in return, likewise.")
     ] = None,
-    return_start_at: Annotated[
-        str | None, typer.Option("--return-from", help="What you take in return.", metavar="INSTANT")
-    ] = None,
-    return_end_at: Annotated[
-        str | None, typer.Option("--return-until", help="Until when you take it.", metavar="INSTANT")
-    ] = None,
+    return_to: Annotated[str | None, typer.Option("--return-to", metavar="TIME", help="When that ends.")] = None,
     offered_by: ForOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be offered.")] = False,
 ) -> None:
@@ -56,20 +55,25 @@ async def offer(
 
     For example:
 
-        redphone swap offer "Duty officers" --from 2026-11-28T07:00:00Z --until 2026-11-29T07:00:00Z --to "Ann Example"
+        redphone swap offer duty Ann --from 2026-11-28T08:00 --to 2026-11-29T08:00 --as ca-duty-officer
     """
-    if (return_start_at is None) != (return_end_at is None):
-        raise Failed("Give both --return-from and --return-until, or neither.", exit_code=Exit.USAGE)
-    code = segment(await session.client.own_partner())
-    rota_id = await _id_of(session, f"/v1/partners/{code}/rotas", "rota", rota)
-    body: dict[str, Any] = {"start_at": start_at, "end_at": end_at}
-    if to is not None:
-        body["offered_to"] = await _contact_id(session, code, to)
-    if offered_by is not None:
-        body["offered_by"] = await _contact_id(session, code, offered_by)
-    if return_start_at is not None:
-        body["in_return"] = {"start_at": return_start_at, "end_at": return_end_at}
-    path = f"/v1/partners/{code}/rotas/{segment(rota_id)}/swaps" + ("?dry_run=true" if dry_run else "")
+    if (return_from is None) != (return_to is None):
+        raise Failed("Give both --return-from and --return-to, or neither.", exit_code=Exit.USAGE)
+    roster = await rota.roster_of(session)
+    one = roster.rota(rota_name)
+    zone = ZoneInfo(str(one["time_zone"]))
+    body: dict[str, Any] = {
+        "start_at": rota.instant_of(from_time, zone),
+        "end_at": rota.instant_of(to_time, zone),
+        "offered_to": None if who.casefold() == ANYBODY else rota_files.contact_id(who, roster.contacts),
+        "offered_by": None if offered_by is None else rota_files.contact_id(offered_by, roster.contacts),
+    }
+    if return_from is not None and return_to is not None:
+        body["in_return"] = {
+            "start_at": rota.instant_of(return_from, zone),
+            "end_at": rota.instant_of(return_to, zone),
+        }
+    path = f"{roster.rota_path(one)}/swaps" + ("?dry_run=true" if dry_run else "")
     made = await session.client.post(path, body, key=session.client.new_key())
     if made["double_duty"] and not session.output.as_json:
         session.output.warn(f"whoever takes it is on call in {', '.join(made['double_duty'])} at the same time.")
@@ -179,26 +183,17 @@ async def _swap_id(session: Session, code: str, wanted: str) -> str:
     if (known := _uuid(wanted)) is not None:
         return known
     found = await session.client.items(f"/v1/partners/{code}/swaps")
-    return _only([one for one in found if str(one["id"]).endswith(wanted.lower())], "swap", wanted)
+    meant = [str(one["id"]) for one in found if str(one["id"]).endswith(wanted.lower())]
+    if len(meant) != 1:
+        what = f"There is {'more than one' if meant else 'no'} swap {plain(wanted)}."
+        raise Failed(what, details=["redphone swap list shows them."], exit_code=Exit.REFUSED, code="not_found")
+    return meant[0]
 
 
 async def _contact_id(session: Session, code: str, wanted: str) -> str:
-    return await _id_of(session, f"/v1/partners/{code}/contacts", "contact", wanted)
-
-
-async def _id_of(session: Session, path: str, noun: str, wanted: str) -> str:
-    """The id of what has this name, whatever the case of its letters; an id is taken as it is."""
     if (known := _uuid(wanted)) is not None:
         return known
-    items = (await session.client.get(path))["items"]
-    return _only([one for one in items if one["name"].casefold() == wanted.casefold()], noun, wanted)
-
-
-def _only(found: Sequence[Mapping[str, Any]], noun: str, wanted: str) -> str:
-    if len(found) != 1:
-        many = "more than one" if found else "no"
-        raise Failed(f"There is {many} {noun} {plain(wanted)}.", details=["Name it by its id."], exit_code=Exit.REFUSED)
-    return str(found[0]["id"])
+    return rota_files.contact_id(wanted, (await session.client.get(f"/v1/partners/{code}/contacts"))["items"])
 
 
 def _uuid(text: str) -> str | None:
