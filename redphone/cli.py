@@ -12,6 +12,7 @@
     being reached points list|add|change|remove|verify|confirm      redphone/points.py
     handing over  hand-over list|sign                             redphone/hand_over.py
     swapping      swap offer|list|accept|decline|withdraw           redphone/swaps.py
+    holding       readiness                                         redphone/readiness.py
     on paper      call-tree                                         redphone/call_tree.py
     rotas         rota list|show|set|fairness                       redphone/rota.py
                   rota override|replace list|add|remove             redphone/rota.py
@@ -42,6 +43,7 @@ from redphone import (
     on_call,
     pages,
     points,
+    readiness,
     rota,
     swaps,
     talk,
@@ -51,8 +53,8 @@ from redphone.output import Output
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 refused · 2 wrong command line · 3 no answer · 4 not authorised · 5 not everybody "
-    "acknowledged (alert watch --until-acknowledged) · 6 something is wrong (doctor) · 7 cannot start or go on "
-    "(up, serve, deploy)"
+    "acknowledged (alert watch --until-acknowledged) · 6 something is wrong (doctor, readiness) · 7 cannot start or go "
+    "on (up, serve, deploy)"
 )
 
 app = typer.Typer(
@@ -226,6 +228,7 @@ app.command("board")(answers.board)
 app.command("pages")(pages.pages)
 app.command("on-call")(on_call.on_call)
 app.command("call-tree")(call_tree.call_tree)
+app.command("readiness")(readiness.readiness)
 app.command("token")(answers.token)
 
 

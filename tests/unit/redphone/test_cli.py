@@ -169,6 +169,7 @@ def test_every_command_of_the_issue_exists() -> None:
             "board",
             "pages",
             "on-call",
+            "readiness",
             "token",
         ),
         *(f"alert {verb}" for verb in ("raise", "release", "update", "cancel", "close", "show", "list", "watch")),
@@ -1113,6 +1114,69 @@ def test_doctor_names_a_misspelt_setting(
     assert "REDPHONE_NATS_ULR" in result.stdout
     assert "secret@host" not in result.output
     assert server.asked
+
+
+# --- readiness --------------------------------------------------------------------------------------------------------
+
+FINDING: dict[str, Any] = {
+    **dict.fromkeys(("level", "other_rota", "office", "reason", "name", "title", "endpoint", "channel", "address")),
+    "code": "uncovered",
+    "severity": "alarm",
+    "begins_at": "2026-11-02T09:00:00Z",
+    "ends_at": "2026-11-02T10:00:00Z",
+    "rota": "Duty officers",
+    "remedy": "Put somebody on call.",
+}
+READINESS: dict[str, Any] = {
+    "partner": "CA",
+    "proved_at": "2026-11-02T08:00:00Z",
+    "from_at": "2026-11-02T08:00:00Z",
+    "to_at": "2026-11-16T08:00:00Z",
+    "score": 63,
+    "alarms": 1,
+    "blocking": 0,
+    "warnings": 0,
+    "findings": [FINDING],
+    "omitted": 0,
+    "history": [
+        {"day": f"2026-11-{day:02d}", "score": score, "lowest": score, "alarms": alarms, "blocking": 0, "warnings": 0}
+        for day, score, alarms in ((1, 0, 1), (2, 50, 0), (3, 100, 0))
+    ],
+}
+
+
+def test_readiness_shows_what_is_missing_and_ends_with_six(server: Canned, run: Callable[..., Result]) -> None:
+    """One's own government unless another is named; an alarm is an exit code that a script can wait for."""
+    server.answers["GET /v1/partners/CA/readiness"] = (200, READINESS)
+    result = run("readiness", "--history")
+    assert result.exit_code == Exit.UNHEALTHY
+    for shown in ("63", "alarm", "uncovered", "Duty officers", "Put somebody on call.", "▁▅█", "lowest 0, now 100"):
+        assert shown in result.stdout, shown
+    assert json.loads(run("readiness", "ca", "--json").stdout) == READINESS
+
+
+def test_readiness_without_an_alarm_is_no_failure(server: Canned, run: Callable[..., Result]) -> None:
+    """What blocks or warns is shown and ends with 0; nothing found says so."""
+    sound = READINESS | {"alarms": 0, "score": 100, "findings": []}
+    server.answers["GET /v1/partners/CA/readiness"] = (200, sound)
+    result = run("readiness")
+    assert (result.exit_code, "Nothing is missing." in result.stdout) == (0, True)
+
+
+def test_the_secretariat_sees_all_at_one_glance(server: Canned, run: Callable[..., Result]) -> None:
+    """A row per partner with score, counts and the holes of the coming day."""
+    hole = {"rota": "Duty officers", "begins_at": "2026-11-02T09:00:00Z", "ends_at": "2026-11-02T10:00:00Z"}
+    items = [
+        {"partner": "CA", "office": "Watch", "proved_at": None, "score": 63, "alarms": 1, "blocking": 2, "warnings": 3}
+        | {"holes": [hole]},
+        {"partner": "NZ", "office": None, "proved_at": None, "score": None, "alarms": 0, "blocking": 0, "warnings": 0}
+        | {"holes": []},
+    ]
+    server.answers["GET /v1/readiness"] = (200, {"items": items, "next_cursor": None})
+    result = run("readiness", "all")
+    assert result.exit_code == Exit.UNHEALTHY
+    assert [line.split()[0] for line in result.stdout.splitlines() if line.startswith(("CA", "NZ"))] == ["CA", "NZ"]
+    assert "Duty officers from" in result.stdout
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
