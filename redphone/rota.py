@@ -25,8 +25,6 @@ from redphone.output import clean, plain
 WEEKS_MAX = 26
 FAIRNESS_DAYS = 84
 """Looked back over unless something else is asked for: twelve weeks."""
-NARROW = 100
-"""Terminals of fewer columns get one cell an hour."""
 NOBODY = "nobody"
 
 app = typer.Typer(
@@ -155,10 +153,9 @@ async def show(
         if session.output.as_json:
             session.output.json(shown)
             continue
-        cells = 1 if session.output.console.width < NARROW else rota_chart.CELLS_PER_HOUR
         if place:
             session.output.show(Text(""))
-        for line in rota_chart.drawn(rota_chart.chart(shown, monday, days, cells_per_hour=cells), today=today):
+        for line in _fitting(shown, monday, days, today=today, width=session.output.console.width):
             session.output.console.print(line, no_wrap=True, crop=False, soft_wrap=True)
 
 
@@ -505,6 +502,15 @@ def _change_row(roster: Roster, change: Mapping[str, Any], zone: ZoneInfo) -> tu
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
+
+
+def _fitting(shown: Mapping[str, Any], monday: date, days: int, *, today: date, width: int) -> Sequence[Text]:
+    """The lines of a chart, of one cell an hour where more do not fit."""
+    fine, coarse = (
+        list(rota_chart.drawn(rota_chart.chart(shown, monday, days, cells_per_hour=cells), today=today))
+        for cells in (rota_chart.CELLS_PER_HOUR, 1)
+    )
+    return fine if max(line.cell_len for line in fine) <= width else coarse
 
 
 async def _shifts(
