@@ -41,7 +41,15 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
 from services.roster import store
 from services.roster.calendars.store import calendars
-from services.roster.readiness.findings import EndpointCheck, Facts, FailingCalendar, Finding, Proof, Severity, Trouble
+from services.roster.readiness.findings import (
+    EndpointCheck,
+    Facts,
+    FailingCalendar,
+    Finding,
+    Grade,
+    Proof,
+    Trouble,
+)
 from services.roster.readiness.telling import Chase, HoleToTell, ToldHole, managers_of
 from services.roster.store import metadata, partners
 from shared.contracts import EndpointChecked
@@ -319,9 +327,9 @@ async def save_proof(
 ) -> None:
     """Keeps a proof as the newest and its score as today's."""
     counted = {
-        "alarms": proof.counts.get(Severity.ALARM, 0),
-        "blocking": proof.counts.get(Severity.BLOCKING, 0),
-        "warnings": proof.counts.get(Severity.WARNING, 0),
+        "alarms": proof.counts.get(Grade.ALARM, 0),
+        "blocking": proof.counts.get(Grade.BLOCKING, 0),
+        "warnings": proof.counts.get(Grade.WARNING, 0),
     }
     await tx.execute(
         update(readiness)

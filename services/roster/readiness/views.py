@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from services.roster.domain import Contact, ContactPoint, DutyOffice, PartnerState
-from services.roster.readiness.findings import Code, Finding, Severity
+from services.roster.readiness.findings import Finding, FindingCode, Grade
 from services.roster.readiness.store import DayScore, StoredReadiness, Summary
 from services.roster.schedule import Rota
 from shared.vocabulary import ChannelName
@@ -23,8 +23,8 @@ from shared.web import UtcDateTime
 class FindingView(BaseModel):
     """One thing that is wrong in [begins_at, ends_at), why, and what to do about it."""
 
-    code: Code
-    severity: Severity = Field(
+    code: FindingCode
+    severity: Grade = Field(
         description="`alarm`: nobody is on call, within 24 hours. `blocking`: the 14 days are not proven. `warning`: an"
         " alert would be answered, with less to fall back on."
     )
@@ -184,7 +184,7 @@ def readiness_view(
 def summary_view(summary: Summary) -> PartnerReadinessView:
     """One partner for the secretariat."""
     found = summary.readiness
-    alarms = [one for one in found.findings if one.severity is Severity.ALARM] if found is not None else []
+    alarms = [one for one in found.findings if one.severity is Grade.ALARM] if found is not None else []
     return PartnerReadinessView(
         partner=summary.partner,
         office=summary.office,

@@ -63,8 +63,9 @@ async def test_the_secretariat_sees_no_name_and_no_point(rig: Rig) -> None:
     assert any(one["title"] for one in body["findings"])
     state = await rig.stored("CA")
     withheld = [contact.name for contact in state.contacts]
-    withheld += [str(thing.id) for thing in (*state.contacts, *state.rotas, *state.endpoints, *state.offices)]
-    withheld += [str(point.id) for owner in (*state.contacts, *state.offices) for point in owner.points]
+    things: list[Any] = [*state.contacts, *state.offices]
+    withheld += [str(point.id) for owner in things for point in owner.points]
+    withheld += [str(thing.id) for thing in (*things, *state.rotas, *state.endpoints)]
     assert [text for text in withheld if text in answer.text] == []
     for one in body["findings"]:
         assert {one[name] for name in ("name", "address", "channel", "point_id", "endpoint", "contact_id")} == {None}
