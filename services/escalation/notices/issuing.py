@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from services.escalation import store
+from services.escalation.hand_overs import store as hand_over_store
 from services.escalation.notices import store as notice_store
 from services.escalation.notices.domain import Chosen, choose
 from services.escalation.people.notice_texts import MESSAGE_TYPE
@@ -29,6 +30,8 @@ CALM_PRIORITY = BEHIND_ALL + Precedence.ROUTINE.rank
 
 TRIED_FOR_MAX = timedelta(days=7)
 """However long a notice would hold, nobody is written to about it for longer."""
+
+HAND_OVER_DUE = "hand_over_due"
 
 ITEMS_KEPT_MAX = 200
 """Of a digest: more than fourteen days of findings of one partner, and far below what a row may hold."""
@@ -76,6 +79,9 @@ async def issue(
     if not chosen:
         log.warning("notice.not_sent", partner=partner, kind=kind, reason="nobody_reachable")
         return 0
+    if kind == HAND_OVER_DUE and "open" not in facts:
+        # Roster, which issues it, knows of no escalation.
+        facts = {**facts, "open": str(await hand_over_store.count_open(tx, partner))}
     data = {
         "kind": kind,
         "urgent": urgent,

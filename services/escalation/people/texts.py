@@ -834,8 +834,9 @@ class _Writer:
     def _notice_values(self, item: PageFacts, *, spoken: bool) -> dict[str, object]:
         """The facts of a notice as its texts show them; those that it does not have are empty."""
         facts = notice_texts.facts_of_notice(item.data)
-        names = {name for needed in notice_texts.KINDS.values() for name in needed} | {*notice_texts.OPTIONAL}
-        values: dict[str, object] = {name: self._fact(name, facts.get(name, ""), spoken=spoken) for name in names}
+        values: dict[str, object] = {
+            name: self._fact(name, facts.get(name, ""), spoken=spoken) for name in notice_texts.fact_names()
+        }
         named = notice_texts.named(facts)
         values["named"] = self._fact("endpoint", named, spoken=spoken) if named else values["what"]
         return values
@@ -862,16 +863,7 @@ class _Writer:
 
     def _notice_sentences(self, page: PageFacts, *, spoken: bool = False) -> list[str]:
         """What a notice says beside its first sentence, where it has the facts for it."""
-        facts, key = notice_texts.facts_of_notice(page.data), notice_texts.text_key(page.data)
-        if key == "notice_other":
-            return []
-        wanted = []
-        if {"return_start_at", "return_end_at"} <= facts.keys():
-            wanted.append("return")
-        if facts.get("as_deputy") == "true":
-            wanted.append("as_deputy")
-        elif facts.get("deputy"):
-            wanted.append("deputy")
+        wanted = notice_texts.sentences_of(page.data)
         return [self._text(f"notice.{name}", page, spoken=spoken) for name in wanted]
 
     def _notice_lines(self, page: PageFacts) -> list[str]:

@@ -311,6 +311,20 @@ async def test_limits_of_what_is_kept_and_of_how_long_it_is_tried(rig: Rig) -> N
     assert await notices.forget_notices(rig.deps) == 1
 
 
+async def test_a_hand_over_that_is_due_says_how_much_is_open(rig: Rig) -> None:
+    """Roster knows of no escalation, so that is added here."""
+    await rig.handle(rig.plan("FR"))
+    await rig.handle(rig.released("GB"))
+    await rig.handle(rig.released("FR", informed=("GB",), reference="RP-CA-2021-0002"))
+    await rig.settle()
+    taken(rig)
+    facts = {"rota": "Watch", "start_at": "2021-08-15T11:15:00Z", "outgoing": "Ann", "incoming": "Ben"}
+    await rig.handle(notice(rig, 1, kind="hand_over_due", facts=facts, urgent=True))
+    await rig.settle()
+    told = [page.message.text for page in rig.outlets["email"].sent if page.message is not None]
+    assert any("Ann hands Watch over to Ben" in text and "Open escalations: 1." in text for text in told)
+
+
 async def test_a_message_of_a_notice_is_documented_for_systems(rig: Rig) -> None:
     """A contact that is reached by a webhook gets the facts as data."""
     plan = planned(rig, plan_version=2)
