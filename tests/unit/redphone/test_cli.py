@@ -490,6 +490,18 @@ def waiting(server: Canned, *hand_overs: dict[str, Any]) -> None:
         server.answers[f"POST /v1/hand-overs/{one['id']}/signature"] = (200, {**one, "state": "partly_signed"})
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_who_is_on_call_says_who_is_paged_beside_them(server: Canned, run: Callable[..., Result], signed: bool) -> None:
+    """Until both have signed the one who handed over is named, too."""
+    target = {"kind": "rota", "name": "Ben Example", "hand_over": {"outgoing": "Anna Example", "signed": signed}}
+    answering = {"partner": "CA", "levels": [{"level": 1, "targets": [target]}]}
+    server.answers["GET /v1/partners/CA/on-call"] = (200, answering)
+    shown = run("on-call", "CA")
+    assert shown.exit_code == 0, shown.output
+    assert "Ben Example" in shown.stdout
+    assert ("Anna Example as well" in shown.stdout) is not signed
+
+
 def test_hand_overs_are_listed_with_what_is_open(server: Canned, run: Callable[..., Result]) -> None:
     """Who hands over to whom, who has signed, what was written, and which escalations are open."""
     signed = {**hand_over(1)["outgoing"], "signed_at": "2026-01-01T01:00:00Z", "note": "Ottawa calls back"}
