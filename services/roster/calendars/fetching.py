@@ -157,7 +157,7 @@ class CalendarFetcher:
             return Failed("redirect_refused", f"HTTP {response.status}: subscribe to the address that it leads to")
         if response.status != 200:
             return Failed("http_status", f"HTTP {response.status}")
-        if (response.get_header("content-encoding") or "identity").strip().lower() != "identity":
+        if (_header(response, "content-encoding") or "identity").strip().lower() != "identity":
             return Failed("response_compressed", "the server compresses, although it was asked not to")
         parts: list[bytes] = []
         received = 0
@@ -166,9 +166,8 @@ class CalendarFetcher:
             if received > self._limits.bytes_max:
                 return Failed("response_too_large", f"more than {self._limits.bytes_max} bytes")
             parts.append(bytes(chunk))
-        return Fetched(
-            b"".join(parts), _validator(response.get_header("etag")), _validator(response.get_header("last-modified"))
-        )
+        etag, last_modified = (_header(response, name) for name in ("etag", "last-modified"))
+        return Fetched(b"".join(parts), _validator(etag), _validator(last_modified))
 
     def _build(self, url: CheckedUrl, address: Address) -> Client:
         return (
@@ -183,6 +182,14 @@ class CalendarFetcher:
             .pool_idle_timeout(timedelta(seconds=1))
             .build()
         )
+
+
+def _header(response: Response, name: str) -> str | None:
+    """A header of the answer; None also for one that is no text."""
+    try:
+        return response.get_header(name)
+    except ValueError:
+        return None
 
 
 def _validator(text: str | None) -> str | None:

@@ -26,7 +26,13 @@ from shared.web import UtcDateTime
 SHIFTS_SHOWN_MAX = 500
 
 Name = Annotated[
-    str, Field(min_length=1, max_length=NAME_CHARACTERS_MAX, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")
+    str,
+    Field(
+        min_length=1,
+        max_length=NAME_CHARACTERS_MAX,
+        pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$",
+        examples=["Duty calendar of the ministry"],
+    ),
 ]
 Text = Annotated[
     str,
