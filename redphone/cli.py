@@ -31,6 +31,7 @@ import typer
 from redphone import (
     alerts,
     answers,
+    calendars,
     call_tree,
     deliveries,
     doctor,
@@ -209,6 +210,7 @@ app.add_typer(network.app, name="network")
 app.add_typer(listen.app, name="webhook")
 app.add_typer(alerts.app, name="alert")
 app.add_typer(points.app, name="points")
+rota.app.add_typer(calendars.app)
 app.add_typer(rota.app, name="rota")
 app.add_typer(swaps.app, name="swap")
 app.add_typer(hand_over.app, name="hand-over")

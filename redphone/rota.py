@@ -437,7 +437,7 @@ async def _write(session: Session, roster: Roster, edit: Edit, done: str, *, dry
     elif session.output.as_json:
         session.output.json(preview)
     if not session.output.as_json:
-        _show_preview(session, roster, preview, dry_run=dry_run)
+        show_preview(session, roster, preview, dry_run=dry_run)
 
 
 async def _sent(session: Session, roster: Roster, edit: Edit) -> dict[str, Any]:
@@ -451,7 +451,8 @@ async def _sent(session: Session, roster: Roster, edit: Edit) -> dict[str, Any]:
     return dict(answer)
 
 
-def _show_preview(session: Session, roster: Roster, preview: Mapping[str, Any], *, dry_run: bool) -> None:
+def show_preview(session: Session, roster: Roster, preview: Mapping[str, Any], *, dry_run: bool) -> None:
+    """Who would be on duty when in whose place, and where nobody would be."""
     zones = {rota["id"]: ZoneInfo(str(rota["time_zone"])) for rota in roster.rotas}
     would = "This would change" if dry_run else "This changes"
     if not preview["changes"]:

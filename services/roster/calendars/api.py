@@ -27,6 +27,7 @@ from services.roster.calendars.views import (
     CalendarView,
     LinkBody,
     Links,
+    LinkView,
     MadeLinkView,
 )
 from services.roster.handlers import Call, RosterDeps
@@ -304,16 +305,15 @@ def _linking(routes: APIRouter, deps: RosterDeps, caller: Caller) -> None:
     @routes.delete(
         "/v1/calendar-links/{link_id}",
         summary="Revoke a private calendar address",
-        status_code=204,
-        response_class=Response,
+        response_model=LinkView,
         responses=problem_responses("not_found"),
     )
     async def revoke_calendar_link(
         link_id: LinkId, request: Request, principal: Principal = Depends(caller)
     ) -> Response:
         """Ends the address for ever; calendar programs lose what they showed of it. Twice is harmless."""
-        await linking.revoke_link(deps, Call(principal, cause_of(request, principal)), link_id)
-        return Response(status_code=204)
+        revoked = await linking.revoke_link(deps, Call(principal, cause_of(request, principal)), link_id)
+        return answer_of(views.link_view(revoked))
 
     @routes.get(
         "/v1/calendars/{token}.ics",

@@ -127,7 +127,7 @@ async def own_links(deps: RosterDeps, principal: Principal) -> list[StoredLink]:
         return await store.find_links(tx, principal.partner, None if is_manager else principal.contact_id)
 
 
-async def revoke_link(deps: RosterDeps, call: Call, link_id: UUID) -> None:
+async def revoke_link(deps: RosterDeps, call: Call, link_id: UUID) -> StoredLink:
     """Ends a private address for ever: one's own, or any of one's government for a roster manager."""
     principal, now = call.principal, deps.clock.now()
     async with deps.intake.transaction() as tx:
@@ -136,11 +136,13 @@ async def revoke_link(deps: RosterDeps, call: Call, link_id: UUID) -> None:
         if link is None or not (is_own or principal.has(Role.ROSTER_MANAGER)):
             raise missing("calendar link")
         if link.revoked_at is None:
+            link = replace(link, revoked_at=now)
             await store.revoke_link(tx, link_id, now=now)
             entry = record.Entry(
                 kind="calendar_link.revoked", partner=link.partner, object_id=link.id, data=_told(link)
             )
             await record.append(tx, [entry], cause=call.cause, ids=deps.ids, now=now)
+    return link
 
 
 async def read_link(deps: RosterDeps, token: str, *, known_etag: str | None) -> Linked:

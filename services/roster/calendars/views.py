@@ -265,6 +265,7 @@ class LinkView(BaseModel):
     made_by: str = Field(description="The client id of whoever made it.", examples=["ca-duty-officer"])
     made_at: UtcDateTime
     used_at: UtcDateTime | None = Field(description="When it was last read, to the hour.")
+    revoked_at: UtcDateTime | None = None
 
 
 class MadeLinkView(LinkView):
@@ -288,6 +289,7 @@ def link_view(link: StoredLink) -> LinkView:
         made_by=link.made_by,
         made_at=link.made_at,
         used_at=link.used_at,
+        revoked_at=link.revoked_at,
     )
 
 

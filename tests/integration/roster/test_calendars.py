@@ -522,8 +522,8 @@ async def test_a_private_address(desk: Desk) -> None:
     assert [(one["id"], "url" in one) for one in listed] == [(made.json()["id"], False)]
     assert listed[0]["used_at"] is not None
     revoke = f"/v1/calendar-links/{made.json()['id']}"
-    assert (await desk.rig.client.delete(revoke, headers=own)).status_code == 204
-    assert (await desk.rig.client.delete(revoke, headers=own)).status_code == 204
+    assert (await desk.rig.client.delete(revoke, headers=own)).status_code == 200
+    assert (await desk.rig.client.delete(revoke, headers=own)).status_code == 200
     gone, never = await desk.rig.client.get(path), await desk.rig.client.get("/v1/calendars/never-was.ics")
     assert gone.status_code == never.status_code == 404
     assert {**gone.json(), "instance": ""} == {**never.json(), "instance": ""}
@@ -579,7 +579,7 @@ async def test_who_makes_private_addresses(desk: Desk) -> None:
     theirs = next(one["id"] for one in listed if one["contact_id"] == str(bob))
     for headers in (own, other):
         assert (await desk.rig.client.delete(f"/v1/calendar-links/{theirs}", headers=headers)).status_code == 404
-    assert (await desk.rig.client.delete(f"/v1/calendar-links/{theirs}", headers=desk.manager)).status_code == 204
+    assert (await desk.rig.client.delete(f"/v1/calendar-links/{theirs}", headers=desk.manager)).status_code == 200
 
 
 async def test_too_many_private_addresses(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
