@@ -126,7 +126,7 @@ async def sign_hand_over(
             entry = _entry(principal, change, side, open_now, has_note=note is not None)
             await record.append(tx, [entry], cause=cause, ids=deps.ids, now=now)
             messages = await outbox.append(tx, [_event(principal, row)], cause=cause, ids=deps.ids, now=now)
-            await _tell_other(deps, tx, principal, change, side, now=now)
+            await _tell_other(deps, tx, principal, change, side, cause=cause, now=now)
     await deps.relay.publish(messages)
     if messages:
         deps.wake("delivery")
@@ -205,7 +205,14 @@ def _entry(
 
 
 async def _tell_other(
-    deps: EscalationDeps, tx: Transaction, principal: Principal, change: Change, side: Side, *, now: datetime
+    deps: EscalationDeps,
+    tx: Transaction,
+    principal: Principal,
+    change: Change,
+    side: Side,
+    *,
+    cause: Cause,
+    now: datetime,
 ) -> None:
     await notices.issue(
         tx,
@@ -218,6 +225,7 @@ async def _tell_other(
         expires_at=change.until_at,
         now=now,
         notice_id=derived("hand-over signed", str(change.id), side.value),
+        cause=cause,
     )
 
 

@@ -12,8 +12,10 @@ from services.escalation.hand_overs import store as hand_over_store
 from services.escalation.notices import store as notice_store
 from services.escalation.notices.domain import Chosen, choose
 from services.escalation.people.notice_texts import MESSAGE_TYPE
+from shared import record
 from shared.contracts import Precedence
 from shared.db import Transaction
+from shared.events import Cause
 from shared.ids import derived
 from shared.log import get_logger
 
@@ -52,12 +54,13 @@ async def issue(
     expires_at: datetime,
     now: datetime,
     notice_id: UUID | None = None,
+    cause: Cause | None = None,
 ) -> int:
     """Writes the pages of one notice; returns how many. Wake `delivery` after the commit.
 
     With `to_roster_managers` it goes to whoever keeps this partner's roster, and to its office where none of them can
     be reached. A `notice_id` that was issued before writes nothing, and neither does a partner without a duty plan or
-    one that this installation does not serve.
+    one that this installation does not serve. `cause` is what brought it about, for the record.
     """
     if not deps.serves(partner):
         return 0
@@ -90,6 +93,14 @@ async def issue(
     }
     rows = [_page_row(one, notice_id, partner, data, urgent=urgent, expires_at=expires_at, now=now) for one in chosen]
     await store.insert_pages(tx, rows)
+    entry = record.Entry(
+        kind="notice.paged",
+        partner=partner,
+        object_id=notice_id,
+        data={"kind": kind, "urgent": urgent, "pages": len(rows), "items": len(items)},
+    )
+    cause = cause or Cause(correlation_id=deps.ids.new())
+    await record.append(tx, [entry], cause=cause, ids=deps.ids, now=now)
     return len(rows)
 
 

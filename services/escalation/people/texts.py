@@ -5,7 +5,8 @@ The cast
     say           facts, link and code in; a `PersonMessage` in every form that a channel takes out
     reply_text    what is sent back to a reply; page_texts  what the page behind a link says
 
-The texts themselves are in `wording`, replies are read in `reply_words`, and signs are counted in `plain_text`.
+The texts themselves are in `wording`, what notices about the roster hold is in `notice_texts`, replies are read in
+`reply_words`, and signs are counted in `plain_text`.
 
 The promises: a word in capitals leads every form of a drill. Of an alert at `TLP:RED` or `TLP:AMBER+STRICT` nothing
 leaves but precedence, sender, link and code, whatever the message is about. Whatever is missing, there is a message: a

@@ -107,6 +107,8 @@ async def test_a_calm_notice_goes_by_mail_where_there_is_mail(rig: Rig) -> None:
     assert sorted(taken(rig)) == [("email", "one@example.org"), ("sms", "+447700900002")]
     rows = await rig.rows("SELECT alert_id, escalation_id, asks, state, priority FROM pages")
     assert {tuple(row.values()) for row in rows} == {(None, None, False, "done", CALM_PRIORITY)}
+    (entry,) = await rig.rows("SELECT partner, data::text AS data FROM record WHERE kind = 'notice.paged'")
+    assert (entry["partner"], "shift_ahead" in entry["data"], "Duty" in entry["data"]) == ("GB", True, False)
     await rig.forward(days=2)
     assert taken(rig) == []
 
