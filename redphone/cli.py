@@ -39,6 +39,7 @@ from redphone import (
     hand_over,
     heartbeat,
     keys,
+    line_test,
     listen,
     network,
     on_call,
@@ -217,6 +218,7 @@ app.add_typer(hand_over.app, name="hand-over")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(heartbeat.app, name="heartbeat")
 app.add_typer(keys.app, name="keys")
+app.add_typer(line_test.app, name="line-test")
 app.command("acknowledge")(answers.acknowledge)
 app.command("position")(answers.position)
 app.command("add-contact")(answers.add_contact)
