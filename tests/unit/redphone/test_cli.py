@@ -878,6 +878,98 @@ def test_one_message_or_a_range_is_replayed(server: Canned, run: Callable[..., R
     assert run("deliveries", "replay").exit_code == Exit.USAGE
 
 
+# --- line tests -------------------------------------------------------------------------------------------------------
+
+LINE_TEST_PLAN = {
+    "enabled": True,
+    "partners": None,
+    "switched_by": "Sasha Example",
+    "switched_at": "2026-10-01T08:00:00Z",
+    "version": 8,
+    "months": [
+        {"partner": "GB", "month": "2026-11", "this_month": "done"},
+        {"partner": "NZ", "month": None, "this_month": "zone_unknown"},
+    ],
+}
+LINE_TEST = {
+    "id": ENDPOINT_ID,
+    "partner": "GB",
+    "kind": "working_day",
+    "alert_id": ENDPOINT_ID,
+    "reference": "RP-XR-2026-0007",
+    "planned_at": None,
+    "started_at": "2026-10-01T08:00:00Z",
+    "answer_by_at": "2026-10-01T08:30:00Z",
+    "acknowledged_at": "2026-10-01T08:04:10Z",
+    "seconds": 250.0,
+    "level": 1,
+    "outcome": "answered",
+    "stop_reason": None,
+    "ended_at": "2026-10-01T08:05:10Z",
+}
+
+
+def test_the_line_test_plan_is_switched_with_what_was_read(server: Canned, run: Callable[..., Result]) -> None:
+    """It is read first, so that nobody else's switch is overwritten; shown are months and no times."""
+    path = "/v1/line-test-plan"
+    server.answers |= {
+        f"GET {path}": (200, LINE_TEST_PLAN | {"enabled": False, "months": []}),
+        f"PUT {path}": (200, LINE_TEST_PLAN),
+    }
+    assert "off" in run("line-test", "plan").stdout
+    result = run("line-test", "plan", "--on", "--partner", "gb", "--partner", "nz")
+    assert result.exit_code == 0, result.output
+    for part in ("GB", "2026-11", "done", "zone unknown"):
+        assert part in result.stdout, part
+    [(headers, body)] = server.sent_to(f"PUT {path}")
+    assert (headers["If-Match"], json.loads(body)) == ('"7"', {"enabled": True, "partners": ["GB", "NZ"]})
+    for wrong in (["--on", "--off"], ["--off", "--partner", "GB"]):
+        assert run("line-test", "plan", *wrong).exit_code == Exit.USAGE
+    assert len(server.sent_to(f"PUT {path}")) == 1
+
+
+def test_line_tests_are_listed_and_reported(server: Canned, run: Callable[..., Result]) -> None:
+    """Each test with its kind, outcome and time to answer; the report by partner and kind."""
+    others = [
+        {"outcome": None, "seconds": None, "acknowledged_at": None, "ended_at": None},
+        {"outcome": "stopped", "stop_reason": "actual_alert", "seconds": None},
+    ]
+    found = [LINE_TEST, *(LINE_TEST | other for other in others)]
+    summary = {
+        "partner": "GB",
+        "kind": "night",
+        "tests": 4,
+        "answered": 3,
+        "unanswered": 1,
+        "stopped": 0,
+        "median_seconds": 250.0,
+        "p90_seconds": None,
+    }
+    server.answers |= {
+        "GET /v1/line-tests": (200, {"items": found, "next_cursor": None}),
+        "GET /v1/line-tests/report": (200, {"items": [summary]}),
+    }
+    listed = run("line-test", "list", "--partner", "gb")
+    assert listed.exit_code == 0, listed.output
+    for part in ("RP-XR-2026-0007", "working day", "4 min 10 s", "answered", "running", "stopped: actual alert"):
+        assert part in listed.stdout, part
+    assert len(run("line-test", "list", "--json").stdout.splitlines()) == 3
+    report = run("line-test", "report", "--from", "2026-01-01T00:00:00Z")
+    assert report.exit_code == 0, report.output
+    assert "4 min 10 s" in report.stdout
+
+
+def test_a_line_test_now_is_asked_for_once(server: Canned, run: Callable[..., Result]) -> None:
+    """With a key, so that a lost answer wakes nobody twice."""
+    server.answers["POST /v1/line-tests"] = (202, LINE_TEST | {"outcome": None})
+    result = run("line-test", "now", "gb")
+    assert result.exit_code == 0, result.output
+    assert "RP-XR-2026-0007 is on its way to GB" in result.stdout
+    [(headers, body)] = server.sent_to("POST /v1/line-tests")
+    assert json.loads(body) == {"partner": "GB"}
+    assert headers["Idempotency-Key"]
+
+
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
