@@ -880,7 +880,7 @@ def test_one_message_or_a_range_is_replayed(server: Canned, run: Callable[..., R
 
 # --- line tests -------------------------------------------------------------------------------------------------------
 
-LINE_TEST_PLAN = {
+LINE_TEST_PLAN: dict[str, Any] = {
     "enabled": True,
     "partners": None,
     "switched_by": "Sasha Example",
@@ -891,7 +891,7 @@ LINE_TEST_PLAN = {
         {"partner": "NZ", "month": None, "this_month": "zone_unknown"},
     ],
 }
-LINE_TEST = {
+LINE_TEST: dict[str, Any] = {
     "id": ENDPOINT_ID,
     "partner": "GB",
     "kind": "working_day",
@@ -930,7 +930,7 @@ def test_the_line_test_plan_is_switched_with_what_was_read(server: Canned, run: 
 
 def test_line_tests_are_listed_and_reported(server: Canned, run: Callable[..., Result]) -> None:
     """Each test with its kind, outcome and time to answer; the report by partner and kind."""
-    others = [
+    others: list[dict[str, Any]] = [
         {"outcome": None, "seconds": None, "acknowledged_at": None, "ended_at": None},
         {"outcome": "stopped", "stop_reason": "actual_alert", "seconds": None},
     ]
