@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -67,13 +67,18 @@ async def beat(rig: Rig, hearts: Heartbeats | None = None) -> None:
         await hearts.idle()
 
 
+async def next_beat_at(rig: Rig) -> datetime | None:
+    """When the next path is due."""
+    rows = await rig.rows("SELECT min(next_at) AS at FROM heartbeats WHERE next_at > $1", rig.clock.now())
+    return cast("datetime | None", rows[0]["at"])
+
+
 async def pass_time(rig: Rig, duration: timedelta) -> None:
     """Moves time on from due beat to due beat."""
     target = rig.clock.now() + duration
     while True:
         await beat(rig)
-        rows = await rig.rows("SELECT min(next_at) AS at FROM heartbeats WHERE next_at > $1", rig.clock.now())
-        due_at = rows[0]["at"]
+        due_at = await next_beat_at(rig)
         if due_at is None or due_at > target:
             break
         rig.clock.advance((due_at - rig.clock.now()).total_seconds())
