@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from services.roster import store as roster_store
 from services.roster.calendars import store
 from services.roster.calendars.fetching import Failed, Fetched, NotModified
-from services.roster.calendars.importing import Brought, bring, without_calendar
+from services.roster.calendars.importing import Brought, basis_of, bring, without_calendar
 from services.roster.calendars.mapping import Rule
 from services.roster.calendars.model import Reading, Unreadable
 from services.roster.calendars.reading import read_calendar
@@ -45,9 +46,10 @@ PARTNER_CALENDARS_MAX = 20
 READ_SECONDS_MAX = 8.0
 """A calendar of the greatest size takes about three; one that takes this long was made to."""
 TRIES_MAX = 3
-FETCHED_EVERY = timedelta(hours=1)
+LOOKED_AT_EVERY = timedelta(hours=1)
+"""So often a subscription is fetched, and a file mapped again if contacts or the rota's zone are others than before."""
 READ_EVERY = timedelta(days=1)
-"""What recurs is read again so often, so that it is always known 399 days ahead."""
+"""What is the same as before is read again so often, so that what recurs is always known 399 days ahead."""
 JITTER_SECONDS = 600
 PATIENCE_FIRST, PATIENCE_MAX = timedelta(minutes=5), timedelta(hours=6)
 TOLD_AFTER = timedelta(hours=24)
@@ -192,7 +194,19 @@ async def edit_calendar(deps: RosterDeps, call: Call, place: Place, edit: Edit, 
                 continue
             changed = replace(_edited(held, edit), version=held.version + 1)
             brought = bring(stored.state, rota_of(stored.state, place.rota_id), changed, reading, now=now)
-            messages = await _save(tx, deps, stored, brought, kind="calendar.changed", cause=call.cause)
+            messages = await _save(tx, deps, stored, brought, kind=None, cause=call.cause)
+            differing = [
+                field
+                for field, is_other in (
+                    ("name", changed.name != held.name),
+                    ("mapping", changed.rules != held.rules),
+                    ("text", changed.content_sha256 != held.content_sha256),
+                )
+                if is_other
+            ]
+            await _record(
+                tx, deps, brought.calendar, "calendar.changed", cause=call.cause, fields=differing, before=_counts(held)
+            )
         await _told(deps, messages)
         return answer(Outcome(brought.calendar))
     raise Conflict("the calendar is being refreshed; try again", code="calendar_busy")
@@ -248,7 +262,7 @@ async def refresh(deps: RosterDeps, calendar_id: UUID, cause: Cause, *, is_asked
     async with deps.database.transaction() as tx:
         seen = await roster_store.find_partner(tx, deps.keys, old.partner)
     rota = None if seen is None else next((one for one in seen.state.rotas if one.id == old.rota_id), None)
-    if rota is None:
+    if seen is None or rota is None:
         await _forget(deps, old, cause)
         return
     now = deps.clock.now()
@@ -259,7 +273,7 @@ async def refresh(deps: RosterDeps, calendar_id: UUID, cause: Cause, *, is_asked
         await _failed(deps, old, source, cause)
         return
     raw = source.raw if isinstance(source, Fetched) else old.content or b""
-    is_same = _sha256(raw) == old.content_sha256
+    is_same = _sha256(raw) == old.content_sha256 and basis_of(seen.state, rota, old) == old.findings.basis
     is_fresh = old.read_at is not None and now - old.read_at < READ_EVERY and old.failing_since is None
     fetched = _fetched(old, source, raw, now)
     if is_same and is_fresh and not is_asked_for:
@@ -323,8 +337,7 @@ def rota_of(state: PartnerState, rota_id: UUID) -> Rota:
 
 def next_at_of(calendar: StoredCalendar, now: datetime) -> datetime:
     """When a calendar that is well is read again: not all of them in the same minute."""
-    every = FETCHED_EVERY if calendar.url is not None else READ_EVERY
-    return now + every + timedelta(seconds=calendar.id.int % JITTER_SECONDS - JITTER_SECONDS // 2)
+    return now + LOOKED_AT_EVERY + timedelta(seconds=calendar.id.int % JITTER_SECONDS - JITTER_SECONDS // 2)
 
 
 def patience_after(failures: int) -> timedelta:
@@ -505,18 +518,21 @@ async def _save(
 
 
 async def _record(
-    tx: Transaction, deps: RosterDeps, calendar: StoredCalendar, kind: str, *, cause: Cause, **more: str
+    tx: Transaction, deps: RosterDeps, calendar: StoredCalendar, kind: str, *, cause: Cause, **more: Any
 ) -> None:
     data = {
         "rota_id": str(calendar.rota_id),
         "source": "subscription" if calendar.url is not None else "file",
-        "rules": len(calendar.rules),
-        "shifts": calendar.shifts,
-        "unmapped": calendar.unmapped,
+        "after": _counts(calendar),
         **more,
     }
     entry = record.Entry(kind=kind, partner=calendar.partner, object_id=calendar.id, data=data)
     await record.append(tx, [entry], cause=cause, ids=deps.ids, now=deps.clock.now())
+
+
+def _counts(calendar: StoredCalendar) -> dict[str, int]:
+    """What the record keeps of a calendar: its texts name people."""
+    return {"rules": len(calendar.rules), "shifts": calendar.shifts, "unmapped": calendar.unmapped}
 
 
 async def _told(deps: RosterDeps, messages: list[Message[Event]]) -> None:

@@ -6,6 +6,7 @@ read stays for a while as it was, so that who was on duty last month does not ch
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -51,6 +52,7 @@ def bring(state: PartnerState, rota: Rota, calendar: StoredCalendar, reading: Re
             faults_omitted=reading.faults_omitted,
             notes=reading.notes,
             stray_rules=mapped.stray_rules,
+            basis=basis_of(state, rota, calendar),
         ),
     )
     return Brought(
@@ -59,6 +61,21 @@ def bring(state: PartnerState, rota: Rota, calendar: StoredCalendar, reading: Re
         mapped=mapped,
         is_empty_now=_ahead(before, now) and not _ahead(mapped.shifts, now),
     )
+
+
+def basis_of(state: PartnerState, rota: Rota, calendar: StoredCalendar) -> str:
+    """Stands for everything beside the text on which the shifts of a calendar depend."""
+    names = names_of(state)
+    told = [
+        rota.time_zone,
+        sorted((rule.match, str(rule.contact_id)) for rule in calendar.rules),
+        *(
+            sorted((text, sorted(map(str, people))) for text, people in known.items())
+            for known in (names.by_mail, names.by_name, names.by_credential)
+        ),
+        sorted(map(str, names.contacts)),
+    ]
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def with_shifts(

@@ -86,7 +86,10 @@ calendar_links = Table(
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was found when the calendar was last read: for people, and therefore with what stands in it."""
+    """What was found when the calendar was last read: for people, and therefore with what stands in it.
+
+    `basis` stands for what it was mapped by: as long as that is the same, the same text gives the same shifts.
+    """
 
     title: str | None = None
     unmapped: tuple[Unmapped, ...] = ()
@@ -94,6 +97,7 @@ class Findings:
     faults_omitted: int = 0
     notes: tuple[tuple[str, int], ...] = ()
     stray_rules: tuple[str, ...] = ()
+    basis: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,16 +188,6 @@ async def claim_due(tx: Transaction, *, now: datetime, until: datetime, limit: i
     return [CalendarId(found) for found in (await tx.execute(claimed.returning(table.id))).scalars()]
 
 
-async def find_failing(tx: Transaction, partner: str) -> list[tuple[CalendarId, RotaId, str]]:
-    """Which calendars of a partner fail, of which rota, and why."""
-    table = calendars.c
-    wanted = select(table.id, table.rota_id, table.reason).where(
-        table.partner == partner, table.failing_since.is_not(None)
-    )
-    found = await tx.execute(wanted.order_by(table.id))
-    return [(CalendarId(row.id), RotaId(row.rota_id), row.reason or "") for row in found]
-
-
 async def save_calendar(tx: Transaction, keys: KeyRing, calendar: StoredCalendar) -> None:
     """Writes a calendar, new or not. Without `content` the stored one stays."""
     values: dict[str, Any] = {name: getattr(calendar, name) for name in _PLAIN}
@@ -257,6 +251,7 @@ def _plain_findings(findings: Findings) -> dict[str, Any]:
         "faults_omitted": findings.faults_omitted,
         "notes": [list(note) for note in findings.notes],
         "stray_rules": list(findings.stray_rules),
+        "basis": findings.basis,
     }
 
 
@@ -271,6 +266,7 @@ def _findings(kept: dict[str, Any]) -> Findings:
         faults_omitted=kept["faults_omitted"],
         notes=tuple((code, count) for code, count in kept["notes"]),
         stray_rules=tuple(kept["stray_rules"]),
+        basis=kept["basis"],
     )
 
 

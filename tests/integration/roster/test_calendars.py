@@ -316,6 +316,33 @@ async def test_what_recurs_is_always_known_ahead(desk: Desk) -> None:
     assert (await desk.get(made["id"]))["version"] == 1
 
 
+async def test_new_contacts_are_found_in_what_is_there(desk: Desk) -> None:
+    """Whoever becomes a contact holds what the calendar says of them within the hour, without a new file."""
+    start = desk.rig.clock.now() + timedelta(days=1)
+    made = (await desk.add(text=calendar(event("Nova Nouvelle", start)))).json()
+    assert made["shifts"] == 0
+    body = {"name": "Nova Nouvelle"}
+    added = await desk.rig.client.post("/v1/partners/CA/contacts", json=body, headers=desk.manager)
+    assert added.status_code == 201, added.text
+    await desk.pass_time(timedelta(minutes=75))
+    assert [str(shift.contact_id) for shift in (await desk.fresh()).imported] == [added.json()["id"]]
+
+
+async def test_a_contact_leaves(desk: Desk) -> None:
+    """Whom a calendar counts on cannot be removed; whom it only names in the past can, and the past goes with them."""
+    body = {"name": "Nova Nouvelle"}
+    nova = (await desk.rig.client.post("/v1/partners/CA/contacts", json=body, headers=desk.manager)).json()["id"]
+    await desk.add(text=calendar(event("Nova Nouvelle", desk.rig.clock.now() + timedelta(hours=1), 2)))
+    path = f"/v1/partners/CA/contacts/{nova}"
+    refused = await desk.rig.client.delete(path, headers={**desk.manager, "If-Match": "*"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
+    desk.rig.clock.advance(4 * 3600)
+    desk.manager = await headers_of(desk.rig, Role.ROSTER_MANAGER)
+    removed = await desk.rig.client.delete(path, headers={**desk.manager, "If-Match": "*"})
+    assert removed.status_code == 200, removed.text
+    assert (await desk.fresh()).imported == ()
+
+
 # --- a subscription ---------------------------------------------------------------------------------------------------
 
 
@@ -500,7 +527,7 @@ async def test_what_is_exported_can_be_imported(desk: Desk) -> None:
     assert [(one.contact_id, one.start_at, one.end_at) for one in shifts(await desk.fresh(), *window)] == told
 
 
-async def test_a_private_address(desk: Desk) -> None:
+async def test_a_private_address(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever has it reads one's own shifts without signing in, until it is revoked; then it is as if it never was."""
     ann = desk.rota.layers[0].participants[0]
     own = await person(desk.rig, ann)
@@ -518,6 +545,9 @@ async def test_a_private_address(desk: Desk) -> None:
     assert (same.status_code, same.content) == (304, b"")
     token = path.rsplit("/", 1)[1].removesuffix(".ics")
     assert token not in await desk.rig.dump()
+    logged = capsys.readouterr()
+    assert "/v1/calendars/{token}.ics" in logged.out
+    assert token not in logged.out + logged.err
     listed = (await desk.rig.client.get("/v1/calendar-links", headers=own)).json()["items"]
     assert [(one["id"], "url" in one) for one in listed] == [(made.json()["id"], False)]
     assert listed[0]["used_at"] is not None
