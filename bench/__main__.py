@@ -1,4 +1,4 @@
-"""The command: `python -m bench fanout | people | sustained | timers`."""
+"""The command: `python -m bench fanout | people | roster | sustained | timers`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.console import Console
 from bench import report
 from bench.fanout import fanout
 from bench.people import people
+from bench.roster import roster
 from bench.sustained import sustained
 from bench.timers import timers
 
@@ -62,6 +63,20 @@ def people_command(
 ) -> None:
     """From POST to the last SMS and mail to people, and what a dead provider does to the others."""
     _measure(f"People of {partners} partners", people(partners, alerts=alerts, progress=_progress), as_json=as_json)
+
+
+@app.command("roster")
+def roster_command(  # noqa: PLR0917 - options of a command
+    partners: Annotated[int, typer.Option(min=1, max=600, help="How many partners, with five rotas each.")] = 200,
+    contacts: Annotated[int, typer.Option(min=10, max=100, help="Contacts of each, with three points each.")] = 50,
+    runs: Annotated[int, typer.Option(min=1, help="How often all plans are computed anew.")] = 3,
+    edits: Annotated[int, typer.Option(min=1, help="Measured single edits, after the warm-up.")] = 200,
+    reads: Annotated[int, typer.Option(min=1, help="Measured reads of who is on call, after the warm-up.")] = 2000,
+    as_json: JsonOption = False,
+) -> None:
+    """All duty plans anew, one edit until its plan is published, and who is on call at an instant."""
+    measuring = roster(partners, contacts, runs=runs, edits=edits, reads=reads, progress=_progress)
+    _measure(f"Rotas of {partners} partners", measuring, as_json=as_json)
 
 
 @app.command("sustained")

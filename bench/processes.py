@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-START_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 90.0
 STOP_SECONDS_MAX = 10.0
 LOG_LINES_SHOWN = 15
 

@@ -183,15 +183,16 @@ async def rig(
         keys = KeyRing.generate()
         keys.save(directory / "keys.json")
         ports = dict(zip(SERVICES, sinks.free_ports(len(SERVICES)), strict=True))
-        configured = {**_environment(directory, urls, ports), **(environment or {})}
-        await _deploy(configured, directory)
-        processes = {name: _start(name, ports[name], configured, directory) for name in SERVICES}
+        configured = {**environment_of(directory, urls, ports), **(environment or {})}
+        await deploy(configured, directory)
+        await _put_heartbeats_off(urls.owner_urls["escalation"])
+        processes = {name: start_service(name, ports[name], configured, directory) for name in SERVICES}
         for process in processes.values():
             stack.callback(process.stop)
         client = ClientBuilder().no_proxy().build()
         stack.push_async_callback(client.close)
         for name, process in processes.items():
-            await _until_ready(client, process, ports[name])
+            await until_ready(client, process, ports[name])
         database = await asyncpg.connect(urls.database_urls["escalation"])
         stack.push_async_callback(database.close)
         partners = network.partners(sink.urls(PATH), sink.urls(OFFICE_PATH))
@@ -206,7 +207,7 @@ async def rig(
         running.check()
 
 
-async def _deploy(environment: Mapping[str, str], directory: Path) -> None:
+async def deploy(environment: Mapping[str, str], directory: Path) -> None:
     """Brings databases and streams to this version, as a deployment does."""
     deploying = Process.start(
         "redphone deploy", [*REDPHONE, "deploy"], directory / "deploy.log", environment=environment
@@ -214,7 +215,24 @@ async def _deploy(environment: Mapping[str, str], directory: Path) -> None:
     await deploying.until_ended()
 
 
-def _environment(directory: Path, urls: ServerUrls, ports: Mapping[str, int]) -> dict[str, str]:
+_NO_HEARTBEATS = """
+CREATE FUNCTION put_off() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN NEW.next_at := NEW.next_at + interval '7 days'; RETURN NEW; END $$;
+CREATE TRIGGER put_off BEFORE INSERT ON heartbeats FOR EACH ROW EXECUTE FUNCTION put_off();
+"""
+
+
+async def _put_heartbeats_off(owner_url: str) -> None:
+    """The sinks count requests, and are to count alerts alone: no heartbeat comes while this runs."""
+    owner = await asyncpg.connect(owner_url)
+    try:
+        await owner.execute(_NO_HEARTBEATS)
+    finally:
+        await owner.close()
+
+
+def environment_of(directory: Path, urls: ServerUrls, ports: Mapping[str, int]) -> dict[str, str]:
+    """How the services of a benchmark are configured: as in production, but for plain HTTP on loopback."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("REDPHONE_")}
     environment |= {f"REDPHONE_{name.upper()}_DATABASE_URL": url for name, url in urls.database_urls.items()}
     environment |= {f"REDPHONE_{name.upper()}_OWNER_DATABASE_URL": url for name, url in urls.owner_urls.items()}
@@ -228,7 +246,8 @@ def _environment(directory: Path, urls: ServerUrls, ports: Mapping[str, int]) ->
     }
 
 
-def _start(name: str, port: int, environment: Mapping[str, str], directory: Path) -> Process:
+def start_service(name: str, port: int, environment: Mapping[str, str], directory: Path) -> Process:
+    """A service in a process of its own."""
     return Process.start(
         name,
         [*REDPHONE, "serve", name, "--port", str(port)],
@@ -237,7 +256,8 @@ def _start(name: str, port: int, environment: Mapping[str, str], directory: Path
     )
 
 
-async def _until_ready(client: Client, process: Process, port: int) -> None:
+async def until_ready(client: Client, process: Process, port: int) -> None:
+    """Waits until the service says that it is ready. Raises `ProcessFailed`."""
     await process.until_listening(port)
     deadline = time.monotonic() + READY_SECONDS_MAX
     while (answer := await client.get(f"http://127.0.0.1:{port}/readyz").build().send()).status != 200:

@@ -11,6 +11,9 @@
                   read-back · confirm-read-back
     being reached points list|add|change|remove|verify|confirm      redphone/points.py
     handing over  hand-over list|sign                             redphone/hand_over.py
+    swapping      swap offer|list|accept|decline|withdraw           redphone/swaps.py
+    holding       readiness                                         redphone/readiness.py
+    on paper      call-tree                                         redphone/call_tree.py
     rotas         rota list|show|set|fairness                       redphone/rota.py
                   rota override|replace list|add|remove             redphone/rota.py
 
@@ -28,18 +31,23 @@ import typer
 from redphone import (
     alerts,
     answers,
+    calendars,
+    call_tree,
     deliveries,
     doctor,
     documents,
     hand_over,
     heartbeat,
     keys,
+    line_test,
     listen,
     network,
     on_call,
     pages,
     points,
+    readiness,
     rota,
+    swaps,
     talk,
 )
 from redphone.commands import blocks
@@ -47,8 +55,8 @@ from redphone.output import Output
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 refused · 2 wrong command line · 3 no answer · 4 not authorised · 5 not everybody "
-    "acknowledged (alert watch --until-acknowledged) · 6 something is wrong (doctor) · 7 cannot start or go on "
-    "(up, serve, deploy)"
+    "acknowledged (alert watch --until-acknowledged) · 6 something is wrong (doctor, readiness) · 7 cannot start or go "
+    "on (up, serve, deploy)"
 )
 
 app = typer.Typer(
@@ -203,11 +211,14 @@ app.add_typer(network.app, name="network")
 app.add_typer(listen.app, name="webhook")
 app.add_typer(alerts.app, name="alert")
 app.add_typer(points.app, name="points")
+rota.app.add_typer(calendars.app)
 app.add_typer(rota.app, name="rota")
+app.add_typer(swaps.app, name="swap")
 app.add_typer(hand_over.app, name="hand-over")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(heartbeat.app, name="heartbeat")
 app.add_typer(keys.app, name="keys")
+app.add_typer(line_test.app, name="line-test")
 app.command("acknowledge")(answers.acknowledge)
 app.command("position")(answers.position)
 app.command("add-contact")(answers.add_contact)
@@ -220,6 +231,8 @@ app.command("confirm-read-back")(talk.confirm_read_back)
 app.command("board")(answers.board)
 app.command("pages")(pages.pages)
 app.command("on-call")(on_call.on_call)
+app.command("call-tree")(call_tree.call_tree)
+app.command("readiness")(readiness.readiness)
 app.command("token")(answers.token)
 
 

@@ -156,6 +156,10 @@ class Receivers:
     async def _take(self, request: _Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Checks a message, behaves as its partner's part says; False when the connection ends with it."""
         at = self._clock.now()
+        if _is_heartbeat(request):
+            # Part of no crisis: who plays a machine that fails does so when it is paged.
+            _answer(writer, 200)
+            return True
         refused: str | None = None
         try:
             webhooks.verify(self.keys, request.headers, request.body, now=at)
@@ -216,6 +220,10 @@ class Receivers:
             return
         self.receipts.append(receipt)
         self._on_receipt(receipt)
+
+
+def _is_heartbeat(request: _Request) -> bool:
+    return request.body.startswith(b'{"type":"test.heartbeat"')
 
 
 def place_name(place: str) -> str:

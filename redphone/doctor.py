@@ -130,10 +130,13 @@ def check_configuration() -> list[Finding]:
     # Of an installation alone: where people only call one, there is nothing to set.
     if settings.public_url is None:
         return found
+    telephones = (
+        ("sms", settings.sms_providers, settings.loopback_sms),
+        ("voice", settings.voice_providers, settings.loopback_voice),
+    )
     carried: list[tuple[str, str]] = [
-        ("sms", name) for name in settings.sms_providers if name not in dict(settings.loopback_sms)
+        (channel, name) for channel, names, ours in telephones for name in names if name not in dict(ours)
     ]
-    carried += [("voice", name) for name in settings.voice_providers if name not in dict(settings.loopback_voice)]
     if settings.email_smtp_url is not None and settings.loopback_email is None:
         carried.append(("e-mail", "the mail server"))
     return [*found, _heartbeat(settings.heartbeat_url is not None), *_loop_backs(carried)]

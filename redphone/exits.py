@@ -2,7 +2,7 @@
 
 0  done                                    4  not authorised: no credential, a wrong one, or a missing role
 1  refused: the request is wrong           5  not everybody acknowledged (`alert watch --until-acknowledged`)
-2  the command line is wrong               6  `doctor` found something that needs a person
+2  the command line is wrong               6  `doctor` or `readiness` found what needs a person
 3  no answer: nobody there, or not now     7  the servers or services could not start or go on
 """
 

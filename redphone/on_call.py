@@ -60,4 +60,7 @@ def _who(target: Mapping[str, Any]) -> Text:
         who.append(f"; deputy {plain(target['deputy_name'])}", "dim")
     elif target.get("has_deputy"):
         who.append("; with a deputy", "dim")
+    hand_over = target.get("hand_over")
+    if hand_over and not hand_over["signed"]:
+        who.append(f"; {plain(hand_over['outgoing'])} as well, until both have signed the hand-over", "yellow")
     return who

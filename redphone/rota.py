@@ -25,8 +25,6 @@ from redphone.output import clean, plain
 WEEKS_MAX = 26
 FAIRNESS_DAYS = 84
 """Looked back over unless something else is asked for: twelve weeks."""
-NARROW = 100
-"""Terminals of fewer columns get one cell an hour."""
 NOBODY = "nobody"
 
 app = typer.Typer(
@@ -155,10 +153,9 @@ async def show(
         if session.output.as_json:
             session.output.json(shown)
             continue
-        cells = 1 if session.output.console.width < NARROW else rota_chart.CELLS_PER_HOUR
         if place:
             session.output.show(Text(""))
-        for line in rota_chart.drawn(rota_chart.chart(shown, monday, days, cells_per_hour=cells), today=today):
+        for line in _fitting(shown, monday, days, today=today, width=session.output.console.width):
             session.output.console.print(line, no_wrap=True, crop=False, soft_wrap=True)
 
 
@@ -302,8 +299,8 @@ async def add_override(
     body: dict[str, Any] = {
         "id": session.client.new_key(),
         "contact_id": None if who.casefold() == NOBODY else rota_files.contact_id(who, roster.contacts),
-        "start_at": _instant(from_time, zone),
-        "end_at": _instant(to_time, zone),
+        "start_at": instant_of(from_time, zone),
+        "end_at": instant_of(to_time, zone),
         "deputy_id": rota_files.contact_id(deputy, roster.contacts) if deputy is not None else None,
     }
     edit = Edit("POST", f"{roster.rota_path(one)}/overrides", body)
@@ -389,7 +386,7 @@ async def add_replacement(
     zone = ZoneInfo(str(one["time_zone"]))
     body = rota_files.read(_text_of(file), file.name, roster.contacts)
     body = {"name": file.stem, "id": session.client.new_key(), **body}
-    body |= {"start_at": _instant(from_time, zone), "end_at": _instant(to_time, zone)}
+    body |= {"start_at": instant_of(from_time, zone), "end_at": instant_of(to_time, zone)}
     edit = Edit("POST", f"{roster.rota_path(one)}/replacements", body)
     await _write(session, roster, edit, f"The replacement {body['name']} is added.", dry_run=dry_run)
 
@@ -440,7 +437,7 @@ async def _write(session: Session, roster: Roster, edit: Edit, done: str, *, dry
     elif session.output.as_json:
         session.output.json(preview)
     if not session.output.as_json:
-        _show_preview(session, roster, preview, dry_run=dry_run)
+        show_preview(session, roster, preview, dry_run=dry_run)
 
 
 async def _sent(session: Session, roster: Roster, edit: Edit) -> dict[str, Any]:
@@ -454,7 +451,8 @@ async def _sent(session: Session, roster: Roster, edit: Edit) -> dict[str, Any]:
     return dict(answer)
 
 
-def _show_preview(session: Session, roster: Roster, preview: Mapping[str, Any], *, dry_run: bool) -> None:
+def show_preview(session: Session, roster: Roster, preview: Mapping[str, Any], *, dry_run: bool) -> None:
+    """Who would be on duty when in whose place, and where nobody would be."""
     zones = {rota["id"]: ZoneInfo(str(rota["time_zone"])) for rota in roster.rotas}
     would = "This would change" if dry_run else "This changes"
     if not preview["changes"]:
@@ -475,6 +473,21 @@ def _show_preview(session: Session, roster: Roster, preview: Mapping[str, Any], 
         for hole in holes:
             when = _span(hole, zones.get(hole["rota_id"], ZoneInfo("UTC")))
             session.output.show(Text(f"{verb}: {plain(hole['rota'])}, {when}", style=style))
+    for key, verb, style in (
+        ("findings_new", "Readiness would find" if dry_run else "Readiness will find", "yellow"),
+        ("findings_resolved", "No longer found by readiness", "green"),
+    ):
+        for finding in preview.get(key) or ():
+            session.output.show(Text(f"{verb}: {_finding(roster, finding)}", style=style))
+
+
+def _finding(roster: Roster, finding: Mapping[str, Any]) -> str:
+    """What readiness says, about which rota and whom, and what to do about it."""
+    rota = next((str(one["name"]) for one in roster.rotas if one["id"] == finding.get("rota_id")), "")
+    person = roster.name_of(finding["contact_id"]) if finding.get("contact_id") else ""
+    about = ", ".join(part for part in (rota, person) if part)
+    words = str(finding["code"]).replace("_", " ") + (f" ({about})" if about else "")
+    return plain(f"{words}. {finding['remedy']}")
 
 
 def _change_row(roster: Roster, change: Mapping[str, Any], zone: ZoneInfo) -> tuple[str | Text, ...]:
@@ -490,6 +503,15 @@ def _change_row(roster: Roster, change: Mapping[str, Any], zone: ZoneInfo) -> tu
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
+
+
+def _fitting(shown: Mapping[str, Any], monday: date, days: int, *, today: date, width: int) -> Sequence[Text]:
+    """The lines of a chart, of one cell an hour where more do not fit."""
+    fine, coarse = (
+        list(rota_chart.drawn(rota_chart.chart(shown, monday, days, cells_per_hour=cells), today=today))
+        for cells in (rota_chart.CELLS_PER_HOUR, 1)
+    )
+    return fine if max(line.cell_len for line in fine) <= width else coarse
 
 
 async def _shifts(
@@ -545,7 +567,7 @@ def _local(at: str, zone: ZoneInfo) -> str:
     return f"{datetime.fromisoformat(at).astimezone(zone):%Y-%m-%d %H:%M}"
 
 
-def _instant(text: str, zone: ZoneInfo) -> str:
+def instant_of(text: str, zone: ZoneInfo) -> str:
     """A local time of the rota, or any instant with its offset, as the API takes it."""
     try:
         at = datetime.fromisoformat(text)

@@ -19,7 +19,7 @@ The cast
     paging      when each contact point of whoever is paged gets its page, purely; `turns` starts the next one early
     receipts    what providers say later of messages that they took; `health` counts which contact points fail
     sender      a process of its own that signs and sends webhooks; `warming` prepares the first page
-    heartbeat   the sign of life that somebody outside waits for
+    heartbeat   the sign of life that somebody outside waits for; `heartbeats`, below, is about ways to others
 
 And by topic, each with a cast of its own
     channels      the ways in which a page leaves the house, one file each
@@ -31,6 +31,7 @@ And by topic, each with a cast of its own
     verification  whether a contact point reaches whom it should
     notices       what people are told about their roster
     hand_overs    who has signed the change from one shift to the next, and until then both are paged
+    heartbeats    whether every endpoint and every provider would carry an alert, tried hourly
     deliveries    messages to systems: tests, the log, sending again
 
 The promise: a released alert opens exactly one escalation for each addressed partner, in one transaction with the

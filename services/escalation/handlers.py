@@ -709,6 +709,7 @@ async def on_notice_issued(deps: EscalationDeps, message: Message[NoticeIssued])
             expires_at=notice.expires_at,
             now=now,
             notice_id=notice.notice_id,
+            cause=Cause.of(message),
         )
     if pages:
         deps.wake("delivery")

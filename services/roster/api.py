@@ -16,9 +16,11 @@ from starlette.responses import Response
 from services.roster import api_me, api_owned, bodies, handlers, schedule, store, views
 from services.roster.api_owned import Code, RotaId, answer_of
 from services.roster.bodies import CredentialBody, DeadlinesBody, PartnerEdit
+from services.roster.calendars import api as calendars
 from services.roster.call_tree import api as call_tree
 from services.roster.hand_overs.handlers import find_signatures
 from services.roster.handlers import Call, RosterDeps, missing
+from services.roster.readiness import api as readiness
 from services.roster.schedule import EARLIEST_DATE, LATEST_DATE
 from services.roster.swaps import api as swaps
 from services.roster.views import (
@@ -471,7 +473,9 @@ _PARTS: dict[str, tuple[Callable[[APIRouter, RosterDeps], None], ...]] = {
     "Roster": (api_owned.add_routes,),
     "Contact points": (api_me.add_routes,),
     "Swaps": (swaps.add_routes,),
+    "Calendars": (calendars.add_routes,),
     "Call tree": (call_tree.add_routes,),
+    "Readiness": (readiness.add_routes,),
     "Credentials": (_credentials,),
     "Network": (_network, _deadlines),
 }

@@ -31,7 +31,7 @@ from services.roster.bodies import (
 from services.roster.domain import PartnerState, UrlRule
 from services.roster.handlers import Call, RosterDeps, missing
 from services.roster.network import policy_id
-from services.roster.rota_edits import with_override, with_replacement, with_rota
+from services.roster.rota_edits import with_override, with_replacement, with_rota, without_past_shifts
 from services.roster.store import StoredPartner
 from services.roster.views import (
     Contacts,
@@ -369,8 +369,15 @@ def _contacts(routes: APIRouter, face: _Face) -> None:
         responses=_EDITED,
     )
     async def remove_contact(code: Code, thing_id: ThingId, call: Call = Depends(editing)) -> Response:
-        """Removes a person whom no rota, level or credential names."""
-        return await face.remove(call, code, "contact", thing_id)
+        """Removes a person whom no rota, level or credential names, and no calendar for the time to come."""
+        now = deps.clock.now()
+
+        def change(state: PartnerState) -> PartnerState:
+            _found(state.contacts, thing_id, "contact")
+            left = tuple(contact for contact in state.contacts if contact.id != thing_id)
+            return replace(without_past_shifts(state, thing_id, now=now), contacts=left)
+
+        return await face.write(call, code, thing_id, change)
 
 
 # --- rotas and overrides ----------------------------------------------------------------------------------------------

@@ -590,7 +590,8 @@ def replacement_of(body: ReplacementBody, replacement_id: UUID, rota: Rota, *, i
         name=body.name,
         start_at=body.start_at,
         end_at=body.end_at,
-        layers=tuple(_layer(layer, ids) for layer in body.layers),
+        # With ids of their own, because layers that were copied from the rota would bring theirs along.
+        layers=tuple(replace(_layer(layer, ids), id=LayerId(ids.new())) for layer in body.layers),
     )
     domain.require(schedule.replacement_faults(replacement), _REFUSED)
     alone = replace(rota, layers=(), overrides=(), imported=(), replacements=(replacement,))

@@ -20,13 +20,15 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from services.roster import domain, publication, seeding, store, what_if
+from services.roster import domain, publication, seeding, store
+from services.roster.calendars.fetching import CalendarFetcher
 from services.roster.changes import NOUNS, Changed, changes, entries
 from services.roster.domain import Contact, ContactPoint, Credential, DutyOffice, Partner, PartnerState
 from services.roster.hand_overs.handlers import on_hand_over_signed
 from services.roster.merging import merged
 from services.roster.network import Item, Kind, PrecedenceDeadlines, deadlines_id
-from services.roster.readiness.handlers import on_endpoint_checked
+from services.roster.readiness.handlers import known_facts, on_endpoint_checked
+from services.roster.readiness.what_if import previewed
 from services.roster.seeding import CurrentNetwork, NetworkPlan
 from services.roster.store import Health, StoredPartner
 from services.roster.what_if import Preview
@@ -65,10 +67,13 @@ READING_ROLES = (Role.ROSTER_MANAGER, Role.DUTY_OFFICER, Role.SENIOR_CONTACT, Ro
 
 @dataclass(frozen=True, kw_only=True)
 class RosterDeps(Deps):
-    """What roster's handlers need beside what every service has: one process for files and one for shifts."""
+    """What roster's handlers need beside what every service has: one process for files and one for shifts, and what
+    fetches calendars.
+    """
 
     files: Worker
     shifts: Worker
+    calendars: CalendarFetcher
 
 
 ContactChange = Callable[[Contact], Contact]
@@ -305,7 +310,8 @@ async def preview_change(
         if after != stored.state:
             domain.require(_faults_of_whole(after), NOT_FITTING)
             await _refuse_taken(tx, changes(stored.state, after))
-    return stored.version, await compute(deps.shifts, what_if.ahead, stored.state, after, now)
+        facts = await known_facts(tx, deps, code)
+    return stored.version, await compute(deps.shifts, previewed, stored.state, after, facts, now)
 
 
 # --- one's own contact points -----------------------------------------------------------------------------------------

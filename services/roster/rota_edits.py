@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
+from uuid import UUID
 
 from services.roster.domain import PartnerState
 from services.roster.schedule import OVERRIDES_MAX, REPLACEMENTS_MAX, Override, Replacement, Rota
@@ -29,6 +30,18 @@ def with_replacement(rota: Rota, replacement: Replacement, *, now: datetime) -> 
 def with_rota(state: PartnerState, rota: Rota) -> PartnerState:
     """The state with this rota in the place of the one of its id."""
     return replace(state, rotas=tuple(rota if one.id == rota.id else one for one in state.rotas))
+
+
+def without_past_shifts(state: PartnerState, contact_id: UUID, *, now: datetime) -> PartnerState:
+    """The state without what calendars said of a contact and what is over: nobody else could take that away.
+
+    What is still ahead stays, and keeps the contact: somebody is counted on there.
+    """
+    rotas = []
+    for rota in state.rotas:
+        left = tuple(one for one in rota.imported if one.contact_id != contact_id or one.end_at > now)
+        rotas.append(rota if len(left) == len(rota.imported) else replace(rota, imported=left))
+    return replace(state, rotas=tuple(rotas))
 
 
 def _with_room(things: tuple[T, ...], limit: int, now: datetime) -> tuple[T, ...]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -42,7 +42,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
-from services.roster.changes import Changed, Placed, in_order, plain
+from services.roster import documents
+from services.roster.changes import Changed, Placed, plain
+from services.roster.documents import partner_of, state_of, unopened
 from services.roster.domain import (
     Contact,
     ContactPoint,
@@ -50,32 +52,22 @@ from services.roster.domain import (
     DutyOffice,
     Endpoint,
     EscalationPolicy,
-    Level,
     Partner,
     PartnerState,
-    Target,
-    TargetKind,
 )
+from services.roster.hand_overs.domain import LOOKED_BACK
 from services.roster.schedule import (
-    CalendarId,
-    Frequency,
-    Holiday,
+    EARLIEST_AT,
+    LATEST_AT,
+    ON_CALL_HORIZON_DAYS,
     ImportedShift,
-    ImportedShiftId,
-    Layer,
-    LayerId,
-    OnHolidays,
     Override,
-    OverrideId,
     Replacement,
-    ReplacementId,
-    Restriction,
     Rota,
-    Rotation,
 )
-from shared.contracts import ChannelName, CredentialKind, Deadlines, Precedence, Role, Standing
-from shared.db import Transaction, service_metadata
-from shared.ids import ContactId, ContactPointId, EndpointId, OfficeId, PartnerCode, RotaId
+from shared.contracts import Deadlines, Precedence
+from shared.db import Transaction, raw, service_metadata
+from shared.ids import PartnerCode
 from shared.keys import KeyRing, point_context
 
 metadata = service_metadata()
@@ -86,8 +78,12 @@ READ_AT_ONCE = 5
 _NETWORK_LOCK = 0x52_50_4E_45_54
 """Names the advisory lock of network files."""
 
-_ONE_SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-"""A partner is read in several statements, and between two of them another transaction may commit an edit of it."""
+_ONE_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+"""What is read beside a partner, in the same transaction, is of the same instant."""
+
+ANSWERING_BEFORE = max(LOOKED_BACK) + timedelta(days=1)
+ANSWERING_AFTER = timedelta(days=ON_CALL_HORIZON_DAYS + 1)
+"""How far around an instant anything of a rota can matter to who answers then, the change before included."""
 
 
 def _at(name: str, *, nullable: bool = True) -> Column[datetime]:
@@ -287,11 +283,13 @@ async def load_partner(tx: Transaction, keys: KeyRing, code: str) -> StoredPartn
 
 async def load_partners(tx: Transaction, keys: KeyRing, codes: Collection[str]) -> dict[PartnerCode, StoredPartner]:
     """Those of these partners that exist, whole, their rows locked in the order of their codes."""
-    wanted = select(partners).where(partners.c.code == any_(_texts(codes))).order_by(partners.c.code)
-    rows = (await tx.execute(wanted.with_for_update())).all()
+    connection = await raw(tx)
+    # Locked by a statement of its own: what is read then is what whoever had the lock has left.
+    lock = "SELECT code FROM partners WHERE code = ANY($1) ORDER BY code FOR UPDATE"
+    found = [row["code"] for row in await connection.fetch(lock, sorted(codes))]
     stored: dict[PartnerCode, StoredPartner] = {}
-    for first in range(0, len(rows), READ_AT_ONCE):
-        stored |= await _whole(tx, keys, rows[first : first + READ_AT_ONCE])
+    for first in range(0, len(found), READ_AT_ONCE):
+        stored |= await _whole(tx, keys, found[first : first + READ_AT_ONCE])
     return stored
 
 
@@ -300,9 +298,29 @@ async def find_partner(tx: Transaction, keys: KeyRing, code: str) -> StoredPartn
 
     The first statement of its transaction: from here on, all that it reads is of that instant.
     """
-    await tx.execute(_ONE_SNAPSHOT)
-    found = (await tx.execute(select(partners).where(partners.c.code == code))).all()
-    return (await _whole(tx, keys, found)).get(PartnerCode(code))
+    await (await raw(tx)).execute(_ONE_SNAPSHOT)
+    return (await _whole(tx, keys, [code])).get(PartnerCode(code))
+
+
+async def find_without_addresses(tx: Transaction, code: str) -> StoredPartner | None:
+    """As `find_partner`, for whoever looks at people and rotas: every address and URL is empty, nothing is opened."""
+    await (await raw(tx)).execute(_ONE_SNAPSHOT)
+    found = await _documents(tx, documents.WITHOUT_ADDRESSES, [code])
+    return _stored(found[0], state_of(found[0]["document"], unopened)) if found else None
+
+
+async def find_answering(tx: Transaction, code: str, *, at: datetime) -> PartnerState | None:
+    """What says who answers at an instant: offices, people, levels, and rotas with what is around that instant.
+
+    Contact points, endpoints and credentials are not read. One statement, so it needs no transaction around it.
+    """
+    window = _around(at - ANSWERING_BEFORE), _around(at + ANSWERING_AFTER)
+    found = await _documents(tx, documents.ANSWERING, [code], *window)
+    return state_of(found[0]["document"], unopened) if found else None
+
+
+def _around(at: datetime) -> datetime:
+    return min(max(at, EARLIEST_AT), LATEST_AT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +344,7 @@ async def find_summaries(tx: Transaction, *, after: str | None, limit: int) -> l
     found = select(partners, first_office.label("office")).order_by(partners.c.code).limit(limit)
     if after is not None:
         found = found.where(partners.c.code > after)
-    return [PartnerSummary(_partner(row), row.office, row.version) for row in await tx.execute(found)]
+    return [PartnerSummary(partner_of(row), row.office, row.version) for row in await tx.execute(found)]
 
 
 async def find_summary(tx: Transaction, code: str) -> PartnerSummary | None:
@@ -335,7 +353,7 @@ async def find_summary(tx: Transaction, code: str) -> PartnerSummary | None:
     if row is None:
         return None
     first = select(offices.c.name).where(offices.c.partner == code).order_by(offices.c.place, offices.c.id).limit(1)
-    return PartnerSummary(_partner(row), (await tx.execute(first)).scalar_one_or_none(), row.version)
+    return PartnerSummary(partner_of(row), (await tx.execute(first)).scalar_one_or_none(), row.version)
 
 
 async def find_deadlines(tx: Transaction) -> StoredDeadlines:
@@ -406,211 +424,23 @@ async def find_failing(tx: Transaction, code: str) -> dict[UUID, Health]:
     return {row.contact_point_id: Health(row.failures, row.reason, row.since_at, row.hard) for row in found}
 
 
-async def _whole(tx: Transaction, keys: KeyRing, rows: Sequence[Any]) -> dict[PartnerCode, StoredPartner]:
-    codes = [row.code for row in rows]
-    if not codes:
-        return {}
-    points = await _by_partner(tx, contact_points, codes)
-    parts = {
-        table.name: await _by_partner(tx, table, codes)
-        for table in (
-            offices,
-            contacts,
-            rotas,
-            overrides,
-            replacements,
-            imported_shifts,
-            endpoints,
-            issued_credentials,
-        )
+async def _whole(tx: Transaction, keys: KeyRing, codes: Sequence[str]) -> dict[PartnerCode, StoredPartner]:
+    def opened(point_id: UUID, encrypted: str) -> str:
+        return keys.decrypt(encrypted, context=point_context(point_id))
+
+    return {
+        PartnerCode(row["code"]): _stored(row, state_of(row["document"], opened))
+        for row in await _documents(tx, documents.WHOLE, codes)
     }
-    found = (await tx.execute(select(policies).where(policies.c.partner == any_(_texts(codes))))).all()
-    levels = {row.partner: row.levels for row in found}
-    stored = {}
-    for row in rows:
-        code = row.code
-        own_points: dict[UUID, list[ContactPoint]] = defaultdict(list)
-        for point in points[code]:
-            own_points[point.owner_id].append(_point(keys, point))
-        of_rotas: dict[str, dict[UUID, list[Any]]] = {
-            table.name: _by_rota(parts[table.name][code]) for table in (overrides, replacements, imported_shifts)
-        }
-        state = PartnerState(
-            partner=_partner(row),
-            offices=tuple(_office(part, own_points[part.id]) for part in parts["offices"][code]),
-            contacts=tuple(_contact(part, own_points[part.id]) for part in parts["contacts"][code]),
-            rotas=tuple(_rota(part, of_rotas) for part in parts["rotas"][code]),
-            policy=_policy(levels.get(code, [])),
-            endpoints=tuple(_endpoint(keys, part) for part in parts["endpoints"][code]),
-            credentials=tuple(map(_credential, parts["issued_credentials"][code])),
-        )
-        stored[PartnerCode(code)] = StoredPartner(state, row.version, row.plan_asked, row.plan_due_at, row.plan_version)
-    return stored
 
 
-async def _by_partner(tx: Transaction, table: Table, codes: Collection[str]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = defaultdict(list)
-    key = next(iter(table.primary_key.columns))
-    wanted = select(table).where(table.c.partner == any_(_texts(codes))).order_by(table.c.place, key)
-    for row in await tx.execute(wanted):
-        found[row.partner].append(row)
-    return found
+async def _documents(tx: Transaction, reading: documents.Reading, *parameters: Any) -> list[Any]:
+    connection = await raw(tx)
+    return await connection.fetch(reading.statement, *parameters)
 
 
-def _by_rota(rows: Iterable[Any]) -> dict[UUID, list[Any]]:
-    found: dict[UUID, list[Any]] = defaultdict(list)
-    for row in rows:
-        found[row.rota_id].append(row)
-    return found
-
-
-def _partner(row: Any) -> Partner:
-    return Partner(
-        code=PartnerCode(row.code),
-        name=row.name,
-        standing=Standing(row.standing),
-        time_zone=row.time_zone,
-        languages=tuple(row.languages),
-        iso3=row.iso3,
-        m49=row.m49,
-        active=row.active,
-    )
-
-
-def _point(keys: KeyRing, row: Any) -> ContactPoint:
-    return ContactPoint(
-        id=ContactPointId(row.id),
-        channel=ChannelName(row.channel),
-        address=keys.decrypt(row.encrypted_address, context=point_context(row.id)),
-        label=row.label,
-        verified_at=row.verified_at,
-        confirmed_at=row.confirmed_at,
-        delay_seconds=row.delay_seconds,
-    )
-
-
-def _office(row: Any, points: Iterable[ContactPoint]) -> DutyOffice:
-    return DutyOffice(
-        id=OfficeId(row.id),
-        name=row.name,
-        switchboard=row.switchboard,
-        embassies=tuple((country, number) for country, number in row.embassies),
-        points=tuple(points),
-    )
-
-
-def _contact(row: Any, points: Iterable[ContactPoint]) -> Contact:
-    return Contact(ContactId(row.id), row.name, row.title, tuple(row.languages), tuple(points), row.time_zone)
-
-
-def _rota(row: Any, parts: Mapping[str, Mapping[UUID, Sequence[Any]]]) -> Rota:
-    return Rota(
-        id=RotaId(row.id),
-        name=row.name,
-        time_zone=row.time_zone,
-        layers=tuple(map(_layer, row.layers)),
-        overrides=tuple(map(_override, parts["overrides"].get(row.id, ()))),
-        replacements=tuple(map(_replacement, parts["replacements"].get(row.id, ()))),
-        imported=in_order(map(_imported_shift, parts["imported_shifts"].get(row.id, ()))),
-        holiday_calendar=row.holiday_calendar,
-        extra_holidays=tuple(Holiday(date.fromisoformat(kept["on"]), kept["name"]) for kept in row.extra_holidays),
-        signs_hand_over=row.signs_hand_over,
-        notice_hours=tuple(row.notice_hours),
-    )
-
-
-def _layer(kept: Mapping[str, Any]) -> Layer:
-    """A layer from its JSON; what was written before a field was thought of has that field's default."""
-    return Layer(
-        id=LayerId(UUID(kept["id"])),
-        name=kept["name"],
-        rotation=Rotation(
-            Frequency(kept["rotation"]["frequency"]), kept["rotation"]["every"], kept["rotation"].get("rule")
-        ),
-        participants=tuple(ContactId(UUID(participant)) for participant in kept["participants"]),
-        starts_on=date.fromisoformat(kept["starts_on"]),
-        hand_over_time=time.fromisoformat(kept["hand_over_time"]),
-        ends_on=date.fromisoformat(kept["ends_on"]) if kept["ends_on"] is not None else None,
-        deputies=tuple(ContactId(UUID(deputy)) for deputy in kept.get("deputies", ())),
-        time_zone=kept.get("time_zone"),
-        restrictions=tuple(map(_restriction, kept.get("restrictions", ()))),
-        on_holidays=OnHolidays(kept.get("on_holidays", OnHolidays.ANY)),
-    )
-
-
-def _restriction(kept: Mapping[str, Any]) -> Restriction:
-    return Restriction(
-        from_time=time.fromisoformat(kept["from_time"]),
-        until_time=time.fromisoformat(kept["until_time"]),
-        weekdays=tuple(kept["weekdays"]),
-    )
-
-
-def _override(row: Any) -> Override:
-    return Override(
-        id=OverrideId(row.id),
-        contact_id=ContactId(row.contact_id) if row.contact_id is not None else None,
-        start_at=row.start_at,
-        end_at=row.end_at,
-        deputy_id=ContactId(row.deputy_id) if row.deputy_id is not None else None,
-    )
-
-
-def _replacement(row: Any) -> Replacement:
-    return Replacement(
-        id=ReplacementId(row.id),
-        name=row.name,
-        start_at=row.start_at,
-        end_at=row.end_at,
-        layers=tuple(map(_layer, row.layers)),
-    )
-
-
-def _imported_shift(row: Any) -> ImportedShift:
-    return ImportedShift(
-        id=ImportedShiftId(row.id),
-        calendar_id=CalendarId(row.calendar_id),
-        contact_id=ContactId(row.contact_id),
-        start_at=row.start_at,
-        end_at=row.end_at,
-    )
-
-
-def _policy(levels: Iterable[Mapping[str, Any]]) -> EscalationPolicy:
-    return EscalationPolicy(
-        tuple(
-            Level(
-                tuple(
-                    Target(TargetKind(target["kind"]), UUID(target["id"]), deputy=target.get("deputy", False))
-                    for target in level["targets"]
-                ),
-                level["wait_seconds"],
-            )
-            for level in levels
-        )
-    )
-
-
-def _endpoint(keys: KeyRing, row: Any) -> Endpoint:
-    return Endpoint(
-        id=EndpointId(row.id),
-        url=keys.decrypt(row.encrypted_url, context=point_context(row.id)),
-        description=row.description,
-        created_at=row.created_at,
-    )
-
-
-def _credential(row: Any) -> Credential:
-    return Credential(
-        client_id=row.client_id,
-        kind=CredentialKind(row.kind),
-        name=row.name,
-        roles=tuple(Role(role) for role in row.roles),
-        contact_id=ContactId(row.contact_id) if row.contact_id is not None else None,
-        secret_sha256=row.secret_sha256,
-        revoked_at=row.revoked_at,
-        version=row.version,
-    )
+def _stored(row: Mapping[str, Any], state: PartnerState) -> StoredPartner:
+    return StoredPartner(state, row["version"], row["plan_asked"], row["plan_due_at"], row["plan_version"])
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

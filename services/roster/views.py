@@ -31,6 +31,7 @@ from services.roster.domain import (
 from services.roster.hand_overs.domain import CurrentChange, Signatures
 from services.roster.handlers import Applied, NewSecret
 from services.roster.network import Item, Kind
+from services.roster.readiness.views import FindingView, bare_view
 from services.roster.schedule import (
     Burden,
     Frequency,
@@ -448,6 +449,8 @@ class PreviewView(BaseModel):
     omitted: int = Field(default=0, description="So many more changes are not listed.")
     holes_opened: list[HoleView] = Field(description="Where a rota would have nobody any more.")
     holes_closed: list[HoleView] = Field(description="Where a rota would have somebody again.")
+    findings_new: list[FindingView] = Field(default=[], description="What readiness would find then, and not now.")
+    findings_resolved: list[FindingView] = Field(default=[], description="What readiness would find no more.")
 
 
 class LoadView(BaseModel):
@@ -608,6 +611,8 @@ def preview_view(preview: Preview) -> PreviewView:
         omitted=preview.omitted,
         holes_opened=[HoleView(**asdict(hole)) for hole in preview.holes_opened],
         holes_closed=[HoleView(**asdict(hole)) for hole in preview.holes_closed],
+        findings_new=[bare_view(finding) for finding in preview.findings_new],
+        findings_resolved=[bare_view(finding) for finding in preview.findings_resolved],
     )
 
 

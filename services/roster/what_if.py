@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from services.roster import schedule
 from services.roster.domain import PartnerState
+from services.roster.readiness.findings import Finding
 from services.roster.schedule import Gap, Rota, Shift
 from shared.ids import ContactId, RotaId
 
@@ -49,7 +50,10 @@ class Hole:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a change would do; `omitted` counts the differences that are not listed."""
+    """What a change would do; `omitted` counts the differences that are not listed.
+
+    What readiness would find of it is added by `readiness.what_if.previewed`.
+    """
 
     from_at: datetime
     to_at: datetime
@@ -57,6 +61,8 @@ class Preview:
     omitted: int
     holes_opened: tuple[Hole, ...]
     holes_closed: tuple[Hole, ...]
+    findings_new: tuple[Finding, ...] = ()
+    findings_resolved: tuple[Finding, ...] = ()
 
 
 def compare(before: PartnerState, after: PartnerState, from_at: datetime, to_at: datetime) -> Preview:

@@ -322,4 +322,4 @@ class Stack:
             for request in list(self.receiver.requests)
             if request.path == f"/hook{path}"
         ]
-        return [message for message in messages if message["data"]["alert"]["id"] == alert["id"]]
+        return [message for message in messages if message["data"].get("alert", {}).get("id") == alert["id"]]

@@ -47,7 +47,8 @@ STEP_SECONDS_MAX = 60.0
 STEP_SECONDS_WITHOUT_BUS = 1.0
 """While the broker is away the feeds carry everything, and those are read every second."""
 
-_UNTIMED = frozenset({"clock", "cleaning"})
+_UNTIMED = frozenset({"clock", "cleaning", "heartbeats"})
+"""Loops that would only disturb a story: heartbeats go to everybody every hour and have tests of their own."""
 _DUE_COLUMNS = ("due_at", "expires_at", "leased_until", "valid_until", "said_again_at", "recompute_at")
 """Columns whose passing makes something happen; a name that a table does not have is no matter."""
 

@@ -17,7 +17,7 @@ from services.alerting import store as alert_store
 from services.alerting.calls import Call, begin, kept
 from services.alerting.countries import alpha_3
 from services.alerting.crises.domain import COUNTRIES_MAX, Crisis
-from services.alerting.domain import reference_of
+from services.alerting.domain import Alert, Ending, reference_of
 from services.alerting.line_tests import domain, store, views
 from services.alerting.line_tests.domain import Heard, LineTest, Obstacle, Partner, Plan
 from services.alerting.line_tests.plan import Kind, Planned, kind_of
@@ -33,7 +33,9 @@ from shared.web import etag_of
 
 log = get_logger(__name__)
 
-FOLLOWED_AT_ONCE = 50
+FOLLOWED_AT_ONCE = 2 * domain.PARTNERS_MAX
+"""A partner has one running test at most, so no running test is ever left out."""
+
 ALARMS_MAX = 50
 
 
@@ -130,51 +132,61 @@ async def begin_planned(deps: Deps, due: Due) -> LineTest | None:
 
 
 async def follow(deps: Deps) -> int:
-    """Looks after the tests that run: an Actual alert stops one, an answer closes it. Returns how many changed."""
+    """Looks after the tests that run: an Actual alert stops one, an answer closes it. Returns how many changed.
+
+    All of them are looked at without a lock; those that something has happened to are then locked, and decided on.
+    """
     now = deps.clock.now()
     cause = Cause(correlation_id=deps.ids.new(), partner=SECRETARIAT)
     messages: list[Message[Event]] = []
-    settled: list[LineTest] = []
-    changed = 0
+    changed: list[tuple[LineTest, LineTest]] = []
     async with deps.database.transaction() as tx:
-        tests = await store.load_followed(tx, now, FOLLOWED_AT_ONCE)
+        tests = await store.find_followed(tx, now, FOLLOWED_AT_ONCE)
         if not tests:
             return 0
-        heard = await store.find_heard(tx, [test.alert_id for test in tests])
+        ids = [test.alert_id for test in tests]
+        heard, alerts = await store.find_heard(tx, ids), await store.find_alerts(tx, ids)
         actual = await store.find_with_actual(tx, {test.partner for test in tests if test.outcome is None}, now)
-        for before in tests:
-            alert = await alert_store.load_alert(tx, before.alert_id)
-            assert alert is not None, "a test and its alert are one transaction"
-            test, ending = domain.followed(
-                before,
-                alert,
-                heard.get(before.alert_id, Heard()),
-                has_actual=before.partner in actual,
-                now=now,
-            )
-            if test == before and ending is None:
+
+        def decide(test: LineTest, alert: Alert) -> tuple[LineTest, Ending | None]:
+            said = heard.get(test.alert_id, Heard())
+            return domain.followed(test, alert, said, has_actual=test.partner in actual, now=now)
+
+        for seen in tests:
+            if decide(seen, alerts[seen.alert_id]) == (seen, None):
                 continue
-            changed += 1
+            before, alert = await store.load_test(tx, seen.id), await alert_store.load_alert(tx, seen.alert_id)
+            if before is None or alert is None:
+                continue
+            test, ending = decide(before, alert)
+            if (test, ending) == (before, None):
+                continue
             await store.save_test(tx, test)
-            records = []
-            if ending is not None:
-                sent = outbox.wrap([ending.event], cause=cause, ids=deps.ids, now=now)
-                messages += sent
-                records.append(journal.ended_record(ending.alert))
-                await alert_store.write(
-                    tx,
-                    changed=[ending.alert],
-                    entries=[journal.entry_of(message, ending.alert) for message in sent],
-                    messages=sent,
-                )
-            if test.outcome is not before.outcome:
-                settled.append(test)
-                records.append(_settled_record(test))
-            await record.append(tx, records, cause=cause, ids=deps.ids, now=now)
+            messages += await _end(deps, tx, ending, cause=cause, now=now)
+            changed.append((before, test))
+        settled = [test for before, test in changed if test.outcome is not before.outcome]
+        await record.append(tx, map(_settled_record, settled), cause=cause, ids=deps.ids, now=now)
     await _published(deps, messages)
     for test in settled:
         log.info("line_test.settled", partner=test.partner, outcome=test.outcome, alert_id=str(test.alert_id))
-    return changed
+    return len(changed)
+
+
+async def _end(
+    deps: Deps, tx: Transaction, ending: Ending | None, *, cause: Cause, now: datetime
+) -> list[Message[Event]]:
+    """Writes the end of a test's alert, if there is one; the events are to be published after the commit."""
+    if ending is None:
+        return []
+    messages = outbox.wrap([ending.event], cause=cause, ids=deps.ids, now=now)
+    await alert_store.write(
+        tx,
+        changed=[ending.alert],
+        entries=[journal.entry_of(message, ending.alert) for message in messages],
+        messages=messages,
+        records=journal.record_rows(deps, [journal.ended_record(ending.alert)], cause, now),
+    )
+    return messages
 
 
 async def unanswered_alarms(deps: Deps) -> list[str]:

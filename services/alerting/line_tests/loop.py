@@ -23,6 +23,9 @@ from shared.process import Deps
 log = get_logger(__name__)
 
 INTERVAL_SECONDS = 1.0
+LINGER_SECONDS = 0.1
+"""After a release its own pages go first; many releases stop tests in one pass."""
+
 PURPOSE = "redphone line tests 1"
 """The key that the times are drawn from serves nothing else."""
 
@@ -95,5 +98,6 @@ def line_tests_loop(deps: Deps) -> Loop:
         LineTests(deps).run_once,
         interval_seconds=INTERVAL_SECONDS,
         again_when=1_000_000,
+        linger_seconds=LINGER_SECONDS,
         clock=deps.clock,
     )

@@ -1,9 +1,10 @@
 """When each partner's line test of a month is due. Pure: everything is drawn from a secret by HMAC.
 
 A year is planned as a whole, so that kinds rotate and two tests of a partner are never less than `APART` from each
-other. Each third of a year holds one test on a public holiday (if that third has one), one at night and one at the
-weekend in drawn order; the fourth is of each of the three other kinds once a year. Where a third has no holiday, the
-next one holds its own on the first that it has. Between two years lies a drawn cut, at a different place each year,
+other. Each third of a year holds one test at night and one at the weekend in drawn order, a third of each of the kinds
+but holiday once a year, and a fourth on a public holiday. One drawn third goes without the holiday, so that a partner
+with few of them is not always tested on the same; where a third has none, the next holds its own in the first month
+that has one. Between two years lies a drawn cut, at a different place each year,
 around which no test is planned: a year needs to know nothing of its neighbours, and every day of the year can be hit.
 
 A test that could not begin is put off to the same time of the next day, until its month is over. Nothing of this is
@@ -157,10 +158,12 @@ def _kinds(draws: _Draws, holidays: Sequence[date]) -> list[Kind]:
     """The kinds of twelve months."""
     kinds: list[Kind] = []
     owed = False
+    having = sorted({(day.month - 1) // MONTHS_OF_THIRD for day in holidays})
+    without = draws.below(3) if len(having) > 1 else None
     for first, extra in zip((1, 5, 9), draws.shuffled((Kind.WORKING_DAY, Kind.NIGHT, Kind.WEEKEND)), strict=True):
         months = sorted({day.month for day in holidays if first <= day.month < first + MONTHS_OF_THIRD})
         others = draws.shuffled((Kind.NIGHT, Kind.WEEKEND, extra))
-        if months:
+        if months and (first - 1) // MONTHS_OF_THIRD != without:
             chosen = months[0] if owed else draws.one_of(months)
             others.insert(chosen - first, Kind.HOLIDAY)
         else:

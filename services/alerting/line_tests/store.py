@@ -15,6 +15,7 @@ from sqlalchemy import Select, func, insert, or_, select, update
 
 from services.alerting.content import EXPIRES_WITHIN_MAX
 from services.alerting.crises.domain import CrisisState
+from services.alerting.domain import Alert
 from services.alerting.line_tests.domain import (
     CORRECTED_WITHIN,
     Heard,
@@ -26,7 +27,8 @@ from services.alerting.line_tests.domain import (
     Surroundings,
 )
 from services.alerting.line_tests.plan import Kind
-from services.alerting.tables import crises, line_test_plan, line_tests, partners, plain
+from services.alerting.store import alert_of
+from services.alerting.tables import alerts, crises, line_test_plan, line_tests, partners, plain
 from shared.contracts import SECRETARIAT, Actor, EscalationsStarted, LevelRaised, PartnerAcknowledged
 from shared.db import Transaction, raw
 from shared.ids import AlertId, CrisisId
@@ -148,11 +150,8 @@ async def save_test(tx: Transaction, test: LineTest) -> None:
     await tx.execute(update(line_tests).where(line_tests.c.id == test.id).values(moved))
 
 
-async def load_followed(tx: Transaction, now: datetime, limit: int) -> list[LineTest]:
-    """Tests that run, and those of the last day whose outcome a late report may still correct, locked.
-
-    Those that somebody else holds are left to them.
-    """
+async def find_followed(tx: Transaction, now: datetime, limit: int) -> list[LineTest]:
+    """Tests that run, and those of the last day whose outcome a late report may still correct."""
     correctable = or_(
         line_tests.c.outcome == Outcome.UNANSWERED.value, line_tests.c.stop_reason == StopReason.NOT_DELIVERED.value
     )
@@ -161,9 +160,21 @@ async def load_followed(tx: Transaction, now: datetime, limit: int) -> list[Line
         .where(or_(line_tests.c.outcome.is_(None), correctable & (line_tests.c.ended_at > now - CORRECTED_WITHIN)))
         .order_by(line_tests.c.outcome.is_not(None), line_tests.c.id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
     )
     return [_test_of(row) for row in await tx.execute(query)]
+
+
+async def load_test(tx: Transaction, test_id: UUID) -> LineTest | None:
+    """One test, locked; None if somebody else holds it, who does what is to be done."""
+    query = select(line_tests).where(line_tests.c.id == test_id).with_for_update(skip_locked=True)
+    row = (await tx.execute(query)).first()
+    return None if row is None else _test_of(row)
+
+
+async def find_alerts(tx: Transaction, alert_ids: Sequence[UUID]) -> dict[AlertId, Alert]:
+    """The alerts of tests, without a lock."""
+    found = (alert_of(row) for row in await tx.execute(select(alerts).where(alerts.c.id.in_(alert_ids))))
+    return {alert.id: alert for alert in found}
 
 
 _HEARD = """
@@ -194,13 +205,6 @@ async def find_done(tx: Transaction, months: Collection[date]) -> set[tuple[str,
     """Which partners have had their planned test of these months, with the month."""
     query = select(line_tests.c.partner, line_tests.c.month).where(line_tests.c.month.in_(months))
     return {(row.partner, row.month) for row in await tx.execute(query)}
-
-
-async def find_test(tx: Transaction, partner: str) -> LineTest | None:
-    """The test of a partner that is running."""
-    query = select(line_tests).where(line_tests.c.partner == partner, line_tests.c.outcome.is_(None))
-    row = (await tx.execute(query)).first()
-    return None if row is None else _test_of(row)
 
 
 def _narrowed(query: Select[Any], partner: str | None, from_at: datetime | None, to_at: datetime | None) -> Select[Any]:

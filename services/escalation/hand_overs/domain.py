@@ -14,7 +14,7 @@ from enum import StrEnum
 from itertools import pairwise
 from uuid import UUID
 
-from shared.contracts import DutyPlanPublished, PlannedRota, PlannedShift
+from shared.contracts import DutyPlanPublished, EscalationKind, EscalationState, PlannedRota, PlannedShift
 from shared.errors import Conflict
 from shared.ids import derived
 
@@ -25,6 +25,18 @@ LISTED = timedelta(hours=24)
 """Hand-overs of so long ago and so far ahead are listed, beside those that still count."""
 
 NOTE_CHARACTERS_MAX = 1000
+
+
+OPEN_STATES = frozenset(
+    {
+        EscalationState.PENDING,
+        EscalationState.NOTIFIED,
+        EscalationState.ACKNOWLEDGED,
+        EscalationState.CONSIDERING,
+        EscalationState.UNREACHED,
+    }
+)
+"""States of an escalation in which something is still owed, by the partner or to it."""
 
 
 class Side(StrEnum):
@@ -131,6 +143,12 @@ def check_open(change: Change, now: datetime) -> None:
         raise Conflict("it can be signed from two hours before the shift begins", code="hand_over_not_yet")
     if now >= change.until_at:
         raise Conflict("the rota has been handed over again since", code="hand_over_past")
+
+
+def is_open(kind: str, state: str) -> bool:
+    """Whether something is still owed in an escalation; whoever is only informed owes nothing once they are."""
+    informed = kind == EscalationKind.INFORMATION and state == EscalationState.NOTIFIED
+    return state in OPEN_STATES and not informed
 
 
 def state_of(outgoing_signed_at: datetime | None, incoming_signed_at: datetime | None) -> HandOverState:

@@ -20,6 +20,7 @@ from services.escalation.hand_overs.domain import (
     HandOverState,
     Side,
     check_open,
+    is_open,
     listed,
     signed_changes,
     state_of,
@@ -28,7 +29,7 @@ from services.escalation.handlers import EscalationDeps
 from services.escalation.messages import instant
 from services.escalation.store import Row
 from shared import outbox, record
-from shared.contracts import EscalationKind, EscalationState, HandOverSigned, PlannedContact, Role
+from shared.contracts import HandOverSigned, PlannedContact, Role
 from shared.db import Transaction
 from shared.errors import Forbidden, Invalid, NotFound
 from shared.events import Cause, Event, Message
@@ -44,17 +45,6 @@ SEEING_ROLES = (*SIGNING_ROLES, Role.ROSTER_MANAGER)
 
 OPEN_LISTED_MAX = 200
 """More open escalations of one partner are not listed: in two hundred alerts at once nobody reads the rest."""
-
-OPEN_STATES = frozenset(
-    {
-        EscalationState.PENDING,
-        EscalationState.NOTIFIED,
-        EscalationState.ACKNOWLEDGED,
-        EscalationState.CONSIDERING,
-        EscalationState.UNREACHED,
-    }
-)
-"""States in which something is still owed, by the partner or to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +126,7 @@ async def sign_hand_over(
             entry = _entry(principal, change, side, open_now, has_note=note is not None)
             await record.append(tx, [entry], cause=cause, ids=deps.ids, now=now)
             messages = await outbox.append(tx, [_event(principal, row)], cause=cause, ids=deps.ids, now=now)
-            await _tell_other(deps, tx, principal, change, side, now=now)
+            await _tell_other(deps, tx, principal, change, side, cause=cause, now=now)
     await deps.relay.publish(messages)
     if messages:
         deps.wake("delivery")
@@ -179,14 +169,8 @@ async def _find_open(tx: Transaction, principal: Principal) -> list[dict[str, An
             "level": row["level"],
         }
         for row in await reading.find_cells(tx, principal, wanted)
-        if row["facts"] is not None and _is_open(row)
+        if row["facts"] is not None and is_open(row["kind"], row["state"])
     ]
-
-
-def _is_open(row: Row) -> bool:
-    # Whoever is only informed owes nothing once that has happened.
-    informed = row["kind"] == EscalationKind.INFORMATION and row["state"] == EscalationState.NOTIFIED
-    return row["state"] in OPEN_STATES and not informed
 
 
 def _event(principal: Principal, row: Row) -> HandOverSigned:
@@ -221,7 +205,14 @@ def _entry(
 
 
 async def _tell_other(
-    deps: EscalationDeps, tx: Transaction, principal: Principal, change: Change, side: Side, *, now: datetime
+    deps: EscalationDeps,
+    tx: Transaction,
+    principal: Principal,
+    change: Change,
+    side: Side,
+    *,
+    cause: Cause,
+    now: datetime,
 ) -> None:
     await notices.issue(
         tx,
@@ -234,6 +225,7 @@ async def _tell_other(
         expires_at=change.until_at,
         now=now,
         notice_id=derived("hand-over signed", str(change.id), side.value),
+        cause=cause,
     )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from services.escalation.hand_overs.domain import Change, Side
+from services.escalation.hand_overs.domain import OPEN_STATES, Change, Side, is_open
 from services.escalation.store import Row, dump
 from shared.db import Transaction, raw
 
@@ -19,6 +19,18 @@ async def find(tx: Transaction, partner: str, hand_over_ids: Sequence[UUID]) -> 
         "SELECT * FROM hand_overs WHERE partner = $1 AND id = ANY($2)", partner, list(hand_over_ids)
     )
     return {row["id"]: row for row in rows}
+
+
+async def count_open(tx: Transaction, partner: str) -> int:
+    """How many of a partner's escalations are open: what is handed over with a shift."""
+    connection = await raw(tx)
+    rows = await connection.fetch(
+        "SELECT e.kind, e.state FROM escalations e JOIN alert_heads h USING (alert_id)"
+        " WHERE e.partner = $1 AND e.state = ANY($2) AND h.superseded_by IS NULL AND h.ended_at IS NULL",
+        partner,
+        sorted(OPEN_STATES),
+    )
+    return sum(is_open(row["kind"], row["state"]) for row in rows)
 
 
 async def load(tx: Transaction, partner: str, change: Change) -> Row:

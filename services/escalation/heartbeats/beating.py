@@ -91,7 +91,8 @@ class Heartbeats:
         if self._refreshed_at is None or (now - self._refreshed_at).total_seconds() >= REFRESH_SECONDS:
             await refresh(self._deps, self._loop_backs)
             self._refreshed_at = now
-        await self._end_unreturned(now)
+        if self._loop_backs:
+            await self._end_unreturned(now)
         free = SENDERS_MAX - len(self._sending)
         if free <= 0:
             return 0

@@ -26,6 +26,8 @@ FAILURES_MAX = 2
 
 POSTPONED = timedelta(minutes=1)
 TOLD_AGAIN_AFTER = timedelta(days=1)
+TOLD_APART = timedelta(hours=1)
+"""A path that fails and recovers by turns wakes nobody more often."""
 PUBLISHED_AGAIN_AFTER = timedelta(days=1)
 CERTIFICATE_AGAIN_AFTER = timedelta(days=1)
 FIRST_WITHIN_SECONDS = 20
@@ -91,6 +93,7 @@ class Heartbeat:
     failures: int = 0
     failing_since_at: datetime | None = None
     told_at: datetime | None = None
+    """When people last heard that it fails, this time or before."""
     published_at: datetime | None = None
     certificate_valid_until: datetime | None = None
     certificate_checked_at: datetime | None = None
@@ -163,11 +166,11 @@ def passed(beat: Heartbeat, now: datetime, *, answer_seconds: float | None, cert
         answered_at=now,
         failures=0,
         failing_since_at=None,
-        told_at=None,
         certificate_valid_until=valid_until,
         certificate_checked_at=now if seen else beat.certificate_checked_at,
     )
-    return _published(after, News.RECOVERED if beat.answering is False else None, is_news=is_news, now=now)
+    news = News.RECOVERED if beat.answering is False and _is_told(beat, beat.failing_since_at) else None
+    return _published(after, news, is_news=is_news, now=now)
 
 
 def failed(beat: Heartbeat, now: datetime, *, reason: str) -> After:
@@ -178,9 +181,10 @@ def failed(beat: Heartbeat, now: datetime, *, reason: str) -> After:
     is_alarm = beat.answering is False or failures >= FAILURES_MAX or now - since_at >= INTERVAL
     pause = timedelta(0) if is_unreturned else FAILING_RETRY_AFTER if is_alarm else RETRY_AFTER
     news = None
-    if is_alarm and beat.answering is not False:
-        news = News.FAILED
-    elif is_alarm and not beat.is_endpoint and beat.told_at is not None and now - beat.told_at >= TOLD_AGAIN_AFTER:
+    quiet = None if beat.told_at is None else now - beat.told_at
+    if is_alarm and not _is_told(beat, since_at):
+        news = News.FAILED if quiet is None or quiet >= TOLD_APART else None
+    elif is_alarm and not beat.is_endpoint and quiet is not None and quiet >= TOLD_AGAIN_AFTER:
         news = News.STILL_FAILING
     after = replace(
         _ended(beat, now),
@@ -207,6 +211,11 @@ def handed_over(beat: Heartbeat, provider_id: str | None) -> After:
 def postponed(beat: Heartbeat, now: datetime) -> After:
     """Nothing was learnt of the path: this process could not send."""
     return After(replace(beat, beat_id=None, leased_until=None, next_at=now + POSTPONED))
+
+
+def _is_told(beat: Heartbeat, since_at: datetime | None) -> bool:
+    """Whether people have heard of the failure that lasts since then."""
+    return beat.told_at is not None and since_at is not None and beat.told_at >= since_at
 
 
 def _ended(beat: Heartbeat, now: datetime) -> Heartbeat:

@@ -10,7 +10,7 @@ from prometheus_client import Counter
 
 from services.escalation.handlers import EscalationDeps
 from services.escalation.heartbeats import store, telling
-from services.escalation.heartbeats.domain import After, Heartbeat, News
+from services.escalation.heartbeats.domain import After, Heartbeat, State
 from shared import outbox, record
 from shared.contracts import EndpointChecked
 from shared.db import Transaction
@@ -18,15 +18,13 @@ from shared.events import Cause, Event, Message
 
 ENDED = Counter("redphone_heartbeats_total", "Heartbeats by what became of them.", ("kind", "outcome"))
 
-_KINDS = {News.FAILED: "heartbeat.failed", News.RECOVERED: "heartbeat.recovered"}
-
 
 async def save_after(deps: EscalationDeps, tx: Transaction, before: Heartbeat, after: After) -> list[Message[Event]]:
     """Writes what a beat has come to; returns what is to be published after the commit."""
     now, beat = deps.clock.now(), after.heartbeat
     cause = Cause(correlation_id=deps.ids.new())
     await store.save(tx, beat)
-    if (kind := _KINDS.get(after.news) if after.news is not None else None) is not None:
+    if (kind := _kind_of(before, beat)) is not None:
         data = {"kind": beat.kind.value, "channel": beat.channel, "provider": beat.provider, "reason": beat.reason}
         entry = record.Entry(kind=kind, partner=beat.partner, object_id=beat.id, data=data)
         await record.append(tx, [entry], cause=cause, ids=deps.ids, now=now)
@@ -49,3 +47,10 @@ async def save_after(deps: EscalationDeps, tx: Transaction, before: Heartbeat, a
 def count(beat: Heartbeat, outcome: str) -> None:
     """Counts one beat."""
     ENDED.labels(beat.kind.value, outcome).inc()
+
+
+def _kind_of(before: Heartbeat, after: Heartbeat) -> str | None:
+    """What the record says of a change; None where nothing begins and nothing is over."""
+    if State.FAILING not in (before.state, after.state) or before.state is after.state:
+        return None
+    return "heartbeat.failed" if after.state is State.FAILING else "heartbeat.recovered"

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from services.escalation import store
+from services.escalation.hand_overs import store as hand_over_store
 from services.escalation.notices import store as notice_store
 from services.escalation.notices.domain import Chosen, choose
 from services.escalation.people.notice_texts import MESSAGE_TYPE
+from shared import record
 from shared.contracts import Precedence
 from shared.db import Transaction
+from shared.events import Cause
 from shared.ids import derived
 from shared.log import get_logger
 
@@ -29,6 +32,8 @@ CALM_PRIORITY = BEHIND_ALL + Precedence.ROUTINE.rank
 
 TRIED_FOR_MAX = timedelta(days=7)
 """However long a notice would hold, nobody is written to about it for longer."""
+
+HAND_OVER_DUE = "hand_over_due"
 
 ITEMS_KEPT_MAX = 200
 """Of a digest: more than fourteen days of findings of one partner, and far below what a row may hold."""
@@ -49,12 +54,13 @@ async def issue(
     expires_at: datetime,
     now: datetime,
     notice_id: UUID | None = None,
+    cause: Cause | None = None,
 ) -> int:
     """Writes the pages of one notice; returns how many. Wake `delivery` after the commit.
 
     With `to_roster_managers` it goes to whoever keeps this partner's roster, and to its office where none of them can
     be reached. A `notice_id` that was issued before writes nothing, and neither does a partner without a duty plan or
-    one that this installation does not serve.
+    one that this installation does not serve. `cause` is what brought it about, for the record.
     """
     if not deps.serves(partner):
         return 0
@@ -76,6 +82,9 @@ async def issue(
     if not chosen:
         log.warning("notice.not_sent", partner=partner, kind=kind, reason="nobody_reachable")
         return 0
+    if kind == HAND_OVER_DUE and "open" not in facts:
+        # Roster, which issues it, knows of no escalation.
+        facts = {**facts, "open": str(await hand_over_store.count_open(tx, partner))}
     data = {
         "kind": kind,
         "urgent": urgent,
@@ -84,6 +93,14 @@ async def issue(
     }
     rows = [_page_row(one, notice_id, partner, data, urgent=urgent, expires_at=expires_at, now=now) for one in chosen]
     await store.insert_pages(tx, rows)
+    entry = record.Entry(
+        kind="notice.paged",
+        partner=partner,
+        object_id=notice_id,
+        data={"kind": kind, "urgent": urgent, "pages": len(rows), "items": len(items)},
+    )
+    cause = cause or Cause(correlation_id=deps.ids.new())
+    await record.append(tx, [entry], cause=cause, ids=deps.ids, now=now)
     return len(rows)
 
 

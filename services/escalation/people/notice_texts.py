@@ -23,14 +23,14 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "swap_declined": ("rota", "declined_by", "start_at", "end_at"),
     "swap_withdrawn": ("rota", "offered_by", "start_at", "end_at"),
     "shift_ahead": ("rota", "start_at", "end_at"),
-    "hand_over_due": ("rota", "start_at", "outgoing", "incoming", "open"),
+    "hand_over_due": ("rota", "start_at", "outgoing", "incoming"),
     "hand_over_signed": ("rota", "start_at", "signed_by"),
     "readiness_digest": ("score", "findings"),
-    "hole_ahead": ("rota", "begins_at", "ends_at"),
-    "hole_ahead_elsewhere": ("partner", "rota", "begins_at", "ends_at"),
+    "hole_ahead": ("rota", "begins_at"),
+    "hole_ahead_elsewhere": ("partner", "rota", "begins_at"),
     "points_unconfirmed": ("expires_at", "count"),
-    "calendar_trouble": ("rota", "calendar", "reason"),
-    "heartbeat_failed": ("what", "since_at", "reason"),
+    "calendar_trouble": ("rota", "calendar"),
+    "heartbeat_failed": ("what", "since_at"),
     "heartbeat_recovered": ("what", "since_at"),
 }
 """Every kind that there are texts for, and the facts that those texts need."""
@@ -67,7 +67,20 @@ FINDINGS: Final = (
 )
 """Codes of what readiness finds; another code is shown as it is."""
 
-OPTIONAL: Final = ("return_start_at", "return_end_at", "deputy", "as_deputy", "provider", "endpoint")
+SENTENCES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "swap_offered": {"return": ("return_start_at", "return_end_at")},
+    "swap_accepted": {"return": ("return_start_at", "return_end_at")},
+    "shift_ahead": {"deputy": ("deputy",)},
+    "hand_over_due": {"open": ("open",)},
+    "hole_ahead": {"until": ("ends_at",)},
+    "hole_ahead_elsewhere": {"until": ("ends_at",)},
+    "calendar_trouble": {"reason": ("reason",)},
+    "heartbeat_failed": {"reason": ("reason",)},
+}
+"""Sentences of `[notice]` that a kind adds where it has the facts for them."""
+
+NAMES: Final = ("provider", "endpoint")
+"""Of what a heartbeat was about, where it has one."""
 INSTANTS: Final = frozenset(
     {"start_at", "end_at", "return_start_at", "return_end_at", "begins_at", "ends_at", "expires_at", "since_at"}
 )
@@ -89,6 +102,13 @@ class FactKind(StrEnum):
     PARTNER = "partner"
     CODE = "code"
     WORDS = "words"
+
+
+def fact_names() -> frozenset[str]:
+    """Every fact that a text may ask for."""
+    needed = {name for names in KINDS.values() for name in names}
+    more = {name for sentences in SENTENCES.values() for names in sentences.values() for name in names}
+    return frozenset(needed | more)
 
 
 def kind_of(name: str) -> FactKind:
@@ -140,6 +160,15 @@ def parsed(value: str) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return at
+
+
+def sentences_of(data: Mapping[str, Any]) -> list[str]:
+    """Which sentences of `[notice]` follow the first one."""
+    facts, key = facts_of_notice(data), text_key(data)
+    kind = key.removeprefix("notice_")
+    if kind == "shift_ahead" and facts.get("as_deputy") == "true":
+        return ["as_deputy"]
+    return [name for name, needed in SENTENCES.get(kind, {}).items() if all(_is_there(each, facts) for each in needed)]
 
 
 def _is_there(name: str, facts: Mapping[str, str]) -> bool:

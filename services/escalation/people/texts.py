@@ -5,7 +5,8 @@ The cast
     say           facts, link and code in; a `PersonMessage` in every form that a channel takes out
     reply_text    what is sent back to a reply; page_texts  what the page behind a link says
 
-The texts themselves are in `wording`, replies are read in `reply_words`, and signs are counted in `plain_text`.
+The texts themselves are in `wording`, what notices about the roster hold is in `notice_texts`, replies are read in
+`reply_words`, and signs are counted in `plain_text`.
 
 The promises: a word in capitals leads every form of a drill. Of an alert at `TLP:RED` or `TLP:AMBER+STRICT` nothing
 leaves but precedence, sender, link and code, whatever the message is about. Whatever is missing, there is a message: a
@@ -834,8 +835,9 @@ class _Writer:
     def _notice_values(self, item: PageFacts, *, spoken: bool) -> dict[str, object]:
         """The facts of a notice as its texts show them; those that it does not have are empty."""
         facts = notice_texts.facts_of_notice(item.data)
-        names = {name for needed in notice_texts.KINDS.values() for name in needed} | {*notice_texts.OPTIONAL}
-        values: dict[str, object] = {name: self._fact(name, facts.get(name, ""), spoken=spoken) for name in names}
+        values: dict[str, object] = {
+            name: self._fact(name, facts.get(name, ""), spoken=spoken) for name in notice_texts.fact_names()
+        }
         named = notice_texts.named(facts)
         values["named"] = self._fact("endpoint", named, spoken=spoken) if named else values["what"]
         return values
@@ -862,16 +864,7 @@ class _Writer:
 
     def _notice_sentences(self, page: PageFacts, *, spoken: bool = False) -> list[str]:
         """What a notice says beside its first sentence, where it has the facts for it."""
-        facts, key = notice_texts.facts_of_notice(page.data), notice_texts.text_key(page.data)
-        if key == "notice_other":
-            return []
-        wanted = []
-        if {"return_start_at", "return_end_at"} <= facts.keys():
-            wanted.append("return")
-        if facts.get("as_deputy") == "true":
-            wanted.append("as_deputy")
-        elif facts.get("deputy"):
-            wanted.append("deputy")
+        wanted = notice_texts.sentences_of(page.data)
         return [self._text(f"notice.{name}", page, spoken=spoken) for name in wanted]
 
     def _notice_lines(self, page: PageFacts) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import jinja2
 
 from services.roster.call_tree.document import CallTree
+from services.roster.call_tree.printing import printable
 
 OLD_AFTER = timedelta(hours=25)
 """It is renewed daily; one that is older says so."""
@@ -23,6 +25,12 @@ def _instant(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def _shown(text: str) -> str:
+    """The text, with its Latin form beside it where a screen may lack the letters as paper does."""
+    latin = printable(text)
+    return text if latin == unicodedata.normalize("NFC", text) else f"{text} ({latin})"
+
+
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_FOLDER),
     autoescape=True,
@@ -32,6 +40,7 @@ _TEMPLATES = jinja2.Environment(
     auto_reload=False,
 )
 _TEMPLATES.filters["instant"] = _instant
+_TEMPLATES.filters["shown"] = _shown
 
 PRIVATE = {
     "Cache-Control": "no-store",

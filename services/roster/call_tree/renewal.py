@@ -24,9 +24,11 @@ from shared.process import Deps
 
 log = get_logger(__name__)
 
-LOOK_SECONDS = 30.0
+LOOK_SECONDS = 10.0
 SHEETS_AT_ONCE = 20
 EDITIONS_AT_ONCE = 5
+"""So few in each pass: printing takes a processor half a second for each, and nobody waits for it."""
+
 SETTLED = timedelta(seconds=30)
 """After an edit more of them often follow; and a change of who is on duty must get its duty plan first."""
 
@@ -139,7 +141,7 @@ def call_trees_loop(deps: RosterDeps) -> Loop:
     async def run_once() -> int:
         return await renew_call_trees(deps)
 
-    return Loop("call-trees", run_once, interval_seconds=LOOK_SECONDS, clock=deps.clock)
+    return Loop("call-trees", run_once, interval_seconds=LOOK_SECONDS, again_when=SHEETS_AT_ONCE, clock=deps.clock)
 
 
 async def call_tree_troubles(deps: Deps) -> list[str]:

@@ -19,12 +19,12 @@ from services.roster import schedule
 from services.roster.domain import Contact, ContactPoint, DutyOffice, Endpoint, Level, PartnerState, TargetKind
 from services.roster.readiness.findings import (
     CONFIRMED_FOR,
-    Code,
     Facts,
     Finding,
+    FindingCode,
+    Grade,
     Measures,
     Proof,
-    Severity,
 )
 from services.roster.schedule import Rota, Shift
 from shared.carriers import has_two_ways, many_carriers
@@ -128,7 +128,7 @@ class _Look:
 
     def measures(self, findings: Sequence[Finding]) -> Measures:
         """What the score is made from."""
-        blocking = [one for one in findings if one.severity is not Severity.WARNING]
+        blocking = [one for one in findings if one.severity is not Grade.WARNING]
         unsound = {one.contact_id or one.office_id for one in blocking if one.code in _ABOUT_POINTS}
         broken = {one.endpoint_id for one in findings if one.endpoint_id is not None}
         people = [*(contact.id for contact, _ in self.on_duty), *(office.id for office in self.offices)]
@@ -172,10 +172,10 @@ class _Look:
 
     def _of_levels(self) -> Iterator[Finding]:
         if not self.state.policy.levels:
-            yield Finding(Code.NO_LEVEL, Severity.BLOCKING, self.from_at)
+            yield Finding(FindingCode.NO_LEVEL, Grade.BLOCKING, self.from_at)
         for number, spans in self.unreached.items():
             for start_at, end_at in spans:
-                yield Finding(Code.NOBODY_REACHABLE, Severity.BLOCKING, start_at, end_at, level=number)
+                yield Finding(FindingCode.NOBODY_REACHABLE, Grade.BLOCKING, start_at, end_at, level=number)
 
     def _unreached(self, level: Level) -> tuple[Span, ...]:
         """When a level pages nobody although its rotas have somebody on call; holes are found by themselves."""
@@ -201,20 +201,20 @@ class _Look:
 
     def _of_coverage(self, rota: Rota) -> Iterator[Finding]:
         for start_at, end_at in self.holes[rota.id]:
-            severity = Severity.ALARM if start_at <= self.soon_at else Severity.BLOCKING
-            yield Finding(Code.UNCOVERED, severity, start_at, end_at, rota_id=rota.id)
+            severity = Grade.ALARM if start_at <= self.soon_at else Grade.BLOCKING
+            yield Finding(FindingCode.UNCOVERED, severity, start_at, end_at, rota_id=rota.id)
         shifts = self.shifts[rota.id]
         if not shifts or shifts[-1].end_at == self.to_at or schedule.shifts(rota, self.to_at, self.to_at + WINDOW):
             return
         last = shifts[-1]
         is_imported = last.origin in {shift.id for shift in rota.imported}
-        code = Code.CALENDAR_ENDING if is_imported else Code.ROTA_ENDING
-        yield Finding(code, Severity.WARNING, last.end_at, rota_id=rota.id)
+        code = FindingCode.CALENDAR_ENDING if is_imported else FindingCode.ROTA_ENDING
+        yield Finding(code, Grade.WARNING, last.end_at, rota_id=rota.id)
 
     def _of_deputies(self, rota: Rota) -> Iterator[Finding]:
         alone = [(shift.start_at, shift.end_at) for shift in self.shifts[rota.id] if shift.deputy_id is None]
         for start_at, end_at in _joined(alone):
-            yield Finding(Code.NO_DEPUTY, Severity.WARNING, start_at, end_at, rota_id=rota.id)
+            yield Finding(FindingCode.NO_DEPUTY, Grade.WARNING, start_at, end_at, rota_id=rota.id)
 
     def _of_double_duties(self) -> Iterator[Finding]:
         duties: dict[UUID, list[_Duty]] = defaultdict(list)
@@ -227,7 +227,7 @@ class _Look:
             for (rota_id, other_rota_id, severity), spans in _overlaps(own).items():
                 for start_at, end_at in _joined(spans):
                     yield Finding(
-                        Code.DOUBLE_DUTY,
+                        FindingCode.DOUBLE_DUTY,
                         severity,
                         start_at,
                         end_at,
@@ -241,8 +241,8 @@ class _Look:
         for calendar in self.facts.calendars:
             if calendar.rota_id in named:
                 yield Finding(
-                    Code.CALENDAR_ENDING,
-                    Severity.WARNING,
+                    FindingCode.CALENDAR_ENDING,
+                    Grade.WARNING,
                     self.from_at,
                     rota_id=calendar.rota_id,
                     calendar_id=calendar.calendar_id,
@@ -260,25 +260,25 @@ class _Look:
         usable = self._usable(owner.points)
         whose = {"office_id": owner.id} if isinstance(owner, DutyOffice) else {"contact_id": owner.id}
         if len(usable) < POINTS_MIN:
-            yield Finding(Code.TOO_FEW_POINTS, Severity.BLOCKING, begins_at, **whose)
+            yield Finding(FindingCode.TOO_FEW_POINTS, Grade.BLOCKING, begins_at, **whose)
         elif not self._are_two_ways(usable, carriers):
-            yield Finding(Code.ONE_PROVIDER, Severity.BLOCKING, begins_at, **whose)
+            yield Finding(FindingCode.ONE_PROVIDER, Grade.BLOCKING, begins_at, **whose)
         proven = [point for point in usable if self._is_proven(point)]
         has_enough = len(proven) >= POINTS_MIN and self._are_two_ways(proven, carriers)
-        severity = Severity.WARNING if has_enough else Severity.BLOCKING
+        severity = Grade.WARNING if has_enough else Grade.BLOCKING
         for point in usable:
             until_at = confirmed_until(point)
             if (trouble := self.facts.failing.get(point.id)) is not None:
                 yield Finding(
-                    Code.FAILING_POINT, severity, begins_at, point_id=point.id, reason=trouble.reason, **whose
+                    FindingCode.FAILING_POINT, severity, begins_at, point_id=point.id, reason=trouble.reason, **whose
                 )
             elif point.verified_at is None or until_at is None:
-                yield Finding(Code.UNVERIFIED_POINT, severity, begins_at, point_id=point.id, **whose)
+                yield Finding(FindingCode.UNVERIFIED_POINT, severity, begins_at, point_id=point.id, **whose)
             elif until_at < self.to_at:
                 is_over = until_at <= self.from_at
                 yield Finding(
-                    Code.UNCONFIRMED_POINT,
-                    severity if is_over else Severity.WARNING,
+                    FindingCode.UNCONFIRMED_POINT,
+                    severity if is_over else Grade.WARNING,
                     max(begins_at, until_at),
                     point_id=point.id,
                     **whose,
@@ -298,7 +298,11 @@ class _Look:
         if trouble is not None or (check is not None and not check.answering):
             reason = trouble.reason if trouble is not None else check.reason if check is not None else None
             yield Finding(
-                Code.ENDPOINT_NOT_ANSWERING, Severity.BLOCKING, self.from_at, endpoint_id=endpoint.id, reason=reason
+                FindingCode.ENDPOINT_NOT_ANSWERING,
+                Grade.BLOCKING,
+                self.from_at,
+                endpoint_id=endpoint.id,
+                reason=reason,
             )
         if check is None:
             known_at = endpoint.created_at
@@ -306,34 +310,34 @@ class _Look:
         else:
             is_late = check.checked_at + CHECKED_WITHIN <= self.from_at
         if is_late:
-            yield Finding(Code.ENDPOINT_UNCHECKED, Severity.WARNING, self.from_at, endpoint_id=endpoint.id)
+            yield Finding(FindingCode.ENDPOINT_UNCHECKED, Grade.WARNING, self.from_at, endpoint_id=endpoint.id)
         ends_at = check.certificate_valid_until if check is not None else None
         if ends_at is not None and ends_at < self.to_at:
-            severity = Severity.BLOCKING if ends_at <= self.from_at else Severity.WARNING
+            severity = Grade.BLOCKING if ends_at <= self.from_at else Grade.WARNING
             begins_at = max(ends_at, self.from_at)
-            yield Finding(Code.CERTIFICATE_ENDING, severity, begins_at, endpoint_id=endpoint.id)
+            yield Finding(FindingCode.CERTIFICATE_ENDING, severity, begins_at, endpoint_id=endpoint.id)
 
 
 _ABOUT_POINTS = frozenset(
     {
-        Code.TOO_FEW_POINTS,
-        Code.ONE_PROVIDER,
-        Code.UNVERIFIED_POINT,
-        Code.UNCONFIRMED_POINT,
-        Code.FAILING_POINT,
+        FindingCode.TOO_FEW_POINTS,
+        FindingCode.ONE_PROVIDER,
+        FindingCode.UNVERIFIED_POINT,
+        FindingCode.UNCONFIRMED_POINT,
+        FindingCode.FAILING_POINT,
     }
 )
 
 
-def _overlaps(duties: list[_Duty]) -> dict[tuple[UUID, UUID, Severity], list[Span]]:
+def _overlaps(duties: list[_Duty]) -> dict[tuple[UUID, UUID, Grade], list[Span]]:
     """When two duties of one person run at once, by the rotas that they are in. To stand in is the lesser duty."""
-    found: dict[tuple[UUID, UUID, Severity], list[Span]] = defaultdict(list)
+    found: dict[tuple[UUID, UUID, Grade], list[Span]] = defaultdict(list)
     running: list[_Duty] = []
     for duty in sorted(duties, key=lambda one: one.start_at):
         running = [one for one in running if one.end_at > duty.start_at]
         for one in running:
             first, second = sorted((one.rota_id, duty.rota_id))
-            severity = Severity.WARNING if one.as_deputy or duty.as_deputy else Severity.BLOCKING
+            severity = Grade.WARNING if one.as_deputy or duty.as_deputy else Grade.BLOCKING
             found[first, second, severity].append((duty.start_at, min(one.end_at, duty.end_at)))
         running.append(duty)
     return found

@@ -20,7 +20,7 @@ CONFIRMED_FOR = timedelta(days=90)
 """Procedure: contacts are confirmed every 90 days, because a fifth of focal points change within a year."""
 
 
-class Code(StrEnum):
+class FindingCode(StrEnum):
     """The kinds of finding. Names are stable: notices, API and scripts speak them."""
 
     UNCOVERED = "uncovered"
@@ -40,7 +40,7 @@ class Code(StrEnum):
     NOBODY_REACHABLE = "nobody_reachable"
 
 
-class Severity(StrEnum):
+class Grade(StrEnum):
     """How bad a finding is.
 
     `alarm`: nobody is on call, within a day. `blocking`: the coming 14 days are not proven. `warning`: an alert would
@@ -57,28 +57,30 @@ class Severity(StrEnum):
         return _RANKS[self]
 
 
-_RANKS = {Severity.ALARM: 0, Severity.BLOCKING: 1, Severity.WARNING: 2}
+_RANKS = {Grade.ALARM: 0, Grade.BLOCKING: 1, Grade.WARNING: 2}
 
-REMEDIES: Mapping[Code, str] = {
-    Code.UNCOVERED: "Put somebody on call for this time: an override is the quickest, a further layer lasts.",
-    Code.DOUBLE_DUTY: "Give one of the two duties to somebody else for this time, by a swap or an override.",
-    Code.TOO_FEW_POINTS: "Add a contact point on another channel that this installation sends through.",
-    Code.ONE_PROVIDER: "Add a contact point that another provider carries, e-mail beside telephone for example.",
-    Code.UNVERIFIED_POINT: "Verify it: a code is sent there and has to come back (redphone points verify).",
-    Code.UNCONFIRMED_POINT: "Confirm that it is still right (redphone points confirm); this is due every 90 days.",
-    Code.FAILING_POINT: "Nothing arrives there: correct the address or remove it, then verify it again.",
-    Code.ENDPOINT_NOT_ANSWERING: "Have the system answer 2xx within 5 s; redphone webhook ping tests it.",
-    Code.ENDPOINT_UNCHECKED: "No heartbeat has told of it for too long: ask the operators whether heartbeats are sent.",
-    Code.CERTIFICATE_ENDING: "Renew the system's TLS certificate before it ends.",
-    Code.NO_DEPUTY: "Name deputies in the layer, or one in an override: no shift without a deputy.",
-    Code.ROTA_ENDING: "Take the layer's ends_on away, or add the layer that follows it.",
-    Code.CALENDAR_ENDING: "Import the calendar that follows, or see why its subscription cannot be read.",
-    Code.NO_LEVEL: "Write an escalation policy: without a level nobody but the duty office is paged.",
-    Code.NOBODY_REACHABLE: "Let the level name somebody who has a contact point, or give those it names one.",
+REMEDIES: Mapping[FindingCode, str] = {
+    FindingCode.UNCOVERED: "Put somebody on call for this time: an override is the quickest, a further layer lasts.",
+    FindingCode.DOUBLE_DUTY: "Give one of the two duties to somebody else for this time, by a swap or an override.",
+    FindingCode.TOO_FEW_POINTS: "Add a contact point on another channel that this installation sends through.",
+    FindingCode.ONE_PROVIDER: "Add a contact point that another provider carries, e-mail beside telephone for example.",
+    FindingCode.UNVERIFIED_POINT: "Verify it: a code is sent there and has to come back (redphone points verify).",
+    FindingCode.UNCONFIRMED_POINT: "Confirm that it is still right (redphone points confirm), every 90 days.",
+    FindingCode.FAILING_POINT: "Nothing arrives there: correct the address or remove it, then verify it again.",
+    FindingCode.ENDPOINT_NOT_ANSWERING: "Have the system answer 2xx within 5 s; redphone webhook ping tests it.",
+    FindingCode.ENDPOINT_UNCHECKED: "No heartbeat has told of it for too long: ask the operators why.",
+    FindingCode.CERTIFICATE_ENDING: "Renew the system's TLS certificate before it ends.",
+    FindingCode.NO_DEPUTY: "Name deputies in the layer, or one in an override: no shift without a deputy.",
+    FindingCode.ROTA_ENDING: "Take the layer's ends_on away, or add the layer that follows it.",
+    FindingCode.CALENDAR_ENDING: "Import the calendar that follows, or see why its subscription cannot be read.",
+    FindingCode.NO_LEVEL: "Write an escalation policy: without a level nobody but the duty office is paged.",
+    FindingCode.NOBODY_REACHABLE: "Let the level name somebody who has a contact point, or give those it names one.",
 }
 """One sentence each on what to do. They name nobody, so that everybody who sees the code may read them."""
 
-_SPANNED = frozenset({Code.UNCOVERED, Code.DOUBLE_DUTY, Code.NO_DEPUTY, Code.NOBODY_REACHABLE})
+_SPANNED = frozenset(
+    {FindingCode.UNCOVERED, FindingCode.DOUBLE_DUTY, FindingCode.NO_DEPUTY, FindingCode.NOBODY_REACHABLE}
+)
 """Findings that one thing may have several of, at different times."""
 
 
@@ -90,8 +92,8 @@ class Finding:
     `office_id` with `point_id`, `endpoint_id`, `calendar_id`, and the `level` counted from 1.
     """
 
-    code: Code
-    severity: Severity
+    code: FindingCode
+    severity: Grade
     begins_at: datetime
     ends_at: datetime | None = None
     rota_id: UUID | None = None
@@ -141,7 +143,7 @@ class Finding:
     def of_json(kept: Mapping[str, Any]) -> Finding:
         """What `to_json` has written."""
         values: dict[str, Any] = dict(kept)
-        values["code"], values["severity"] = Code(kept["code"]), Severity(kept["severity"])
+        values["code"], values["severity"] = FindingCode(kept["code"]), Grade(kept["severity"])
         for name in ("begins_at", "ends_at"):
             if name in values:
                 values[name] = datetime.fromisoformat(values[name])
@@ -226,9 +228,9 @@ class Proof:
     to_at: datetime
     findings: tuple[Finding, ...]
     measures: Measures
-    counts: Mapping[Severity, int]
+    counts: Mapping[Grade, int]
 
     @property
     def alarms(self) -> tuple[Finding, ...]:
         """The findings that people are told of at once."""
-        return tuple(finding for finding in self.findings if finding.severity is Severity.ALARM)
+        return tuple(finding for finding in self.findings if finding.severity is Grade.ALARM)

@@ -1,12 +1,21 @@
-"""What heartbeats say of the partners' systems."""
+"""What is known beside the roster itself, and what heartbeats say of the partners' systems."""
 
 from __future__ import annotations
 
 from services.roster.readiness import store
+from services.roster.readiness.findings import Facts
 from shared import inbox
 from shared.contracts import EndpointChecked
+from shared.db import Transaction
 from shared.events import Message
 from shared.process import Deps
+from shared.senders import carriers_of
+
+
+async def known_facts(tx: Transaction, deps: Deps, code: str) -> Facts:
+    """What a partner's coming days are judged by: who carries what here, and what fails."""
+    carriers = carriers_of(deps.settings, has_push_key=bool(deps.keys.push_keys))
+    return await store.find_facts(tx, deps.keys, code, carriers)
 
 
 async def on_endpoint_checked(deps: Deps, message: Message[EndpointChecked]) -> None:

@@ -20,6 +20,7 @@ from services.roster.handlers import RosterDeps
 from services.roster.readiness import store
 from services.roster.readiness.checks import prove
 from services.roster.readiness.findings import Finding, Proof
+from services.roster.readiness.handlers import known_facts
 from services.roster.readiness.score import score_of
 from services.roster.readiness.store import StoredReadiness
 from services.roster.readiness.telling import (
@@ -43,7 +44,6 @@ from shared.ids import PartnerCode
 from shared.log import get_logger
 from shared.loops import Loop
 from shared.process import Deps
-from shared.senders import carriers_of
 from shared.web import render_instant
 
 log = get_logger(__name__)
@@ -93,10 +93,9 @@ async def _put_off(deps: RosterDeps, code: str, now: datetime, error: Exception)
 
 
 async def _prove_one(deps: RosterDeps, code: str, now: datetime) -> None:
-    carriers = carriers_of(deps.settings, has_push_key=bool(deps.keys.push_keys))
     async with deps.database.transaction() as tx:
         stored = await roster_store.find_partner(tx, deps.keys, code)
-        facts = await store.find_facts(tx, deps.keys, code, carriers)
+        facts = await known_facts(tx, deps, code)
     if stored is None:
         return
     proof = await compute(deps.shifts, prove, stored.state, facts, now)

@@ -14,15 +14,15 @@ minutes: any hole takes 10 points more, one that begins within 24 hours 25.
 
 from __future__ import annotations
 
-from services.roster.readiness.findings import Code, Proof
+from services.roster.readiness.findings import FindingCode, Proof
 
 FULL = 100
 COVERAGE, PEOPLE, SYSTEMS, DEPUTIES = 50, 25, 10, 10
 ORDER = {
-    Code.DOUBLE_DUTY: 2,
-    Code.NOBODY_REACHABLE: 2,
-    Code.ROTA_ENDING: 1,
-    Code.CALENDAR_ENDING: 1,
+    FindingCode.DOUBLE_DUTY: 2,
+    FindingCode.NOBODY_REACHABLE: 2,
+    FindingCode.ROTA_ENDING: 1,
+    FindingCode.CALENDAR_ENDING: 1,
 }
 ORDER_MAX = 5
 HOLE, HOLE_SOON = 10, 25
@@ -42,7 +42,7 @@ def score_of(proof: Proof) -> int:
     score += ORDER_MAX - min(ORDER_MAX, sum(points for code, points in ORDER.items() if code in codes))
     if proof.alarms:
         score -= HOLE_SOON
-    elif Code.UNCOVERED in codes:
+    elif FindingCode.UNCOVERED in codes:
         score -= HOLE
     return max(0, min(FULL, int(score)))
 

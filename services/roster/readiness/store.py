@@ -40,7 +40,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
 from services.roster import store
-from services.roster.readiness.findings import EndpointCheck, Facts, Finding, Proof, Severity, Trouble
+from services.roster.calendars.store import calendars
+from services.roster.readiness.findings import (
+    EndpointCheck,
+    Facts,
+    FailingCalendar,
+    Finding,
+    Grade,
+    Proof,
+    Trouble,
+)
 from services.roster.readiness.telling import Chase, HoleToTell, ToldHole, managers_of
 from services.roster.store import metadata, partners
 from shared.contracts import EndpointChecked
@@ -149,10 +158,16 @@ async def find_facts(tx: Transaction, keys: KeyRing, code: str, carriers: Mappin
                 reason=row.reason,
                 certificate_valid_until=row.certificate_valid_until,
             )
+    wanted_calendars = select(calendars).where(calendars.c.partner == code, calendars.c.failing_since.is_not(None))
+    unread = [
+        FailingCalendar(row.id, row.rota_id, row.failing_since, row.reason)
+        for row in await tx.execute(wanted_calendars.order_by(calendars.c.id))
+    ]
     return Facts(
         carriers=carriers,
         failing={point_id: Trouble(health.since_at, health.reason) for point_id, health in failing.items()},
         checks=checks,
+        calendars=tuple(unread),
     )
 
 
@@ -312,9 +327,9 @@ async def save_proof(
 ) -> None:
     """Keeps a proof as the newest and its score as today's."""
     counted = {
-        "alarms": proof.counts.get(Severity.ALARM, 0),
-        "blocking": proof.counts.get(Severity.BLOCKING, 0),
-        "warnings": proof.counts.get(Severity.WARNING, 0),
+        "alarms": proof.counts.get(Grade.ALARM, 0),
+        "blocking": proof.counts.get(Grade.BLOCKING, 0),
+        "warnings": proof.counts.get(Grade.WARNING, 0),
     }
     await tx.execute(
         update(readiness)

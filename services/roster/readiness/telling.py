@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from services.roster import schedule
 from services.roster.domain import Contact, PartnerState
 from services.roster.readiness.checks import ALARM_WITHIN, confirmed_until
-from services.roster.readiness.findings import Code, Finding, Proof
+from services.roster.readiness.findings import Finding, FindingCode, Proof
 from shared.vocabulary import CredentialKind, Role
 
 NEAR = timedelta(hours=2)
@@ -136,13 +136,13 @@ def _because(finding: Finding, known: ToldHole | None, now: datetime) -> Because
 
 def forgotten(proof: Proof, told: Sequence[ToldHole]) -> list[UUID]:
     """Told holes that are no more: should they open again, that is news."""
-    holes = [finding for finding in proof.findings if finding.code is Code.UNCOVERED]
+    holes = [finding for finding in proof.findings if finding.code is FindingCode.UNCOVERED]
     return [one.id for one in told if not any(one.is_about(finding) for finding in holes)]
 
 
 def next_look_at(proof: Proof, now: datetime) -> datetime | None:
     """When a hole that is known comes within a day or becomes near; None where none does."""
-    begins = [finding.begins_at for finding in proof.findings if finding.code is Code.UNCOVERED]
+    begins = [finding.begins_at for finding in proof.findings if finding.code is FindingCode.UNCOVERED]
     instants = [at for begin in begins for at in (begin - ALARM_WITHIN, begin - NEAR) if at > now]
     return min(instants, default=None)
 

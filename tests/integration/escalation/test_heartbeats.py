@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
+import httpx
 import pytest
 from prometheus_client import REGISTRY
 
@@ -35,12 +37,13 @@ from services.escalation.heartbeats.domain import (
 from services.escalation.heartbeats.handlers import Wanted
 from services.escalation.webhooks import TestHeartbeatMessage as HeartbeatMessage
 from shared.clock import SystemClock
-from shared.contracts import PlannedEndpoint, Role
+from shared.contracts import CredentialKind, CredentialsPublished, PlannedEndpoint, PublishedCredential, Role
 from shared.egress import EgressPolicy, Resolver
 from shared.errors import Conflict, Forbidden, NotFound
 from shared.events import Cause
 from shared.ids import derived
 from shared.keys import point_context
+from shared.security import issue_token
 from tests.support.certificates import FAR_AHEAD, Authority
 from tests.support.cluster import Cluster
 from tests.support.escalation_rig import REFUSED, Rig, escalation_rig, person, system
@@ -64,13 +67,18 @@ async def beat(rig: Rig, hearts: Heartbeats | None = None) -> None:
         await hearts.idle()
 
 
+async def next_beat_at(rig: Rig) -> datetime | None:
+    """When the next path is due."""
+    rows = await rig.rows("SELECT min(next_at) AS at FROM heartbeats WHERE next_at > $1", rig.clock.now())
+    return cast("datetime | None", rows[0]["at"])
+
+
 async def pass_time(rig: Rig, duration: timedelta) -> None:
     """Moves time on from due beat to due beat."""
     target = rig.clock.now() + duration
     while True:
         await beat(rig)
-        rows = await rig.rows("SELECT min(next_at) AS at FROM heartbeats WHERE next_at > $1", rig.clock.now())
-        due_at = rows[0]["at"]
+        due_at = await next_beat_at(rig)
         if due_at is None or due_at > target:
             break
         rig.clock.advance((due_at - rig.clock.now()).total_seconds())
@@ -441,6 +449,44 @@ async def test_everybody_sees_what_is_theirs(rig: Rig, keeper: Any) -> None:
         await seen(person("GB", Role.OBSERVER))
     with pytest.raises(NotFound):
         await heartbeat_handlers.read_heartbeat(rig.deps, keeper, derived("point", "us-system"))
+
+
+async def test_heartbeats_over_http(rig: Rig) -> None:
+    """A list by pages with counts, one path, and one at once; what is nobody's business to know is missing."""
+    keeper = replace(person("GB", Role.ROSTER_MANAGER), credential_version=1)
+    credential = PublishedCredential(
+        client_id=keeper.client_id,
+        kind=CredentialKind.PERSON,
+        subject=keeper.subject,
+        name=keeper.name,
+        partner="GB",
+        roles=tuple(keeper.roles),
+        contact_id=keeper.contact_id,
+        secret_sha256="0" * 64,
+    )
+    await rig.handle(CredentialsPublished(partner="GB", version=1, credentials=(credential,)))
+    await plan(rig, *(endpoint(rig, f"gb-{number}", f"https://gb-{number}") for number in range(3)))
+    rig.outlet.answers["gb-2"] = REFUSED
+    await pass_time(rig, timedelta(minutes=10))
+    token = issue_token(rig.keys, keeper, now=rig.clock.now(), token_id=rig.ids.new())
+    headers = {"Authorization": f"Bearer {token}"}
+    transport = httpx.ASGITransport(rig.application)
+    async with httpx.AsyncClient(transport=transport, base_url="http://escalation", headers=headers) as http:
+        first = (await http.get("/v1/heartbeats", params={"limit": 2})).json()
+        rest = (await http.get("/v1/heartbeats", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+        items = [*first["items"], *rest["items"]]
+        assert (len(first["items"]), len(items), rest["next_cursor"]) == (2, 3, None)
+        assert first["counts"] == rest["counts"] == {"answering": 2, "failing": 1, "unchecked": 0}
+        (failing,) = (await http.get("/v1/heartbeats", params={"state": "failing"})).json()["items"]
+        assert (failing["reason"], failing["failures"], failing["told"]) == ("HTTP 500", 2, "crisis room")
+        assert failing["failing_since_at"] is not None
+        path = f"/v1/heartbeats/{failing['id']}"
+        assert (await http.get(path)).json() == failing
+        assert "https://" not in str(items)
+        assert (await http.post(path)).status_code == 202
+        refused = await http.post(path)
+        assert (refused.status_code, refused.json()["code"]) == (409, "heartbeat_just_sent")
+        assert (await http.get(f"/v1/heartbeats/{rig.ids.new()}")).status_code == 404
 
 
 async def test_one_can_be_had_at_once(rig: Rig, keeper: Any) -> None:

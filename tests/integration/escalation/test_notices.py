@@ -107,6 +107,8 @@ async def test_a_calm_notice_goes_by_mail_where_there_is_mail(rig: Rig) -> None:
     assert sorted(taken(rig)) == [("email", "one@example.org"), ("sms", "+447700900002")]
     rows = await rig.rows("SELECT alert_id, escalation_id, asks, state, priority FROM pages")
     assert {tuple(row.values()) for row in rows} == {(None, None, False, "done", CALM_PRIORITY)}
+    (entry,) = await rig.rows("SELECT partner, data::text AS data FROM record WHERE kind = 'notice.paged'")
+    assert (entry["partner"], "shift_ahead" in entry["data"], "Duty" in entry["data"]) == ("GB", True, False)
     await rig.forward(days=2)
     assert taken(rig) == []
 
@@ -309,6 +311,20 @@ async def test_limits_of_what_is_kept_and_of_how_long_it_is_tried(rig: Rig) -> N
     assert await notices.forget_notices(rig.deps) == 0
     rig.clock.advance(TRIED_FOR_MAX.total_seconds() + 1)
     assert await notices.forget_notices(rig.deps) == 1
+
+
+async def test_a_hand_over_that_is_due_says_how_much_is_open(rig: Rig) -> None:
+    """Roster knows of no escalation, so that is added here."""
+    await rig.handle(rig.plan("FR"))
+    await rig.handle(rig.released("GB"))
+    await rig.handle(rig.released("FR", informed=("GB",), reference="RP-CA-2021-0002"))
+    await rig.settle()
+    taken(rig)
+    facts = {"rota": "Watch", "start_at": "2021-08-15T11:15:00Z", "outgoing": "Ann", "incoming": "Ben"}
+    await rig.handle(notice(rig, 1, kind="hand_over_due", facts=facts, urgent=True))
+    await rig.settle()
+    told = [page.message.text for page in rig.outlets["email"].sent if page.message is not None]
+    assert any("Ann hands Watch over to Ben" in text and "Open escalations: 1." in text for text in told)
 
 
 async def test_a_message_of_a_notice_is_documented_for_systems(rig: Rig) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest_asyncio
 import uvicorn
 from typer.testing import CliRunner, Result
 
+from redphone import rota
 from redphone.cli import app
+from redphone.commands import Session
 from redphone.counterparts.server import QuietServer
 from redphone.exits import Exit
 from services.roster.domain import PartnerState
@@ -82,9 +85,9 @@ async def names(rig: Rig) -> list[str]:
 async def test_weeks_are_drawn_with_everybody_and_every_hole(rig: Rig, run: Run) -> None:
     """Days by the rota's clock, a letter for each person in the legend, a hole marked, a holiday named."""
     state = await rig.stored("CA")
-    rota = state.rotas[0]
+    first = state.rotas[0]
     added = await run(
-        "rota", "override", "add", rota.name, "nobody", "--from", "2026-10-22T10:00", "--to", "2026-10-22T12:00"
+        "rota", "override", "add", first.name, "nobody", "--from", "2026-10-22T10:00", "--to", "2026-10-22T12:00"
     )
     assert added.exit_code == 0, added.output
     shown = await run("rota", "show", "1", "--weeks", "4", "--from", "2026-10-20")
@@ -95,8 +98,8 @@ async def test_weeks_are_drawn_with_everybody_and_every_hole(rig: Rig, run: Run)
     assert sum(1 for line in lines if line[1:4] in ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")) == 28
     assert any("nobody Thu 22 Oct 10:00–12:00" in line for line in lines)
     assert any("clocks change" in line for line in lines if "Sun  1 Nov" in line)
-    assert any("Remembrance Day" in line for line in lines if "Wed 11 Nov" in line) or rota.holiday_calendar != "CA"
-    holders = {contact.name for contact in state.contacts if contact.id in rota.layers[0].participants}
+    assert any("Remembrance Day" in line for line in lines if "Wed 11 Nov" in line) or first.holiday_calendar != "CA"
+    holders = {contact.name for contact in state.contacts if contact.id in first.layers[0].participants}
     assert any(name in shown.output for name in holders)
     as_json = await run("rota", "show", "1", "--from", "2026-10-20", "--json")
     assert said(as_json)[0]["gaps"] == [{"start_at": "2026-10-22T14:00:00Z", "end_at": "2026-10-22T16:00:00Z"}]
@@ -217,3 +220,21 @@ async def test_rotas_are_listed(rig: Rig, run: Run) -> None:
     assert all(rota.name in shown.output for rota in (await rig.stored("CA")).rotas)
     listed = said(await run("rota", "list", "--json"))
     assert [one["name"] for one in listed] == [rota.name for rota in (await rig.stored("CA")).rotas]
+
+
+async def test_what_somebody_else_has_changed_is_not_overwritten(
+    rig: Rig, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit that has seen an older version ends with 1 and says why, as a dry run does; nothing is written."""
+    before = await rig.stored("CA")
+    newest = rota.roster_of
+
+    async def earlier(session: Session) -> rota.Roster:
+        return replace(await newest(session), etag='"0"')
+
+    monkeypatch.setattr(rota, "roster_of", earlier)
+    command = ["rota", "override", "add", "1", "nobody", "--from", "2026-10-24T08:00", "--to", "2026-10-24T20:00"]
+    for arguments in (command, [*command, "--dry-run"]):
+        refused = await run(*arguments)
+        assert (refused.exit_code, "precondition_failed" in refused.output) == (Exit.REFUSED, True)
+    assert await rig.stored("CA") == before

@@ -250,7 +250,7 @@ async def test_a_warning_survives_a_crash_between_proof_and_commit(rig: Rig, mon
         raise asyncio.CancelledError
 
     with monkeypatch.context() as patched:
-        patched.setattr(proving.outbox, "append", dies)
+        patched.setattr("shared.outbox.append", dies)
         with pytest.raises(asyncio.CancelledError):
             await proving.prove_partners(rig.deps)
     assert (await rig.count("told_holes"), await notices(rig, "hole_ahead")) == (0, [])

@@ -173,13 +173,15 @@ async def test_replacements_are_added_listed_and_removed(rig: Rig) -> None:
     path, own_id = f"rotas/{rota.id}/replacements", str(rig.deps.ids.new())
     stand_in = (await people(rig))[-1]
     layer = {**(await rich_rota(rig))["layers"][2], "participants": [stand_in]}
-    body = {"id": own_id, "name": "Summer", "start_at": at(-1), "end_at": at(72), "layers": [layer]}
+    copied = {**layer, "id": str(rota.layers[0].id)}
+    body = {"id": own_id, "name": "Summer", "start_at": at(-1), "end_at": at(72), "layers": [copied]}
     answers = [await send(rig, "POST", path, body) for _ in "ab"]
     assert [answer.status_code for answer in answers] == [201, 201]
     taken = await send(rig, "POST", path, {**body, "name": "Winter"})
     assert (taken.status_code, taken.json()["code"]) == (409, "id_taken")
     [shown] = (await get(rig, f"/v1/partners/CA/{path}", await manager(rig))).json()["items"]
     assert (shown["id"], shown["name"], said(shown["layers"], [layer])) == (own_id, "Summer", [layer])
+    assert shown["layers"][0]["id"] != copied["id"]
     headers = await manager(rig)
     during = (await get(rig, "/v1/partners/CA/on-call", headers)).json()["levels"][0]["targets"][0]
     assert (during["contact_id"], during["origin"]) == (stand_in, "replacement")

@@ -130,7 +130,7 @@ async def test_a_notice_survives_a_crash(rig: Rig, monkeypatch: pytest.MonkeyPat
         raise asyncio.CancelledError
 
     with monkeypatch.context() as patched:
-        patched.setattr(shift_notifying.outbox, "append", dies)
+        patched.setattr("shared.outbox.append", dies)
         with pytest.raises(asyncio.CancelledError):
             await shift_notifying.notify_of_shifts(rig.deps)
     assert not [one for one in await ahead(rig) if one.contact_ids == (contact.id,)]

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Table
+from sqlalchemy import func, select
 
 from services.roster import store
 from services.roster.changes import changes, entries
@@ -14,7 +13,7 @@ from services.roster.domain import PartnerState
 from services.roster.network import parse
 from services.roster.seeding import CurrentNetwork, plan
 from shared.clock import ManualClock
-from shared.db import Database, Transaction
+from shared.db import Database
 from shared.keys import CannotOpen, KeyRing
 from shared.migrate import template
 from tests.support.cluster import Cluster
@@ -113,24 +112,30 @@ async def test_addresses_are_bound_to_their_rows(database: Database) -> None:
         await stored(database, keys=KeyRing.generate())
 
 
-async def test_a_partner_is_read_as_of_one_instant(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An edit that is committed while the rows are being read is seen whole or not at all."""
+async def test_a_partner_is_read_as_of_one_instant(database: Database) -> None:
+    """What is read after a partner, in the same transaction, shows no edit that was committed meanwhile."""
     await save(database, None, CANADA)
-    before = (await stored(database)).state
-    assert before.rotas
-    assert before.endpoints
-    edited = replace(CANADA, rotas=(), endpoints=())
-    read = store._by_partner
-
-    async def edit_first(tx: Transaction, table: Table, codes: Collection[str]) -> dict[str, list[Any]]:
-        if table is store.rotas:
-            await save(database, CANADA, edited)
-        return await read(tx, table, codes)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(store, "_by_partner", edit_first)
-        assert (await stored(database)).state == before
+    async with database.transaction() as tx:
+        read = await store.find_partner(tx, KEYS, "CA")
+        assert read is not None
+        assert read.state.rotas
+        await save(database, CANADA, replace(CANADA, rotas=(), endpoints=()))
+        rotas = (await tx.execute(select(func.count()).select_from(store.rotas))).scalar_one()
+        assert rotas == len(read.state.rotas)
     assert (await stored(database)).state.rotas == ()
+
+
+async def test_who_needs_no_addresses_reads_none(database: Database) -> None:
+    """All else is the same, and no key is asked for."""
+    await save(database, None, CANADA)
+    whole = (await stored(database)).state
+    async with database.transaction() as tx:
+        read = await store.find_without_addresses(tx, "CA")
+    assert read is not None
+    assert {point.address for contact in read.state.contacts for point in contact.points} == {""}
+    assert {endpoint.url for endpoint in read.state.endpoints} == {""}
+    assert (read.state.rotas, read.state.policy) == (whole.rotas, whole.policy)
+    assert [contact.name for contact in read.state.contacts] == [contact.name for contact in whole.contacts]
 
 
 async def test_missing_partners_are_missing(database: Database) -> None:

@@ -154,6 +154,32 @@ def test_recovery_is_told_and_published() -> None:
     assert answered(again(once, later), later).news is None
 
 
+def test_a_path_that_comes_and_goes_is_told_once_an_hour() -> None:
+    """Failing and recovering every quarter of an hour it wakes people once an hour, and the other services hear all."""
+    now, works = NOW, answered(path(Kind.ENDPOINT))
+    told, published = [], 0
+    for _ in range(12):
+        for _ in range(2):
+            now += RETRY_AFTER
+            works = failed(again(works, now), now, reason="x")
+            told.append(works.news)
+            published += works.publishes
+        now += RETRY_AFTER
+        works = answered(again(works, now), now)
+        told.append(works.news)
+        published += works.publishes
+    assert told.count(News.FAILED) == told.count(News.RECOVERED) == 3
+    assert published == 24
+
+
+def test_a_failure_that_was_not_told_at_once_is_told_later() -> None:
+    """Where people had just heard of the one before, they hear of this one an hour after that, if it lasts."""
+    fails = failed(path(failures=1, answering=True, told_at=NOW - timedelta(minutes=30)), NOW, reason="x")
+    assert (fails.news, fails.publishes, fails.heartbeat.state) == (None, True, State.FAILING)
+    later = NOW + timedelta(minutes=30)
+    assert failed(again(fails, later), later, reason="x").news is News.FAILED
+
+
 def test_a_failure_that_lasts_an_interval_is_an_alarm() -> None:
     """Where the second try comes an hour late, because nothing ran meanwhile, and where the first took an hour."""
     hung = failed(path(beat_at=NOW - INTERVAL, answering=True), NOW, reason="x")

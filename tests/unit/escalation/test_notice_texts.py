@@ -26,14 +26,14 @@ FACTS: dict[str, dict[str, str]] = {
     "swap_declined": {"declined_by": "PLANTEDone"},
     "swap_withdrawn": {"offered_by": "PLANTEDone"},
     "shift_ahead": {},
-    "hand_over_due": {"outgoing": "PLANTEDone", "incoming": "PLANTEDtwo", "open": "37"},
+    "hand_over_due": {"outgoing": "PLANTEDone", "incoming": "PLANTEDtwo"},
     "hand_over_signed": {"signed_by": "PLANTEDone"},
     "readiness_digest": {"score": "73", "findings": "41"},
     "hole_ahead": {},
     "hole_ahead_elsewhere": {"partner": "NZ"},
     "points_unconfirmed": {"expires_at": "2026-08-17T15:00:00Z", "count": "37"},
-    "calendar_trouble": {"calendar": "PLANTEDcalendar", "reason": "PLANTEDreason"},
-    "heartbeat_failed": {"what": "endpoint", "since_at": "2026-08-17T15:00:00Z", "reason": "PLANTEDreason"},
+    "calendar_trouble": {"calendar": "PLANTEDcalendar"},
+    "heartbeat_failed": {"what": "endpoint", "since_at": "2026-08-17T15:00:00Z"},
     "heartbeat_recovered": {"what": "PLANTEDwhat", "since_at": "2026-08-17T15:00:00Z"},
 }
 COMMON = {
@@ -188,12 +188,55 @@ def test_what_is_optional_is_said_where_it_is_known() -> None:
     assert "In return" not in forms(say(page("swap_offered"), link=None, code=None))["text"]
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(
+    ("kind", "facts", "shown"),
+    [
+        ("hand_over_due", {"open": "37"}, "37"),
+        ("hole_ahead", {"ends_at": COMMON["ends_at"]}, "18:00 (16:00 UTC)"),
+        ("hole_ahead_elsewhere", {"ends_at": COMMON["ends_at"]}, "18:00 (16:00 UTC)"),
+        ("calendar_trouble", {"reason": "PLANTEDreason"}, "PLANTEDreason"),
+        ("heartbeat_failed", {"reason": "HTTP 503"}, "HTTP 503"),
+        (
+            "swap_accepted",
+            {"return_start_at": COMMON["begins_at"], "return_end_at": "2026-08-25T03:30:00Z"},
+            "05:30 (03:",
+        ),
+        ("shift_ahead", {"deputy": "PLANTEDdeputy"}, "PLANTEDdeputy"),
+    ],
+)
+def test_every_sentence_that_may_be_left_out_is_there_in_every_language(
+    language: str, kind: str, facts: dict[str, str], shown: str
+) -> None:
+    """In text and mail, and in neither without its facts."""
+    bare = {name: value for name, value in page(kind, language).data["facts"].items() if name not in facts}
+    data = {"kind": kind, "facts": bare}
+    without = PageFacts(**{**vars_of(page(kind, language)), "data": data})
+    for known, there in ((page(kind, language, **facts), True), (without, False)):
+        said = forms(say(known, link=None, code=None))
+        assert ["{" in text for text in said.values()] == [False] * len(said)
+        assert (shown in said["text"], shown in said["html"]) == (there, there)
+
+
+def test_reasons_are_told_in_words() -> None:
+    """A code that is known is put into the reader's words, another is shown as it is."""
+    assert (
+        "Reason: its name was not found."
+        in say(page("calendar_trouble", reason="dns_failed"), link=None, code=None).text
+    )
+    assert (
+        "Grund: Name nicht gefunden."
+        in say(page("calendar_trouble", "de", reason="dns_failed"), link=None, code=None).text
+    )
+    assert "Reason: moon is full." in say(page("calendar_trouble", reason="moon_is_full"), link=None, code=None).text
+
+
 @pytest.mark.parametrize(
     ("facts", "named"),
     [
         ({"what": "endpoint", "endpoint": "Crisis room", "provider": "P"}, "Crisis room"),
-        ({"what": "provider", "provider": "Example Telecom"}, "Example Telecom"),
-        ({"what": "provider"}, "a provider"),
+        ({"what": "loop_back", "provider": "Example Telecom"}, "Example Telecom"),
+        ({"what": "loop_back"}, "the way over a provider"),
         ({"what": "lighthouse"}, "lighthouse"),
     ],
 )

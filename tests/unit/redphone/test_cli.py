@@ -169,6 +169,7 @@ def test_every_command_of_the_issue_exists() -> None:
             "board",
             "pages",
             "on-call",
+            "readiness",
             "token",
         ),
         *(f"alert {verb}" for verb in ("raise", "release", "update", "cancel", "close", "show", "list", "watch")),
@@ -487,6 +488,18 @@ def waiting(server: Canned, *hand_overs: dict[str, Any]) -> None:
     server.answers["GET /v1/hand-overs"] = (200, {"hand_overs": list(hand_overs), "open_escalations": [open_one]})
     for one in hand_overs:
         server.answers[f"POST /v1/hand-overs/{one['id']}/signature"] = (200, {**one, "state": "partly_signed"})
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_who_is_on_call_says_who_is_paged_beside_them(server: Canned, run: Callable[..., Result], signed: bool) -> None:
+    """Until both have signed the one who handed over is named, too."""
+    target = {"kind": "rota", "name": "Ben Example", "hand_over": {"outgoing": "Anna Example", "signed": signed}}
+    answering = {"partner": "CA", "levels": [{"level": 1, "targets": [target]}]}
+    server.answers["GET /v1/partners/CA/on-call"] = (200, answering)
+    shown = run("on-call", "CA")
+    assert shown.exit_code == 0, shown.output
+    assert "Ben Example" in shown.stdout
+    assert ("Anna Example as well" in shown.stdout) is not signed
 
 
 def test_hand_overs_are_listed_with_what_is_open(server: Canned, run: Callable[..., Result]) -> None:
@@ -865,6 +878,98 @@ def test_one_message_or_a_range_is_replayed(server: Canned, run: Callable[..., R
     assert run("deliveries", "replay").exit_code == Exit.USAGE
 
 
+# --- line tests -------------------------------------------------------------------------------------------------------
+
+LINE_TEST_PLAN: dict[str, Any] = {
+    "enabled": True,
+    "partners": None,
+    "switched_by": "Sasha Example",
+    "switched_at": "2026-10-01T08:00:00Z",
+    "version": 8,
+    "months": [
+        {"partner": "GB", "month": "2026-11", "this_month": "done"},
+        {"partner": "NZ", "month": None, "this_month": "zone_unknown"},
+    ],
+}
+LINE_TEST: dict[str, Any] = {
+    "id": ENDPOINT_ID,
+    "partner": "GB",
+    "kind": "working_day",
+    "alert_id": ENDPOINT_ID,
+    "reference": "RP-XR-2026-0007",
+    "planned_at": None,
+    "started_at": "2026-10-01T08:00:00Z",
+    "answer_by_at": "2026-10-01T08:30:00Z",
+    "acknowledged_at": "2026-10-01T08:04:10Z",
+    "seconds": 250.0,
+    "level": 1,
+    "outcome": "answered",
+    "stop_reason": None,
+    "ended_at": "2026-10-01T08:05:10Z",
+}
+
+
+def test_the_line_test_plan_is_switched_with_what_was_read(server: Canned, run: Callable[..., Result]) -> None:
+    """It is read first, so that nobody else's switch is overwritten; shown are months and no times."""
+    path = "/v1/line-test-plan"
+    server.answers |= {
+        f"GET {path}": (200, LINE_TEST_PLAN | {"enabled": False, "months": []}),
+        f"PUT {path}": (200, LINE_TEST_PLAN),
+    }
+    assert "off" in run("line-test", "plan").stdout
+    result = run("line-test", "plan", "--on", "--partner", "gb", "--partner", "nz")
+    assert result.exit_code == 0, result.output
+    for part in ("GB", "2026-11", "done", "zone unknown"):
+        assert part in result.stdout, part
+    [(headers, body)] = server.sent_to(f"PUT {path}")
+    assert (headers["If-Match"], json.loads(body)) == ('"7"', {"enabled": True, "partners": ["GB", "NZ"]})
+    for wrong in (["--on", "--off"], ["--off", "--partner", "GB"]):
+        assert run("line-test", "plan", *wrong).exit_code == Exit.USAGE
+    assert len(server.sent_to(f"PUT {path}")) == 1
+
+
+def test_line_tests_are_listed_and_reported(server: Canned, run: Callable[..., Result]) -> None:
+    """Each test with its kind, outcome and time to answer; the report by partner and kind."""
+    others: list[dict[str, Any]] = [
+        {"outcome": None, "seconds": None, "acknowledged_at": None, "ended_at": None},
+        {"outcome": "stopped", "stop_reason": "actual_alert", "seconds": None},
+    ]
+    found = [LINE_TEST, *(LINE_TEST | other for other in others)]
+    summary = {
+        "partner": "GB",
+        "kind": "night",
+        "tests": 4,
+        "answered": 3,
+        "unanswered": 1,
+        "stopped": 0,
+        "median_seconds": 250.0,
+        "p90_seconds": None,
+    }
+    server.answers |= {
+        "GET /v1/line-tests": (200, {"items": found, "next_cursor": None}),
+        "GET /v1/line-tests/report": (200, {"items": [summary]}),
+    }
+    listed = run("line-test", "list", "--partner", "gb")
+    assert listed.exit_code == 0, listed.output
+    for part in ("RP-XR-2026-0007", "working day", "4 min 10 s", "answered", "running", "stopped: actual alert"):
+        assert part in listed.stdout, part
+    assert len(run("line-test", "list", "--json").stdout.splitlines()) == 3
+    report = run("line-test", "report", "--from", "2026-01-01T00:00:00Z")
+    assert report.exit_code == 0, report.output
+    assert "4 min 10 s" in report.stdout
+
+
+def test_a_line_test_now_is_asked_for_once(server: Canned, run: Callable[..., Result]) -> None:
+    """With a key, so that a lost answer wakes nobody twice."""
+    server.answers["POST /v1/line-tests"] = (202, LINE_TEST | {"outcome": None})
+    result = run("line-test", "now", "gb")
+    assert result.exit_code == 0, result.output
+    assert "RP-XR-2026-0007 is on its way to GB" in result.stdout
+    [(headers, body)] = server.sent_to("POST /v1/line-tests")
+    assert json.loads(body) == {"partner": "GB"}
+    assert headers["Idempotency-Key"]
+
+
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
@@ -1113,6 +1218,69 @@ def test_doctor_names_a_misspelt_setting(
     assert "REDPHONE_NATS_ULR" in result.stdout
     assert "secret@host" not in result.output
     assert server.asked
+
+
+# --- readiness --------------------------------------------------------------------------------------------------------
+
+FINDING: dict[str, Any] = {
+    **dict.fromkeys(("level", "other_rota", "office", "reason", "name", "title", "endpoint", "channel", "address")),
+    "code": "uncovered",
+    "severity": "alarm",
+    "begins_at": "2026-11-02T09:00:00Z",
+    "ends_at": "2026-11-02T10:00:00Z",
+    "rota": "Duty officers",
+    "remedy": "Put somebody on call.",
+}
+READINESS: dict[str, Any] = {
+    "partner": "CA",
+    "proved_at": "2026-11-02T08:00:00Z",
+    "from_at": "2026-11-02T08:00:00Z",
+    "to_at": "2026-11-16T08:00:00Z",
+    "score": 63,
+    "alarms": 1,
+    "blocking": 0,
+    "warnings": 0,
+    "findings": [FINDING],
+    "omitted": 0,
+    "history": [
+        {"day": f"2026-11-{day:02d}", "score": score, "lowest": score, "alarms": alarms, "blocking": 0, "warnings": 0}
+        for day, score, alarms in ((1, 0, 1), (2, 50, 0), (3, 100, 0))
+    ],
+}
+
+
+def test_readiness_shows_what_is_missing_and_ends_with_six(server: Canned, run: Callable[..., Result]) -> None:
+    """One's own government unless another is named; an alarm is an exit code that a script can wait for."""
+    server.answers["GET /v1/partners/CA/readiness"] = (200, READINESS)
+    result = run("readiness", "--history")
+    assert result.exit_code == Exit.UNHEALTHY
+    for shown in ("63", "alarm", "uncovered", "Duty officers", "Put somebody on call.", "▁▅█", "lowest 0, now 100"):
+        assert shown in result.stdout, shown
+    assert json.loads(run("readiness", "ca", "--json").stdout) == READINESS
+
+
+def test_readiness_without_an_alarm_is_no_failure(server: Canned, run: Callable[..., Result]) -> None:
+    """What blocks or warns is shown and ends with 0; nothing found says so."""
+    sound = READINESS | {"alarms": 0, "score": 100, "findings": []}
+    server.answers["GET /v1/partners/CA/readiness"] = (200, sound)
+    result = run("readiness")
+    assert (result.exit_code, "Nothing is missing." in result.stdout) == (0, True)
+
+
+def test_the_secretariat_sees_all_at_one_glance(server: Canned, run: Callable[..., Result]) -> None:
+    """A row per partner with score, counts and the holes of the coming day."""
+    hole = {"rota": "Duty officers", "begins_at": "2026-11-02T09:00:00Z", "ends_at": "2026-11-02T10:00:00Z"}
+    items = [
+        {"partner": "CA", "office": "Watch", "proved_at": None, "score": 63, "alarms": 1, "blocking": 2, "warnings": 3}
+        | {"holes": [hole]},
+        {"partner": "NZ", "office": None, "proved_at": None, "score": None, "alarms": 0, "blocking": 0, "warnings": 0}
+        | {"holes": []},
+    ]
+    server.answers["GET /v1/readiness"] = (200, {"items": items, "next_cursor": None})
+    result = run("readiness", "all")
+    assert result.exit_code == Exit.UNHEALTHY
+    assert [line.split()[0] for line in result.stdout.splitlines() if line.startswith(("CA", "NZ"))] == ["CA", "NZ"]
+    assert "Duty officers from" in result.stdout
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

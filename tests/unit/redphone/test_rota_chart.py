@@ -32,7 +32,7 @@ def rota(shifts: Sequence[dict[str, Any]], zone: str = MADRID, **more: Any) -> d
 
 def at(zone: str, *when: int) -> datetime:
     """An instant by the clock of a zone."""
-    return datetime(*when, tzinfo=ZoneInfo(zone)).astimezone(UTC)  # type: ignore[misc]
+    return datetime(*when, tzinfo=ZoneInfo(zone)).astimezone(UTC)  # type: ignore[misc, arg-type]
 
 
 def test_a_day_is_that_of_the_rotas_clock() -> None:

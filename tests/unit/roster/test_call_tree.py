@@ -281,6 +281,15 @@ def test_the_page_escapes_what_partners_wrote() -> None:
     assert "unsafe" not in policy
 
 
+def test_the_page_has_both_forms_of_a_name() -> None:
+    """Letters that a screen may lack stand beside their Latin form; a name that every screen shows stands alone."""
+    people = (replace(ANN, name="山田太郎"), replace(BOB, name="Zoë Exemple"), CAT)
+    sheet, own = document.parts_of(state(contacts=people), NOW)
+    html = page.page_of(tree(sheet, own=own), now=NOW)
+    assert "<strong>山田太郎 (Shan Tian Tai Lang)</strong>" in html
+    assert "<strong>Zoë Exemple</strong>" in html
+
+
 @pytest.mark.parametrize(
     ("age", "shown", "is_old"),
     [

@@ -32,12 +32,12 @@ from services.roster.readiness.checks import (
 from services.roster.readiness.findings import (
     CONFIRMED_FOR,
     REMEDIES,
-    Code,
     EndpointCheck,
     Facts,
     FailingCalendar,
     Finding,
-    Severity,
+    FindingCode,
+    Grade,
     Trouble,
 )
 from services.roster.readiness.score import score_of
@@ -134,7 +134,7 @@ def codes(state: PartnerState, facts: Facts = FACTS, now: datetime = NOW) -> lis
     return [finding.code.value for finding in findings_of(state, facts, now)]
 
 
-def only(state: PartnerState, code: Code, facts: Facts = FACTS, now: datetime = NOW) -> Finding:
+def only(state: PartnerState, code: FindingCode, facts: Facts = FACTS, now: datetime = NOW) -> Finding:
     """The one finding of a code."""
     (found,) = [finding for finding in findings_of(state, facts, now) if finding.code is code]
     return found
@@ -149,7 +149,7 @@ def test_a_sound_roster_is_proven() -> None:
 
 def test_every_code_has_a_remedy() -> None:
     """A finding always says what to do about it."""
-    assert set(REMEDIES) == set(Code)
+    assert set(REMEDIES) == set(FindingCode)
 
 
 # --- holes ------------------------------------------------------------------------------------------------------------
@@ -157,23 +157,28 @@ def test_every_code_has_a_remedy() -> None:
 
 @pytest.mark.parametrize(
     ("begins_in_hours", "severity"),
-    [(0, Severity.ALARM), (24, Severity.ALARM), (24.1, Severity.BLOCKING), (300, Severity.BLOCKING)],
+    [
+        (0, Grade.ALARM),
+        (24, Grade.ALARM),
+        (24.1, Grade.BLOCKING),
+        (300, Grade.BLOCKING),
+    ],
 )
-def test_a_hole_is_found_to_the_minute(begins_in_hours: float, severity: Severity) -> None:
+def test_a_hole_is_found_to_the_minute(begins_in_hours: float, severity: Grade) -> None:
     """Every uncovered minute of a rota that a level names, with begin and end; within 24 hours it is an alarm."""
     state = with_rotas(replace(SOUND_ROTA, overrides=(nobody(10, begins_in_hours, 1 / 60),)))
-    found = only(state, Code.UNCOVERED)
+    found = only(state, FindingCode.UNCOVERED)
     begins_at = NOW + timedelta(hours=begins_in_hours)
     assert (found.begins_at, found.ends_at) == (begins_at, begins_at + timedelta(minutes=1))
     assert (found.severity, found.rota_id) == (severity, SOUND_ROTA.id)
-    assert score_of(prove(state, FACTS, NOW)) <= (75 if severity is Severity.ALARM else 90)
+    assert score_of(prove(state, FACTS, NOW)) <= (75 if severity is Grade.ALARM else 90)
 
 
 def test_what_is_past_is_not_found() -> None:
     """A hole that has ended is gone, one that runs begins now, one behind the window is not there yet."""
     overrides = (nobody(10, -5, 5), nobody(11, 14 * 24, 5))
     assert codes(with_rotas(replace(SOUND_ROTA, overrides=overrides))) == []
-    running = only(with_rotas(replace(SOUND_ROTA, overrides=(nobody(10, -5, 6),))), Code.UNCOVERED)
+    running = only(with_rotas(replace(SOUND_ROTA, overrides=(nobody(10, -5, 6),))), FindingCode.UNCOVERED)
     assert (running.begins_at, running.ends_at) == (NOW, NOW + timedelta(hours=1))
 
 
@@ -201,7 +206,7 @@ def test_a_level_that_reaches_nobody() -> None:
     mute = person(3, point(31, ChannelName.PUSH))
     state = replace(SOUND, contacts=(person(1), person(2), mute))
     state = replace(state, policy=EscalationPolicy((level(SOUND_ROTA), level(mute))))
-    found = only(state, Code.NOBODY_REACHABLE)
+    found = only(state, FindingCode.NOBODY_REACHABLE)
     assert (found.level, found.begins_at, found.ends_at) == (2, NOW, END)
 
 
@@ -211,9 +216,9 @@ def test_a_holder_without_points_is_a_level_that_reaches_nobody_during_the_shift
         with_rotas(replace(SOUND_ROTA, overrides=(nobody(10, 24, 1),))),
         contacts=(replace(person(1), points=()), person(2), person(3)),
     )
-    found = [one for one in findings_of(state, FACTS, NOW) if one.code is Code.NOBODY_REACHABLE]
+    found = [one for one in findings_of(state, FACTS, NOW) if one.code is FindingCode.NOBODY_REACHABLE]
     assert len(found) == 7
-    hole = only(state, Code.UNCOVERED)
+    hole = only(state, FindingCode.UNCOVERED)
     assert hole.ends_at is not None
     for one in found:
         assert one.ends_at is not None
@@ -227,7 +232,7 @@ def test_a_level_of_deputies_reaches_nobody_where_there_are_none() -> None:
     policy = EscalationPolicy((level(SOUND_ROTA), Level((target,))))
     assert codes(replace(SOUND, policy=policy)) == []
     alone = rota(500, layer(501, 1, 2))
-    found = only(replace(SOUND, rotas=(alone,), policy=policy), Code.NOBODY_REACHABLE)
+    found = only(replace(SOUND, rotas=(alone,), policy=policy), FindingCode.NOBODY_REACHABLE)
     assert (found.level, found.begins_at, found.ends_at) == (2, NOW, END)
 
 
@@ -236,15 +241,15 @@ def test_a_level_of_deputies_reaches_nobody_where_there_are_none() -> None:
 
 def test_a_shift_without_a_deputy_is_found_once_a_stretch() -> None:
     """Shifts without a deputy that touch are one finding: a warning, because the holder is there."""
-    found = only(with_rotas(rota(500, layer(501, 1, 2))), Code.NO_DEPUTY)
-    assert (found.severity, found.begins_at, found.ends_at) == (Severity.WARNING, NOW, END)
+    found = only(with_rotas(rota(500, layer(501, 1, 2))), FindingCode.NO_DEPUTY)
+    assert (found.severity, found.begins_at, found.ends_at) == (Grade.WARNING, NOW, END)
 
 
 def test_two_rotas_at_once() -> None:
     """One person who holds two rotas at once is found, with both rotas and for as long as it is so."""
     state = with_rotas(SOUND_ROTA, rota(600, layer(601, 1)))
-    found = [one for one in findings_of(state, FACTS, NOW) if one.code is Code.DOUBLE_DUTY]
-    both = [one for one in found if one.severity is Severity.BLOCKING]
+    found = [one for one in findings_of(state, FACTS, NOW) if one.code is FindingCode.DOUBLE_DUTY]
+    both = [one for one in found if one.severity is Grade.BLOCKING]
     assert [one.begins_at for one in both] == [NOW + timedelta(days=day) for day in range(1, 14, 2)]
     for one in both:
         assert (one.contact_id, one.rota_id, one.other_rota_id) == (uid(1), uid(500), uid(600))
@@ -255,8 +260,8 @@ def test_two_rotas_at_once() -> None:
 def test_standing_in_beside_a_duty_is_a_warning() -> None:
     """Who holds one rota and is deputy in another has two duties, of which one may never come."""
     state = with_rotas(SOUND_ROTA, rota(600, layer(601, 3, deputies=(1,))))
-    found = [one for one in findings_of(state, FACTS, NOW) if one.code is Code.DOUBLE_DUTY]
-    assert {one.severity for one in found} == {Severity.WARNING}
+    found = [one for one in findings_of(state, FACTS, NOW) if one.code is FindingCode.DOUBLE_DUTY]
+    assert {one.severity for one in found} == {Grade.WARNING}
     assert {one.contact_id for one in found} == {uid(1)}
 
 
@@ -267,15 +272,15 @@ def test_duties_one_after_the_other_are_no_double_duty() -> None:
         rota(500, layer(501, 2), overrides=(replace(early, contact_id=ContactId(uid(1))),)),
         rota(600, layer(601, 3), overrides=(replace(late, contact_id=ContactId(uid(1))),)),
     )
-    assert Code.DOUBLE_DUTY not in codes(state)
+    assert FindingCode.DOUBLE_DUTY not in codes(state)
 
 
 def test_a_rota_at_its_end() -> None:
     """The end of the last layer within the window is found beside the hole behind it; one that goes on is not."""
     ending = rota(500, layer(501, 1, 2, deputies=(2, 1), ends_on=date(2026, 11, 10)))
-    found = only(with_rotas(ending), Code.ROTA_ENDING)
+    found = only(with_rotas(ending), FindingCode.ROTA_ENDING)
     assert found.begins_at == datetime(2026, 11, 10, 12, tzinfo=UTC)
-    assert only(with_rotas(ending), Code.UNCOVERED).ends_at == END
+    assert only(with_rotas(ending), FindingCode.UNCOVERED).ends_at == END
     behind = replace(ending, layers=(*ending.layers, layer(502, 1, 2, deputies=(2, 1))))
     assert codes(with_rotas(behind)) == []
 
@@ -291,10 +296,10 @@ def test_a_calendar_at_its_end_and_one_that_cannot_be_read() -> None:
     shift = ImportedShift(
         ImportedShiftId(uid(70)), CalendarId(uid(71)), ContactId(uid(1)), NOW - timedelta(days=1), NOW + WINDOW / 2
     )
-    found = only(with_rotas(rota(500, imported=(shift,))), Code.CALENDAR_ENDING)
+    found = only(with_rotas(rota(500, imported=(shift,))), FindingCode.CALENDAR_ENDING)
     assert (found.begins_at, found.calendar_id) == (NOW + WINDOW / 2, None)
     failing = FailingCalendar(uid(71), SOUND_ROTA.id, NOW - timedelta(hours=3), "http_500")
-    unread = only(SOUND, Code.CALENDAR_ENDING, replace(FACTS, calendars=(failing,)))
+    unread = only(SOUND, FindingCode.CALENDAR_ENDING, replace(FACTS, calendars=(failing,)))
     assert (unread.calendar_id, unread.reason) == (uid(71), "http_500")
 
 
@@ -320,7 +325,7 @@ def test_two_ways_to_reach_each_person(points: tuple[ContactPoint, ...], found: 
     state = replace(state, policy=EscalationPolicy((level(SOUND_ROTA), level(on_duty))))
     proof = prove(state, FACTS, NOW)
     assert sorted({one.code.value for one in proof.findings}) == found
-    assert all(one.severity is Severity.BLOCKING for one in proof.findings)
+    assert all(one.severity is Grade.BLOCKING for one in proof.findings)
     assert (score_of(proof) < 100) is bool(found)
 
 
@@ -335,16 +340,16 @@ def test_one_provider_blames_nobody_where_there_is_no_other() -> None:
 def test_a_third_point_that_is_not_proven_is_a_warning() -> None:
     """Who has two proven ways without it is reached all the same."""
     spare = person(1, point(31), point(32, ChannelName.EMAIL), point(33, ChannelName.WEBHOOK, age=None))
-    found = only(replace(SOUND, contacts=(spare, person(2))), Code.UNVERIFIED_POINT)
-    assert (found.severity, found.contact_id, found.point_id) == (Severity.WARNING, uid(1), uid(33))
+    found = only(replace(SOUND, contacts=(spare, person(2))), FindingCode.UNVERIFIED_POINT)
+    assert (found.severity, found.contact_id, found.point_id) == (Grade.WARNING, uid(1), uid(33))
 
 
 def test_the_end_of_the_ninety_days_is_seen_ahead() -> None:
     """A confirmation that runs out within the window is a warning from then on; verified counts as confirmed."""
     ending = replace(point(31, age=CONFIRMED_FOR - timedelta(days=3)), confirmed_at=None)
     state = replace(SOUND, contacts=(person(1, ending, point(32, ChannelName.EMAIL)), person(2)))
-    found = only(state, Code.UNCONFIRMED_POINT)
-    assert (found.severity, found.begins_at) == (Severity.WARNING, NOW + timedelta(days=3))
+    found = only(state, FindingCode.UNCONFIRMED_POINT)
+    assert (found.severity, found.begins_at) == (Grade.WARNING, NOW + timedelta(days=3))
     later = replace(ending, confirmed_at=NOW - timedelta(days=1))
     assert codes(replace(state, contacts=(person(1, later, point(32, ChannelName.EMAIL)), person(2)))) == []
 
@@ -358,20 +363,20 @@ def test_points_are_looked_at_from_the_first_duty_on() -> None:
     later = second if shift % 2 == 0 else first
     alone = replace(SOUND_ROTA, layers=(replace(SOUND_ROTA.layers[0], deputies=()),))
     bad = [replace(one, points=()) if one.id == later else one for one in SOUND.contacts]
-    found = only(replace(with_rotas(alone), contacts=tuple(bad)), Code.TOO_FEW_POINTS)
+    found = only(replace(with_rotas(alone), contacts=tuple(bad)), FindingCode.TOO_FEW_POINTS)
     assert found.begins_at == NOW + timedelta(days=1)
 
 
 def test_a_failing_point() -> None:
     """A point at which pages fail is found with its reason, and no way while it does."""
     failing = {uid(1001): Trouble(NOW - timedelta(hours=1), "address_unknown")}
-    found = only(SOUND, Code.FAILING_POINT, replace(FACTS, failing=failing))
-    assert (found.severity, found.reason, found.contact_id) == (Severity.BLOCKING, "address_unknown", uid(1))
+    found = only(SOUND, FindingCode.FAILING_POINT, replace(FACTS, failing=failing))
+    assert (found.severity, found.reason, found.contact_id) == (Grade.BLOCKING, "address_unknown", uid(1))
 
 
 def test_the_office_is_looked_at_too() -> None:
     """The first office answers when every level is empty: it needs two ways like anybody."""
-    found = only(replace(SOUND, offices=(replace(OFFICE, points=(point(901),)),)), Code.TOO_FEW_POINTS)
+    found = only(replace(SOUND, offices=(replace(OFFICE, points=(point(901),)),)), FindingCode.TOO_FEW_POINTS)
     assert (found.office_id, found.contact_id) == (OFFICE.id, None)
 
 
@@ -412,7 +417,7 @@ def test_a_new_endpoint_has_two_hours() -> None:
 def test_an_endpoint_at_which_pages_fail() -> None:
     """What pages say counts, whatever the last heartbeat found."""
     facts = replace(FACTS, checks={ENDPOINT.id: ANSWERING}, failing={ENDPOINT.id: Trouble(NOW, "timeout")})
-    assert only(replace(SOUND, endpoints=(ENDPOINT,)), Code.ENDPOINT_NOT_ANSWERING, facts).reason == "timeout"
+    assert only(replace(SOUND, endpoints=(ENDPOINT,)), FindingCode.ENDPOINT_NOT_ANSWERING, facts).reason == "timeout"
 
 
 # --- order, limits, comparing -----------------------------------------------------------------------------------------
@@ -444,8 +449,8 @@ def test_what_a_change_would_do() -> None:
     after = with_rotas(replace(SOUND_ROTA, overrides=(nobody(10, 5, 9), nobody(11, 100, 1))))
     changed = findings_changed(before, after, FACTS, NOW)
     assert [(one.code, one.begins_at) for one in changed.new] == [
-        (Code.UNCOVERED, NOW + timedelta(hours=5)),
-        (Code.UNCOVERED, NOW + timedelta(hours=100)),
+        (FindingCode.UNCOVERED, NOW + timedelta(hours=5)),
+        (FindingCode.UNCOVERED, NOW + timedelta(hours=100)),
     ]
     assert changed.resolved == ()
     mended = findings_changed(after, SOUND, FACTS, NOW)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from services.roster.domain import Contact, ContactPoint, Credential, Partner, PartnerState
-from services.roster.readiness.findings import CONFIRMED_FOR, Code, Finding, Measures, Proof, Severity
+from services.roster.readiness.findings import CONFIRMED_FOR, Finding, FindingCode, Grade, Measures, Proof
 from services.roster.readiness.telling import (
     NEAR,
     Because,
@@ -37,9 +37,9 @@ def uid(number: int) -> Any:
     return UUID(int=number)
 
 
-def hole(begins_in: float, ends_in: float, *, rota: int = 1, severity: Severity = Severity.ALARM) -> Finding:
+def hole(begins_in: float, ends_in: float, *, rota: int = 1, severity: Grade = Grade.ALARM) -> Finding:
     """A hole, in hours from now."""
-    return Finding(Code.UNCOVERED, severity, NOW + begins_in * HOUR, NOW + ends_in * HOUR, rota_id=uid(rota))
+    return Finding(FindingCode.UNCOVERED, severity, NOW + begins_in * HOUR, NOW + ends_in * HOUR, rota_id=uid(rota))
 
 
 def told(begins_in: float, ends_in: float, *, ago: float, rota: int = 1) -> ToldHole:
@@ -94,7 +94,7 @@ def test_a_hole_that_is_mended_is_forgotten() -> None:
     """So that it is news when it opens again; one that is a day away again is still the same."""
     known = [told(20, 21, ago=3)]
     assert forgotten(proof(), known) == [uid(70)]
-    assert forgotten(proof(hole(20.5, 21, severity=Severity.BLOCKING)), known) == []
+    assert forgotten(proof(hole(20.5, 21, severity=Grade.BLOCKING)), known) == []
 
 
 def test_the_next_look_is_when_a_hole_becomes_due() -> None:
@@ -121,7 +121,7 @@ def test_the_digest_is_on_monday_at_nine(zone: str) -> None:
         at = following
 
 
-UNVERIFIED = Finding(Code.UNVERIFIED_POINT, Severity.WARNING, NOW, contact_id=uid(5), point_id=uid(6))
+UNVERIFIED = Finding(FindingCode.UNVERIFIED_POINT, Grade.WARNING, NOW, contact_id=uid(5), point_id=uid(6))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ UNVERIFIED = Finding(Code.UNVERIFIED_POINT, Severity.WARNING, NOW, contact_id=ui
         (UNVERIFIED, (), News.NEW),
         (UNVERIFIED, (UNVERIFIED,), None),
         (replace(UNVERIFIED, point_id=uid(7)), (UNVERIFIED,), News.NEW),
-        (replace(UNVERIFIED, severity=Severity.BLOCKING), (UNVERIFIED,), News.WORSE),
+        (replace(UNVERIFIED, severity=Grade.BLOCKING), (UNVERIFIED,), News.WORSE),
         (replace(UNVERIFIED, begins_at=NOW - HOUR), (UNVERIFIED,), News.WORSE),
         (replace(UNVERIFIED, begins_at=NOW + HOUR), (UNVERIFIED,), None),
         (hole(5, 9), (hole(5, 9),), None),
