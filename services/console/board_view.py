@@ -173,6 +173,11 @@ _FAR = 10_000_000_000_000
 """Milliseconds of the year 2286: what is subtracted from it sorts the newest first."""
 
 
+def owes_acknowledgement(one: Json) -> bool:
+    """Whether a government has still to acknowledge; late is possible as long as the alert runs."""
+    return bool(one["kind"] == "answer" and one["state"] in ("pending", "notified", "unreached"))
+
+
 def row_of(alert_id: str, escalations: Iterable[Json], coverage: Json | None) -> AlertRow:
     """One alert's row."""
     found = list(escalations)

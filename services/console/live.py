@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 import orjson
 
 from services.console.apis import Apis, Down, Missing, Refused, ServerEvent, SignedOut
-from services.console.board_view import GAPS, AlertRow, Rows, attempt_text, order_of
+from services.console.board_view import GAPS, AlertRow, Json, Rows, attempt_text, order_of, owes_acknowledgement
 from services.console.sessions import Session
 from services.console.web import render
 from services.console.words import Reader
 from shared.clock import Clock
+from shared.contracts import Role
 from shared.log import get_logger
 from shared.streams import StreamEvent
 
@@ -68,7 +69,9 @@ class Hub:
         """Everybody who sees what this session sees."""
         kind = (session.principal.partner, frozenset(role.value for role in session.principal.roles))
         if kind not in self._audiences:
-            self._audiences[kind] = Audience(self._apis, self._clock)
+            answers = session.principal.has(Role.DUTY_OFFICER, Role.SENIOR_CONTACT)
+            answers_for = session.principal.partner if answers else None
+            self._audiences[kind] = Audience(self._apis, self._clock, answers_for)
         return self._audiences[kind]
 
     async def close(self) -> None:
@@ -80,9 +83,11 @@ class Hub:
 class Audience:
     """Everybody who sees the same of the board."""
 
-    def __init__(self, apis: Apis, clock: Clock) -> None:
+    def __init__(self, apis: Apis, clock: Clock, answers_for: str | None) -> None:
         self._apis = apis
         self._clock = clock
+        self._answers_for = answers_for
+        """The government for which they may acknowledge."""
         self._viewers: set[Viewer] = set()
         self._following: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
@@ -92,6 +97,8 @@ class Audience:
         self.as_of: str | None = None
         self.trouble: Exception | None = None
         self._pieces: dict[tuple[str, str], dict[str, str]] = {}
+        self._needs: dict[tuple[str, str], str] = {}
+        """The list of needs as open boards have it, by language and zone."""
 
     async def ready(self, session: Session) -> None:
         """Waits until the board is known; raises what stands in the way."""
@@ -109,7 +116,15 @@ class Audience:
 
     def needs(self, reader: Reader) -> str:
         """The list of what needs a human now, as HTML."""
-        return render("needs.html", reader, alerts=[row for row in self.rows.alerts() if row.rank == 0])
+        owed = [one for one in self.rows.cells.values() if self._is_owed(one)]
+        needy = [row for row in self.rows.alerts() if row.rank == 0]
+        html = render("needs.html", reader, alerts=needy, owed=len(owed), answers_for=self._answers_for)
+        self._needs[reader.language, reader.zone] = html
+        return html
+
+    def _is_owed(self, one: Json) -> bool:
+        mine = one["partner"] == self._answers_for and one["alert"]["ended_at"] is None
+        return mine and owes_acknowledgement(one)
 
     async def follow(self, session: Session, reader: Reader, seen: int | None) -> AsyncIterator[StreamEvent]:
         """Events for one open board that has seen this version; None or an older one gets the whole first."""
@@ -220,7 +235,9 @@ class Audience:
         html = "".join(
             f'<hx-partial hx-target="#alert-{row.id}" hx-swap="outerHTML">{pieces[row.id]}</hx-partial>' for row in rows
         )
-        html += f'<hx-partial hx-target="#needs" hx-swap="innerHTML">{self.needs(reader)}</hx-partial>'
+        # Said aloud by screen readers whenever it is replaced, so it is replaced only when it has changed.
+        if self._needs.get((reader.language, reader.zone)) != (needs := self.needs(reader)):
+            html += f'<hx-partial hx-target="#needs" hx-swap="innerHTML">{needs}</hx-partial>'
         return StreamEvent(html, id=str(self.version))
 
     def _age(self) -> StreamEvent:

@@ -21,6 +21,7 @@ from shared.web import render_instant
 
 LISTED_MAX = 50
 TIMELINE_MAX = 2000
+ASKED = "/acknowledge"
 CONSIDERING_HOURS = (1, 2, 4, 8, 12, 24, 48)
 
 AlertRef = Annotated[str, Path(max_length=40, pattern=r"^[A-Za-z0-9-]+$")]
@@ -156,6 +157,8 @@ def _acting(routes: APIRouter, face: Face) -> None:
             await face.apis.call(session, "escalation", "POST", f"{path}/{act}", json={}, key=form.get("key"))
         else:
             raise Missing("there is no such act")
+        if form.get("after") == ASKED:
+            return _back(ASKED, act)
         return _back(f"/alerts/{form.get('alert', '')}" if form.get("alert") else "/", act, f"cell-{escalation}")
 
     @routes.post("/acknowledge-all")
@@ -166,7 +169,7 @@ def _acting(routes: APIRouter, face: Face) -> None:
         await face.apis.call(
             session, "escalation", "POST", "/v1/acknowledgements", json={"alert_ids": "all"}, key=form.get("key")
         )
-        return RedirectResponse("/", status_code=303, headers=dict(HEADERS))
+        return _back(ASKED, "all")
 
 
 def codes_of(text: str) -> list[str]:

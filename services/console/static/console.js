@@ -184,3 +184,52 @@ for (const file of document.querySelectorAll("input[type=file][data-into]")) {
     if (file.files[0]) file.form.elements[file.dataset.into].value = await file.files[0].text();
   });
 }
+
+// --- installed on a telephone ------------------------------------------------------------------------------------------------
+const worker = document.documentElement.dataset.worker;
+if ("serviceWorker" in navigator && worker) navigator.serviceWorker.register(worker, { scope: "/" }).catch(() => {});
+
+// --- push: this browser becomes a contact point --------------------------------------------------------------------------------
+const subscribe = document.getElementById("push-subscribe");
+const pushSaid = document.getElementById("push-said");
+function sayOfPush(reason) {
+  if (pushSaid) pushSaid.textContent = pushSaid.dataset[reason] || "";
+}
+async function subscribeToPush() {
+  const answer = await fetch("/push/key", { headers: { Accept: "application/json" } });
+  if (!answer.ok) return sayOfPush("off");
+  if (await Notification.requestPermission() !== "granted") return sayOfPush("denied");
+  const applicationServerKey = (await answer.json()).public_key;
+  const registration = await navigator.serviceWorker.ready;
+  const before = await registration.pushManager.getSubscription();
+  // A subscription that was made with another key gets nothing any more.
+  if (before) await before.unsubscribe();
+  const subscription = await registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey });
+  const form = document.createElement("form");
+  form.method = "post";
+  form.action = "/push/subscription";
+  const label = navigator.userAgentData?.platform || navigator.platform || "";
+  const fields = { csrf: document.querySelector("input[name=csrf]").value, subscription: JSON.stringify(subscription), label };
+  for (const [name, value] of Object.entries(fields)) {
+    const field = document.createElement("input");
+    field.type = "hidden";
+    field.name = name;
+    field.value = value;
+    form.append(field);
+  }
+  document.body.append(form);
+  form.submit();
+}
+if (subscribe) {
+  subscribe.hidden = false;
+  if (!("serviceWorker" in navigator && "PushManager" in window && "Notification" in window)) {
+    subscribe.disabled = true;
+    sayOfPush("unsupported");
+  } else {
+    subscribe.addEventListener("click", async () => {
+      subscribe.disabled = true;
+      try { await subscribeToPush(); } catch { sayOfPush("failed"); }
+      subscribe.disabled = false;
+    });
+  }
+}
