@@ -48,9 +48,10 @@ for (const done of document.querySelectorAll("[data-draft-done]")) localStorage.
 const board = document.getElementById("board");
 const age = document.getElementById("age");
 const STALE_AFTER = 6000;
+const DEAD_AFTER = 10000;
 let skew = 0;
-let heardAt = performance.now();
 let asOf = age && age.dataset.asOf ? Date.parse(age.dataset.asOf) : null;
+let heardAt = performance.now() - (age ? Number(age.dataset.ageSeconds) * 1000 : 0);
 
 function countDown() {
   const now = Date.now() + skew;
@@ -84,17 +85,30 @@ function sayAge() {
   }
 }
 
+function inOrder(parent, orderOf) {
+  const rows = [...parent.children];
+  const orders = new Map(rows.map((row) => [row, orderOf(row)]));
+  if (rows.every((row, place) => place === 0 || orders.get(rows[place - 1]) <= orders.get(row))) return;
+  const focused = document.activeElement;
+  parent.append(...rows.sort((a, b) => (orders.get(a) < orders.get(b) ? -1 : 1)));
+  if (focused && parent.contains(focused)) focused.focus({ preventScroll: true });
+}
+
 function order() {
   const alerts = document.getElementById("alerts");
-  const rows = [...alerts.children];
-  const sorted = [...rows].sort((a, b) => (a.dataset.order < b.dataset.order ? -1 : 1));
-  if (sorted.some((row, place) => row !== rows[place])) {
-    const focused = document.activeElement;
-    alerts.append(...sorted);
-    if (focused && alerts.contains(focused)) focused.focus({ preventScroll: true });
-  }
-  const empty = document.getElementById("empty");
-  if (empty) empty.hidden = rows.length > 0;
+  for (const cells of alerts.querySelectorAll(".cells")) inOrder(cells, (cell) => cell.dataset.order);
+  inOrder(alerts, (alert) => alert.querySelector(".alert-head").dataset.order);
+  document.getElementById("empty").hidden = alerts.children.length > 0;
+}
+
+// A connection that says nothing any more is left for a new one: the network may have lost it without telling us.
+let connection = null;
+let spokeAt = performance.now();
+function keepConnected() {
+  if (performance.now() - spokeAt < DEAD_AFTER) return;
+  spokeAt = performance.now();
+  if (connection?.reader) connection.reader.cancel().catch(() => {});
+  else if (!connection) htmx.ajax("GET", board.getAttribute("hx-sse:connect"), { source: board });
 }
 
 // --- sound on request ------------------------------------------------------------------------------------------------------
@@ -120,17 +134,33 @@ if (sound) sound.addEventListener("click", () => {
 
 // --- the wall: pages through what does not fit ------------------------------------------------------------------------------
 const wall = document.documentElement.dataset.wall !== undefined;
-let page = 0;
-function turnPage() {
-  const cells = [...document.querySelectorAll(".cell")];
-  for (const cell of cells) delete cell.dataset.offPage;
-  if (document.documentElement.scrollHeight <= innerHeight + 2) { page = 0; return; }
-  const calm = cells.filter((cell) => !cell.classList.contains("needs-human"));
-  const rows = Math.max(8, Math.floor(cells.length * innerHeight / document.documentElement.scrollHeight * 0.85) - (cells.length - calm.length));
-  const pages = Math.ceil(calm.length / rows);
-  page = (page + 1) % pages;
-  calm.forEach((cell, place) => { if (Math.floor(place / rows) !== page) cell.dataset.offPage = ""; });
+let from = 0, shown = 0;
+function show(cells) {
+  for (const cell of document.querySelectorAll(".cell")) cell.toggleAttribute("data-off-page", !cells.has(cell));
+  for (const alert of document.querySelectorAll(".alert")) alert.toggleAttribute("data-off-page", !alert.querySelector(".cell:not([data-off-page])"));
+  return document.documentElement.scrollHeight <= innerHeight;
 }
+function fill() {
+  const cells = [...document.querySelectorAll(".cell")];
+  const place = document.getElementById("wall-page");
+  place.textContent = "";
+  if (show(new Set(cells))) { from = 0; shown = cells.length; return; }
+  // What needs a human stays on every page, unless it fills them all by itself.
+  let kept = cells.filter((cell) => cell.classList.contains("needs-human"));
+  if (!show(new Set(kept))) kept = [];
+  const turning = kept.length ? cells.filter((cell) => !kept.includes(cell)) : cells;
+  if (from >= turning.length) from = 0;
+  let fits = 1, least = 1, most = turning.length - from;
+  while (least <= most) {
+    const tried = (least + most) >> 1;
+    if (show(new Set([...kept, ...turning.slice(from, from + tried)]))) { fits = tried; least = tried + 1; } else most = tried - 1;
+  }
+  shown = fits;
+  show(new Set([...kept, ...turning.slice(from, from + shown)]));
+  const language = document.documentElement.lang;
+  place.textContent = [from + 1, from + shown].map((number) => number.toLocaleString(language)).join("–") + " / " + turning.length.toLocaleString(language);
+}
+function turnPage() { from += shown; fill(); }
 
 if (board) {
   const needing = () => document.querySelectorAll("#needs li").length;
@@ -140,16 +170,33 @@ if (board) {
     heardAt = performance.now();
     skew = asOf - Date.now();
     if (Math.abs(skew) < 1500) skew = 0;
+    sayDown("");
     sayAge();
+  });
+  const sayDown = (api) => {
+    const down = document.getElementById("stale-down");
+    down.hidden = !api;
+    document.getElementById("stale-cut").hidden = Boolean(api);
+    if (api) down.textContent = down.dataset.text.replace("%s", api);
+  };
+  board.addEventListener("down", (event) => sayDown(event.detail.data));
+  document.addEventListener("htmx:sse:after:connection", (event) => { connection = event.detail.connection; spokeAt = performance.now(); });
+  document.addEventListener("htmx:sse:before:message", () => { spokeAt = performance.now(); });
+  document.addEventListener("htmx:sse:close", () => { connection = null; });
+  document.addEventListener("htmx:sse:error", (event) => {
+    if (event.detail.status === 401) location.assign("/sign-in?after=" + encodeURIComponent(location.pathname + location.search));
+    else sayDown("");
   });
   document.body.addEventListener("htmx:after:swap", () => {
     order();
     countDown();
     if (needing() > needed) beep();
     needed = needing();
-    if (wall) turnPage();
+    if (wall) fill();
   });
-  if (wall) { turnPage(); setInterval(turnPage, 10000); }
+  if (wall) { fill(); setInterval(turnPage, 10000); addEventListener("resize", fill); }
+  setInterval(keepConnected, 1000);
+  sayAge();
 }
 setInterval(() => { countDown(); sayAge(); }, 500);
 countDown();
@@ -191,36 +238,28 @@ if ("serviceWorker" in navigator && worker) navigator.serviceWorker.register(wor
 
 // --- push: this browser becomes a contact point --------------------------------------------------------------------------------
 const subscribe = document.getElementById("push-subscribe");
-const pushSaid = document.getElementById("push-said");
+const pushForm = document.getElementById("push-form");
 function sayOfPush(reason) {
-  if (pushSaid) pushSaid.textContent = pushSaid.dataset[reason] || "";
+  const said = document.getElementById("push-said");
+  if (said) said.textContent = said.dataset[reason] || "";
+}
+function sameKey(subscription, text) {
+  const key = new Uint8Array(subscription.options.applicationServerKey || []);
+  return btoa(String.fromCharCode(...key)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "") === text.replaceAll("=", "");
 }
 async function subscribeToPush() {
-  const answer = await fetch("/push/key", { headers: { Accept: "application/json" } });
-  if (!answer.ok) return sayOfPush("off");
   if (await Notification.requestPermission() !== "granted") return sayOfPush("denied");
-  const applicationServerKey = (await answer.json()).public_key;
-  const registration = await navigator.serviceWorker.ready;
-  const before = await registration.pushManager.getSubscription();
-  // A subscription that was made with another key gets nothing any more.
-  if (before) await before.unsubscribe();
-  const subscription = await registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey });
-  const form = document.createElement("form");
-  form.method = "post";
-  form.action = "/push/subscription";
-  const label = navigator.userAgentData?.platform || navigator.platform || "";
-  const fields = { csrf: document.querySelector("input[name=csrf]").value, subscription: JSON.stringify(subscription), label };
-  for (const [name, value] of Object.entries(fields)) {
-    const field = document.createElement("input");
-    field.type = "hidden";
-    field.name = name;
-    field.value = value;
-    form.append(field);
-  }
-  document.body.append(form);
-  form.submit();
+  const applicationServerKey = subscribe.dataset.key;
+  const { pushManager } = await navigator.serviceWorker.ready;
+  let subscription = await pushManager.getSubscription();
+  // One that was made with another key gets nothing any more.
+  if (subscription && !sameKey(subscription, applicationServerKey)) { await subscription.unsubscribe(); subscription = null; }
+  subscription = subscription || await pushManager.subscribe({ userVisibleOnly: true, applicationServerKey });
+  pushForm.elements.subscription.value = JSON.stringify(subscription);
+  pushForm.elements.label.value = navigator.userAgentData?.platform || navigator.platform || "";
+  pushForm.submit();
 }
-if (subscribe) {
+if (subscribe && pushForm && subscribe.dataset.key) {
   subscribe.hidden = false;
   if (!("serviceWorker" in navigator && "PushManager" in window && "Notification" in window)) {
     subscribe.disabled = true;
