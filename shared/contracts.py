@@ -412,6 +412,24 @@ class AlertEnded(Event):
         return frozenset({self.raiser, *(r.partner for r in self.recipients)})
 
 
+@event(owner="alerting", version=1, key="alert_id")
+class ReleaseAsked(Event):
+    """A draft waits for a second person to release it. It says that there is one, and nothing of what it says."""
+
+    alert_id: UUID
+    reference: str = Field(examples=["RP-CA-2026-0042"])
+    raiser: Code
+    status: Status
+    precedence: Precedence
+    tlp: Tlp
+    corrects: UUID | None = Field(default=None, description="The alert that this draft would update.")
+    drafted_by: Actor
+    drafted_at: datetime
+
+    def visible_to(self) -> frozenset[str]:
+        return frozenset({self.raiser})
+
+
 # --- roster -----------------------------------------------------------------------------------------------------------
 
 

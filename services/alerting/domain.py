@@ -29,6 +29,7 @@ from shared.contracts import (
     MsgType,
     Precedence,
     Recipient,
+    ReleaseAsked,
     Role,
 )
 from shared.errors import Conflict, FieldError, Forbidden, Invalid
@@ -252,6 +253,21 @@ def confirm_precedence(alert: Alert, precedence: Precedence) -> None:
     if precedence is not alert.content.precedence:
         detail = f"the draft says {alert.content.precedence}, the release says {precedence}; read the draft again"
         raise Conflict(detail, code="precedence_not_confirmed", field="precedence")
+
+
+def release_asked(alert: Alert) -> ReleaseAsked:
+    """What the second person is told of a new draft: that it waits, and nothing of what it says."""
+    return ReleaseAsked(
+        alert_id=alert.id,
+        reference=alert.reference,
+        raiser=alert.raiser,
+        status=alert.content.status,
+        precedence=alert.content.precedence,
+        tlp=alert.content.tlp,
+        corrects=alert.corrects,
+        drafted_by=alert.drafted_by,
+        drafted_at=alert.drafted_at,
+    )
 
 
 def self_release(

@@ -112,6 +112,8 @@ async def draft_alert(
             messages = outbox.wrap([released.event], cause=call.cause, ids=deps.ids, now=now)
             entries += [journal.entry_of(message, alert) for message in messages]
             records.append(journal.released_record(alert))
+        else:
+            messages = outbox.wrap([domain.release_asked(alert)], cause=call.cause, ids=deps.ids, now=now)
         answer = _answer(202 if alone else 201, alert, call, left_out=left_out)
         await store.write(
             tx,
@@ -194,6 +196,8 @@ async def draft_update(
             entries += [journal.entry_of(message, alert) for message in messages]
             entries += [journal.superseded_entry(deps, before, alert, now) for before in changed]
             records += [journal.released_record(alert), *map(journal.superseded_record, changed)]
+        else:
+            messages = outbox.wrap([domain.release_asked(alert)], cause=call.cause, ids=deps.ids, now=now)
         answer = _answer(202 if alone else 201, alert, call)
         await store.write(
             tx,

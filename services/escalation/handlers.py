@@ -23,6 +23,7 @@ from services.escalation.handover import HandOver, Senders
 from services.escalation.joining.domain import page_newcomers
 from services.escalation.messages import answer_data, content_of, instant, takeover_brief
 from services.escalation.model import UNANSWERED, AlertFacts, Escalation, Outcome, planned_in_order
+from services.escalation.notices import store as notice_store
 from services.escalation.opening import (
     Opening,
     carry_takeover,
@@ -53,14 +54,17 @@ from shared.contracts import (
     PartnerChanged,
     PartnerUnreached,
     PositionTaken,
+    Precedence,
     QuestionAnswered,
     QuestionAsked,
     ReadBackGiven,
+    ReleaseAsked,
     StartedEscalation,
 )
 from shared.db import Transaction
 from shared.errors import Unavailable
 from shared.events import Cause, Event, Message
+from shared.ids import derived
 from shared.log import get_logger
 from shared.process import Deps
 from shared.security import on_credentials_published as keep_credentials
@@ -73,6 +77,9 @@ ALARMING_GAPS = frozenset({Gap.NO_DUTY_PLAN, Gap.DUTY_PLAN_EXPIRED, Gap.DUTY_PLA
 
 TIMERS_LOOK_WITHIN = timedelta(seconds=2)
 """What falls due later than this need not wake the timers, which look every second by themselves."""
+
+RELEASE_ASKED_FOR = timedelta(days=1)
+"""How long people are written to about a draft that waits for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -715,6 +722,41 @@ async def on_notice_issued(deps: EscalationDeps, message: Message[NoticeIssued])
         deps.wake("delivery")
 
 
+async def on_release_asked(deps: EscalationDeps, message: Message[ReleaseAsked]) -> None:
+    """Tells those who may release a draft that it waits: at once and over every contact point where lives are at risk.
+
+    Of a draft that was released before this arrived nobody is told.
+    """
+    now, asked = deps.clock.now(), message.body
+    async with deps.database.transaction() as tx:
+        if not await inbox.accept(tx, consumer=deps.consumer(ReleaseAsked), message_id=message.id, now=now):
+            return
+        if await _find_facts(tx, asked.alert_id) is not None:
+            return
+        pages = await notices.issue(
+            tx,
+            deps,
+            partner=asked.raiser,
+            kind="release_asked",
+            contact_ids=await notice_store.find_releasers(tx, asked.raiser, asked.drafted_by),
+            to_office_otherwise=True,
+            facts={
+                "alert_id": str(asked.alert_id),
+                "reference": asked.reference,
+                "precedence": asked.precedence.value,
+                "status": asked.status.value,
+                "drafted_by": asked.drafted_by.name or asked.drafted_by.subject,
+            },
+            urgent=asked.precedence in (Precedence.FLASH, Precedence.IMMEDIATE),
+            expires_at=asked.drafted_at + RELEASE_ASKED_FOR,
+            now=now,
+            notice_id=derived("release_asked", str(asked.alert_id)),
+            cause=Cause.of(message),
+        )
+    if pages:
+        deps.wake("delivery")
+
+
 async def on_credentials_published(deps: EscalationDeps, message: Message[CredentialsPublished]) -> None:
     """Keeps the credentials by which this service issues and checks tokens while roster is down."""
     now = deps.clock.now()
@@ -737,4 +779,5 @@ SUBSCRIPTIONS: dict[type[Event], Callable[[EscalationDeps, Message[Any]], Awaita
     QuestionAnswered: on_question_answered,
     ReadBackGiven: on_read_back_given,
     NoticeIssued: on_notice_issued,
+    ReleaseAsked: on_release_asked,
 }

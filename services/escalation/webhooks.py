@@ -295,7 +295,7 @@ class ReadBackRequestedMessage(_Message):
 
 
 class NoticeData(_Part):
-    """What is told about the partner's own roster. Only what `kind` needs is there."""
+    """What is told about the partner's own roster, or a draft of its own. Only what `kind` needs is there."""
 
     partner: str
     kind: str = Field(examples=["shift_ahead"])
@@ -405,9 +405,9 @@ WEBHOOKS = (
     ),
     Webhook(
         "notice.issued",
-        "A notice about your roster",
-        "A shift that lies ahead, a swap, a hand-over, a hole in a rota. It goes to the people whom it is for; to a"
-        " system only where that is how they are reached. Nothing has to be answered.",
+        "A notice about your roster, or a draft that waits",
+        "A shift that lies ahead, a swap, a hand-over, a hole in a rota, a draft that waits for its release. It goes to"
+        " the people whom it is for; to a system only where that is how they are reached. Nothing has to be answered.",
         NoticeIssuedMessage,
     ),
     Webhook(

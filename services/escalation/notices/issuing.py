@@ -48,6 +48,7 @@ async def issue(
     contact_ids: Sequence[UUID] = (),
     to_office: bool = False,
     to_roster_managers: bool = False,
+    to_office_otherwise: bool = False,
     facts: Mapping[str, str],
     items: Sequence[Mapping[str, str]] = (),
     urgent: bool,
@@ -59,8 +60,9 @@ async def issue(
     """Writes the pages of one notice; returns how many. Wake `delivery` after the commit.
 
     With `to_roster_managers` it goes to whoever keeps this partner's roster, and to its office where none of them can
-    be reached. A `notice_id` that was issued before writes nothing, and neither does a partner without a duty plan or
-    one that this installation does not serve. `cause` is what brought it about, for the record.
+    be reached; so it does with `to_office_otherwise`, where none of `contact_ids` can be. A `notice_id` that was issued
+    before writes nothing, and neither does a partner without a duty plan or one that this installation does not serve.
+    `cause` is what brought it about, for the record.
     """
     if not deps.serves(partner):
         return 0
@@ -77,7 +79,7 @@ async def issue(
     managers = await notice_store.find_roster_managers(tx, partner) if to_roster_managers else []
     people = [*contact_ids, *managers]
     chosen = choose(directory, people, to_office=to_office, urgent=urgent, expires_at=expires_at, now=now)
-    if not chosen and to_roster_managers:
+    if not chosen and (to_roster_managers or to_office_otherwise):
         chosen = choose(directory, (), to_office=True, urgent=urgent, expires_at=expires_at, now=now)
     if not chosen:
         log.warning("notice.not_sent", partner=partner, kind=kind, reason="nobody_reachable")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from shared.contracts import Role
+from shared.contracts import Actor, Role
 from shared.db import Transaction, raw
 
 
@@ -28,12 +28,24 @@ async def insert(
 
 async def find_roster_managers(tx: Transaction, partner: str) -> list[UUID]:
     """The contacts whose credentials let them keep this partner's roster."""
+    return await _find_people(tx, partner, Role.ROSTER_MANAGER)
+
+
+async def find_releasers(tx: Transaction, partner: str, author: Actor) -> list[UUID]:
+    """The contacts whose credentials let them release what `author` has drafted for this partner."""
+    return await _find_people(tx, partner, Role.RELEASER, Role.DUTY_OFFICER, but=author)
+
+
+async def _find_people(tx: Transaction, partner: str, *roles: Role, but: Actor | None = None) -> list[UUID]:
     connection = await raw(tx)
     rows = await connection.fetch(
-        "SELECT DISTINCT contact_id FROM credentials WHERE partner = $1 AND kind = 'person' AND $2 = ANY(roles)"
-        " AND revoked_at IS NULL AND contact_id IS NOT NULL ORDER BY contact_id",
+        "SELECT DISTINCT contact_id FROM credentials WHERE partner = $1 AND kind = 'person' AND roles && $2::text[]"
+        " AND revoked_at IS NULL AND contact_id IS NOT NULL AND contact_id IS DISTINCT FROM $3"
+        " AND subject IS DISTINCT FROM $4 ORDER BY contact_id",
         partner,
-        Role.ROSTER_MANAGER.value,
+        [role.value for role in roles],
+        but.contact_id if but is not None else None,
+        but.subject if but is not None else None,
     )
     return [row["contact_id"] for row in rows]
 

@@ -1,4 +1,4 @@
-"""What notices about the roster say: which kinds there are, what each must know, and how its facts are put into words.
+"""What notices say: which kinds there are, what each must know, and how its facts are put into words.
 
 The cast: `KINDS` names for each kind the facts without which it cannot be told; `text_key` picks the texts of a page;
 `shown` tells how one fact is shown. The texts are in `texts/*.toml`; `texts` sets them.
@@ -14,6 +14,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
+from uuid import UUID
+
+from shared.contracts import Status
 
 MESSAGE_TYPE: Final = "notice.issued"
 
@@ -32,6 +35,7 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "calendar_trouble": ("rota", "calendar"),
     "heartbeat_failed": ("what", "since_at"),
     "heartbeat_recovered": ("what", "since_at"),
+    "release_asked": ("reference", "precedence", "drafted_by"),
 }
 """Every kind that there are texts for, and the facts that those texts need."""
 
@@ -44,6 +48,7 @@ ASKING: Final = frozenset(
         "hole_ahead_elsewhere",
         "points_unconfirmed",
         "calendar_trouble",
+        "release_asked",
     }
 )
 """Kinds after which the reader has something to do: keys of `[todo]`."""
@@ -144,6 +149,20 @@ def items_of_notice(data: Mapping[str, Any]) -> list[Mapping[str, str]]:
     """The items of a digest, whatever its row holds."""
     items = data.get("items")
     return [facts_of_notice({"facts": item}) for item in items] if isinstance(items, list | tuple) else []
+
+
+def status_of_notice(data: Mapping[str, Any]) -> Status:
+    """Whether a notice is about a drill: what is told of one says so before all else."""
+    said = facts_of_notice(data).get("status")
+    return Status(said) if said in tuple(Status) else Status.ACTUAL
+
+
+def alert_of_notice(data: Mapping[str, Any]) -> UUID | None:
+    """The alert that the reader of a notice is to look at, if there is one."""
+    try:
+        return UUID(facts_of_notice(data).get("alert_id", ""))
+    except ValueError:
+        return None
 
 
 def named(facts: Mapping[str, str]) -> str:

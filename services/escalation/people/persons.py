@@ -23,6 +23,7 @@ from services.escalation.channels import PersonMessage, VoiceScript
 from services.escalation.directories import Directories
 from services.escalation.handlers import EscalationDeps
 from services.escalation.messages import AlertPart, alert_part
+from services.escalation.people.notice_texts import MESSAGE_TYPE, alert_of_notice
 from services.escalation.people.texts import PageFacts, facts_of, say
 from services.escalation.talk.read_backs import REQUESTED as READ_BACK_REQUESTED
 from shared.contracts import ChannelName
@@ -89,7 +90,7 @@ class Persons:
     def say(self, rows: Sequence[store.Row], parts: Mapping[UUID, AlertPart], now: datetime) -> PersonMessage:
         """The message that carries these pages, all to one contact point: the first gives link and code."""
         row = rows[0]
-        link, code = self._answered_by(row) if any(_asks(one) for one in rows) else (None, None)
+        link, code = self._answered_by(row) if any(_asks(one) for one in rows) else (self._page_of(row), None)
         rows = _said_once(rows)
         part = parts.get(row["alert_id"])
         if len(rows) > 1 or part is None or part.content is None:
@@ -106,6 +107,13 @@ class Persons:
     def _answered_by(self, row: store.Row) -> tuple[str | None, str]:
         link = links.link_of(self._public_url, self._keys, row["id"]) if self._public_url else None
         return link, links.code_of(self._keys, row["id"])
+
+    def _page_of(self, row: store.Row) -> str | None:
+        """Where the reader of a notice looks at the draft that it is about, after signing in."""
+        if row["message_type"] != MESSAGE_TYPE or not self._public_url:
+            return None
+        alert_id = alert_of_notice(row["data"] or {})
+        return None if alert_id is None else f"{self._public_url.rstrip('/')}/alerts/{alert_id}"
 
     def _key(self, row: store.Row, part: AlertPart, now: datetime) -> tuple[object, ...]:
         """What a text depends on beside link and code. Times in it are told by the minute, and as before or after."""

@@ -214,7 +214,7 @@ class PageFacts:
 
     @property
     def is_notice(self) -> bool:
-        """Whether it tells of the partner's own roster."""
+        """Whether it tells of the partner's own roster, or of a draft of its own."""
         return self.message_type == notice_texts.MESSAGE_TYPE and not self.is_about_alert
 
     @property
@@ -332,6 +332,8 @@ def facts_of(
         if row["alert_id"] is not None:
             # What may be said of an alert is known by its label alone, and that is not known yet.
             common |= {"message_type": "unknown", "data": {}}
+        elif row["message_type"] == notice_texts.MESSAGE_TYPE:
+            common["status"] = notice_texts.status_of_notice(common["data"])
         return PageFacts(**common, thread=str(row["alert_id"] or row["message_type"]))
     infos = () if content is None else tuple(_alert_text(info) for info in content["info"])
     return PageFacts(

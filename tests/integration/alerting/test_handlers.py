@@ -28,6 +28,7 @@ from shared.contracts import (
     EscalationState,
     PartnerChanged,
     Precedence,
+    ReleaseAsked,
     Role,
     Standing,
     StartedEscalation,
@@ -65,13 +66,40 @@ async def update(rig: Rig, alert_id: UUID, **changes: Any) -> UUID:
     return id_of(answer)
 
 
+def told(rig: Rig) -> list[Any]:
+    """What was published, but for the questions whether somebody releases a draft."""
+    return [message for message in rig.bus.published if not isinstance(message.body, ReleaseAsked)]
+
+
+# --- drafts -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_draft_asks_for_its_second_person_in_the_same_transaction(rig: Rig) -> None:
+    """Once for each draft, an Update's too, with no word of its text, for the raiser alone; not if released alone."""
+    alert_id = await draft(rig)
+    (asked,) = [message.body for message in rig.bus.published]
+    assert isinstance(asked, ReleaseAsked)
+    assert (asked.alert_id, asked.raiser, asked.reference) == (alert_id, "CA", "RP-CA-2021-0001")
+    assert (asked.precedence, asked.tlp, asked.drafted_by.subject) == (Precedence.FLASH, Tlp.AMBER, OFFICER.subject)
+    assert asked.visible_to() == {"CA"}
+    assert "headline" not in asked.model_dump_json()
+    await release(rig, alert_id)
+    update_id = await update(rig, alert_id)
+    assert [(one["alert_id"], one["corrects"]) for one in await rig.events("release_asked")] == [
+        (str(alert_id), None),
+        (str(update_id), str(alert_id)),
+    ]
+    await handlers.draft_alert(rig.deps, rig.call(OFFICER), proposal(), self_release_reason="Alone at night")
+    assert len(await rig.events("release_asked")) == 2
+
+
 # --- release ----------------------------------------------------------------------------------------------------------
 
 
 async def test_release_commits_alert_event_record_and_timeline_and_publishes(rig: Rig) -> None:
     """After 202 the alert, its event, its record and its timeline row exist, and the event has been published."""
     alert_id = await draft(rig)
-    assert rig.bus.published == []
+    assert told(rig) == []
     answer = await release(rig, alert_id)
     assert answer.status == 202
     assert body_of(answer)["state"] == "released"
@@ -79,7 +107,7 @@ async def test_release_commits_alert_event_record_and_timeline_and_publishes(rig
     (event,) = await rig.events("alert_released")
     assert event["alert_id"] == str(alert_id)
     assert event["reference"] == "RP-CA-2021-0001"
-    assert [message.body.alert_id for message in rig.bus.published] == [alert_id]
+    assert [message.body.alert_id for message in told(rig)] == [alert_id]
     assert await rig.records() == ["alert.drafted", "alert.released", "crisis.opened"]
     assert [row.type for row in await rig.rows("SELECT type FROM timeline ORDER BY type")] == [
         "alert_drafted",
@@ -94,8 +122,8 @@ async def test_released_alert_survives_a_bus_that_confirms_nothing(rig: Rig) -> 
     assert rig.bus.published == []
     rig.bus.confirms = True
     rig.clock.advance(2)
-    assert await rig.deps.relay.run_once() == 1
-    assert [type(message.body) for message in rig.bus.published] == [AlertReleased]
+    assert await rig.deps.relay.run_once() == 2
+    assert [type(message.body) for message in rig.bus.published] == [ReleaseAsked, AlertReleased]
 
 
 async def test_self_release_is_one_step_and_marked_for_review(rig: Rig) -> None:
@@ -451,12 +479,12 @@ async def test_unconfirmed_alert_is_said_again_with_an_alarm(rig: Rig) -> None:
     assert await say_again(rig.deps) == []
     rig.clock.advance(2)
     assert len(await say_again(rig.deps)) == 1
-    ids = [message.id for message in rig.bus.published]
+    ids = [message.id for message in told(rig)]
     assert len(ids) == len(set(ids)) == 2
-    assert rig.bus.published[0].body == rig.bus.published[1].body
+    assert told(rig)[0].body == told(rig)[1].body
     rig.clock.advance(10)
     assert len(await say_again(rig.deps)) == 1, "the alarm stands"
-    assert len(rig.bus.published) == 2, "and the alert is not said again within half a minute"
+    assert len(told(rig)) == 2, "and the alert is not said again within half a minute"
     await handlers.on_escalations_started(rig.deps, rig.message(started(alert_id, "DE")))
     assert await say_again(rig.deps) == []
 

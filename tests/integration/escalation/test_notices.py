@@ -17,6 +17,7 @@ from services.escalation.channels import AttemptState, Reason, SendResult
 from services.escalation.notices.issuing import CALM_PRIORITY, ITEMS_KEPT_MAX, TRIED_FOR_MAX, URGENT_PRIORITY
 from shared.clock import ManualClock
 from shared.contracts import (
+    Actor,
     ChannelName,
     CredentialKind,
     CredentialsPublished,
@@ -25,7 +26,10 @@ from shared.contracts import (
     PlannedContact,
     Precedence,
     PublishedCredential,
+    ReleaseAsked,
     Role,
+    Status,
+    Tlp,
 )
 from shared.security import hash_secret
 from tests.support.cluster import Cluster
@@ -161,7 +165,7 @@ async def test_notices_of_one_minute_leave_as_one_message(rig: Rig) -> None:
     await rig.forward(seconds=40)
     (gathered,) = rig.outlets["sms"].sent
     assert gathered.message is not None
-    assert gathered.message.subject == "3 notices about your roster"
+    assert gathered.message.subject == "3 notices"
 
 
 async def test_a_notice_is_tried_until_it_expires(rig: Rig) -> None:
@@ -338,3 +342,120 @@ async def test_a_message_of_a_notice_is_documented_for_systems(rig: Rig) -> None
     data = rig.outlet.data()
     assert (data["kind"], data["facts"]["rota"], data["urgent"]) == ("shift_ahead", "Duty officers", False)
     assert message(notice(rig, 1), rig.ids, rig.clock.now()).body.visible_to() == frozenset({"GB"})
+
+
+# --- drafts that wait for a second person -----------------------------------------------------------------------------
+
+
+def asked(rig: Rig, **changes: Any) -> ReleaseAsked:
+    """A draft of GB, by its first person."""
+    author = rig.contact("GB", 1)
+    fields: dict[str, Any] = {
+        "alert_id": rig.ids.new(),
+        "reference": "RP-GB-2021-0007",
+        "raiser": "GB",
+        "status": Status.ACTUAL,
+        "precedence": Precedence.FLASH,
+        "tlp": Tlp.RED,
+        "drafted_by": Actor(subject="gb-1", partner="GB", name="PLANTEDauthor", contact_id=author.id),
+        "drafted_at": rig.clock.now(),
+    }
+    return ReleaseAsked(**{**fields, **changes})
+
+
+def may(rig: Rig, number: int, *roles: Role, **changes: Any) -> PublishedCredential:
+    """The credential of a person of GB."""
+    contact = rig.contact("GB", number)
+    fields: dict[str, Any] = {
+        "client_id": f"gb-{number}",
+        "kind": CredentialKind.PERSON,
+        "subject": f"gb-{number}",
+        "name": contact.name,
+        "partner": "GB",
+        "contact_id": contact.id,
+        "roles": roles,
+        "secret_sha256": hash_secret("x"),
+    }
+    return PublishedCredential(**{**fields, **changes})
+
+
+async def test_a_second_person_is_told_at_once_that_a_draft_waits(rig: Rig) -> None:
+    """Whoever may release it and has not written it: with who, how urgent, and a link to the draft; no word of it."""
+    rig.clock.advance((NIGHT - NOON).total_seconds())
+    people = (may(rig, 1, Role.DUTY_OFFICER), may(rig, 2, Role.RELEASER), may(rig, 3, Role.SENIOR_CONTACT))
+    await rig.handle(CredentialsPublished(partner="GB", version=1, credentials=people))
+    draft = asked(rig)
+    await rig.handle(draft)
+    await rig.settle()
+    assert taken_messages(rig) == [("sms", "+447700900002", "Release asked: FLASH, RP-GB-2021-0007")]
+    await rig.handle(draft.model_copy(update={"precedence": Precedence.IMMEDIATE}))
+    await rig.settle()
+    assert taken_messages(rig) == []
+
+
+async def test_a_draft_that_can_wait_rings_nobody_at_night(rig: Rig) -> None:
+    """Its second person is told in the morning."""
+    rig.clock.advance((NIGHT - NOON).total_seconds())
+    await rig.handle(CredentialsPublished(partner="GB", version=1, credentials=(may(rig, 2, Role.RELEASER),)))
+    await rig.handle(asked(rig, precedence=Precedence.PRIORITY))
+    await rig.forward(seconds=(MORNING - rig.clock.now()).total_seconds() - 1)
+    assert taken(rig) == []
+    await rig.forward(seconds=1)
+    assert taken(rig) == [("sms", "+447700900002")]
+
+
+async def test_a_draft_that_nobody_else_can_release_is_told_to_the_office(rig: Rig) -> None:
+    """Its author is the only officer, or the others cannot be reached."""
+    await rig.handle(CredentialsPublished(partner="GB", version=1, credentials=(may(rig, 1, Role.DUTY_OFFICER),)))
+    await rig.handle(asked(rig))
+    await rig.settle()
+    assert taken(rig) == [("webhook", "gb-office")]
+
+
+async def test_of_a_draft_that_was_released_meanwhile_nobody_is_told(rig: Rig) -> None:
+    """Its release may overtake the question."""
+    await rig.handle(CredentialsPublished(partner="GB", version=1, credentials=(may(rig, 2, Role.RELEASER),)))
+    await rig.handle(rig.plan("US"))
+    draft = asked(rig)
+    await rig.handle(rig.released("US", alert_id=draft.alert_id, raiser="GB"))
+    await rig.settle()
+    taken(rig)
+    await rig.handle(draft)
+    await rig.settle()
+    assert await rig.rows("SELECT FROM pages WHERE message_type = 'notice.issued'") == []
+
+
+async def test_a_draft_of_an_exercise_is_told_as_one(cluster: Cluster, tmp_path: Path) -> None:
+    """The word comes first in every form, and the link leads to the draft's page."""
+    people = ("sms", "email")
+    public_url = "https://redphone.example"
+    async with escalation_rig(cluster, tmp_path, people=people, clock=ManualClock(NOON), public_url=public_url) as rig:
+        await rig.handle(planned(rig))
+        credentials = (may(rig, 1, Role.RELEASER),)
+        await rig.handle(CredentialsPublished(partner="GB", version=1, credentials=credentials))
+        draft = asked(rig, status=Status.EXERCISE, drafted_by=Actor(subject="gb-9", partner="GB", name="PLANTEDauthor"))
+        await rig.handle(draft)
+        await rig.settle()
+        link = f"{public_url}/alerts/{draft.alert_id}"
+        for name in people:
+            (sent,) = rig.outlets[name].sent
+            assert sent.message is not None
+            assert sent.message.subject.startswith("EXERCISE Release asked")
+            assert sent.message.short.startswith("EXERCISE")
+            assert "PLANTEDauthor" not in sent.message.subject + sent.message.short
+            assert (sent.message.link, sent.message.code) == (link, None)
+            assert link in sent.message.short
+            assert link in sent.message.text
+            assert f'href="{link}"' in sent.message.html
+
+
+def taken_messages(rig: Rig) -> list[tuple[str, str, str]]:
+    """What has left to people since the last call: channel, address and subject."""
+    left = [
+        (name, page.target, page.message.subject)
+        for name, outlet in rig.outlets.items()
+        for page in outlet.sent
+        if page.message is not None
+    ]
+    taken(rig)
+    return sorted(left)

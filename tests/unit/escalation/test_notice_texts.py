@@ -35,6 +35,7 @@ FACTS: dict[str, dict[str, str]] = {
     "calendar_trouble": {"calendar": "PLANTEDcalendar"},
     "heartbeat_failed": {"what": "endpoint", "since_at": "2026-08-17T15:00:00Z"},
     "heartbeat_recovered": {"what": "PLANTEDwhat", "since_at": "2026-08-17T15:00:00Z"},
+    "release_asked": {"reference": "PLANTEDreference", "precedence": "FLASH", "drafted_by": "PLANTEDone"},
 }
 COMMON = {
     "rota": "PLANTEDrota",
@@ -106,8 +107,9 @@ def test_subject_and_sms_name_nobody(kind: str, language: str) -> None:
     message = say(page(kind, language, deputy="PLANTEDdeputy"), link=None, code=None)
     for shown in (message.subject, message.short):
         assert not re.search("PLANTED(one|two|deputy)", shown)
-    if "rota" in KINDS[kind]:
-        assert "PLANTEDrota" in message.short
+    for name in ("rota", "reference"):
+        if name in KINDS[kind]:
+            assert f"PLANTED{name}" in message.short
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
