@@ -32,13 +32,14 @@ HERE = "http://redphone.invalid"
 
 
 class Down(RedPhoneError):
-    """An API does not answer, or says that it cannot work now. `api` says which."""
+    """An API does not answer, or says that it cannot work now. `api` says which, `reason` its problem's code if any."""
 
     code = "api_down"
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, reason: str = "") -> None:
         super().__init__(f"{api} does not answer")
         self.api = api
+        self.reason = reason
 
 
 class SignedOut(RedPhoneError):
@@ -275,5 +276,5 @@ def _trouble(api: Api, response: httpx.Response, *, signed_in: bool = True) -> R
     if response.status_code == 404 and problem.get("code", "not_found") == "not_found":
         return Missing("there is no such thing, or it is not yours to see")
     if response.status_code >= 500:
-        return Down(api)
+        return Down(api, str(problem.get("code", "")))
     return Refused(response.status_code, problem)

@@ -81,7 +81,9 @@ def menu_of(session: Session | None) -> list[tuple[str, str]]:
     pages = [
         ("/", _("Board"), me.has(*_WATCHING)),
         ("/alerts", _("Alerts"), me.has(*_WATCHING, Role.OBSERVER)),
+        ("/acknowledge", _("Acknowledge"), me.has(Role.DUTY_OFFICER, Role.SENIOR_CONTACT)),
         ("/raise", _("Raise"), me.has(Role.DRAFTER, Role.DUTY_OFFICER)),
+        ("/roster", _("Roster"), me.has(*_WATCHING, Role.ROSTER_MANAGER) or me.contact_id is not None),
         ("/deliveries", _("Deliveries"), me.has(Role.ROSTER_MANAGER, Role.DUTY_OFFICER, Role.SECRETARIAT)),
     ]
     return [(address, name) for address, name, useful in pages if useful]
@@ -203,6 +205,12 @@ def render(template: str, reader: Reader, **context: Any) -> str:
         static=static_url,
         **context,
     )
+
+
+def pieces_of(template: str, reader: Reader, **context: Any) -> Any:
+    """The macros of a template, ready to be called many times in a reader's words. They answer with escaped HTML."""
+    words = {"reader": reader, "_": reader.say, "ngettext": reader.say_number, "at": reader.at, "static": static_url}
+    return _TEMPLATES.get_template(template).make_module({**words, **context})
 
 
 # --- what stands in the way -------------------------------------------------------------------------------------------
