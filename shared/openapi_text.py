@@ -16,6 +16,7 @@ TAGS: dict[str, str] = {
     "Read-back": "Where the network asks for it: repeat country, request and time, and have it confirmed.",
     "Hand-overs": "From one shift to the next, signed by both; until then both are paged.",
     "Board": "Alert × partner at one glance, and as a stream.",
+    "Statistics": "How fast partners acknowledge, drills apart.",
     "Webhooks": "What Red Phone sends to your own systems. Register them as endpoints of your roster.",
     "Line tests": "Once a month, unannounced: does somebody at each partner answer, at night and on holidays too?",
     "Heartbeats": "Whether every path would carry an alert, tried every hour.",

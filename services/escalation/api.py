@@ -19,6 +19,7 @@ from services.escalation.hand_overs import api as api_hand_overs
 from services.escalation.handlers import EscalationDeps
 from services.escalation.heartbeats import api as api_heartbeats
 from services.escalation.joining import api as api_asked
+from services.escalation.statistics import api as api_statistics
 from services.escalation.talk import api as api_talk
 from services.escalation.verification import api as api_points
 from services.escalation.views import (
@@ -330,6 +331,7 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
     api_asked.add_routes(routes, deps)
     api_hand_overs.add_routes(routes, deps)
     api_points.add_routes(routes, deps)
+    api_statistics.add_routes(routes, deps)
     api_talk.add_routes(routes, deps)
     link_page.add_routes(routes, deps)
     return routes

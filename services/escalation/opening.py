@@ -96,6 +96,8 @@ def open_escalation(opening: Opening, now: datetime) -> Outcome:
     fresh = replace(fresh, kind=EscalationKind.ANSWER)
     if predecessor.state in ANSWERED:
         if opening.alert.asks_anew:
+            # What was owed before was answered: the clock of the new question starts with its own release.
+            fresh = replace(fresh, clock_started_at=min(max(opening.alert.released_at, opening.addressed_at), now))
             return _first_pages(fresh, opening.directory, message_type, now)
         return _carry_answer(fresh, predecessor, opening.directory, message_type, now)
     return _carry_clock(fresh, opening, predecessor, message_type, now)

@@ -17,6 +17,7 @@ from services.escalation.deliveries.store import Wanted
 from services.escalation.handlers import EscalationDeps
 from services.escalation.store import Row
 from services.escalation.views import AttemptView, View, attempt_view
+from shared.contracts import ChannelName
 from shared.paging import PAGE_SIZE_DEFAULT, CursorText, Page, PageSize, decode_cursor, encode_cursor
 from shared.problems import ProblemType, declare_problems, problem_responses
 from shared.security import Principal
@@ -35,11 +36,14 @@ EndpointId = Annotated[UUID, Path(description="The endpoint's id, as your roster
 
 
 class DeliveryView(View):
-    """One message to one of your systems."""
+    """One message to one of your systems, or to one of your people or offices."""
 
     page_id: UUID
     """The `webhook-id`; the same on every attempt and replay."""
     endpoint_id: UUID
+    """The endpoint's id; of a message to people, the contact point's."""
+    channel: ChannelName
+    contact_id: UUID | None = Field(default=None, description="The person it went to; None for systems and offices.")
     told: str
     message_type: str
     alert_id: UUID | None
@@ -125,7 +129,13 @@ def add_routes(routes: APIRouter, deps: EscalationDeps) -> None:
     async def list_deliveries(
         *,
         principal: Principal = Depends(caller),
-        contact_point_id: Annotated[UUID | None, Query(description="One endpoint's messages only.")] = None,
+        kind: Annotated[
+            Literal["systems", "people"],
+            Query(description="`people`: to your people and offices. For roster managers."),
+        ] = "systems",
+        contact_point_id: Annotated[
+            UUID | None, Query(description="One endpoint's, or one contact point's, messages only.")
+        ] = None,
         state: Literal["due", "leased", "done", "ended"] | None = None,
         delivered: Annotated[bool | None, Query(description="Only those that were, or were not, delivered.")] = None,
         from_at: Annotated[
@@ -137,14 +147,21 @@ def add_routes(routes: APIRouter, deps: EscalationDeps) -> None:
     ) -> Page[DeliveryView]:
         """Every message to your systems, newest first, with its attempts: when, what came of it, what comes next.
 
-        Addresses are not shown. For those who look after your government's systems, and for these systems themselves.
+        With `kind=people` those to your people and offices, which belong to alerts, or are notices, tests and
+        verifications: over which channel, to whom by office or role, through which provider, at what cost where that is
+        known. Addresses are not shown. For those who look after your government's systems, and for these systems
+        themselves.
         """
-        deliveries.require_access(principal)
+        to_people = kind == "people"
+        if to_people:
+            deliveries.require_roster(principal)
+        else:
+            deliveries.require_access(principal)
         after = None
         if cursor is not None:
             created_at, last_id = decode_cursor(cursor, UtcDateTime, UUID)
             after = (created_at, last_id)
-        wanted = Wanted(contact_point_id, state, delivered, from_at, to_at, after, limit + 1)
+        wanted = Wanted(to_people, contact_point_id, state, delivered, from_at, to_at, after, limit + 1)
         async with deps.intake.transaction() as tx:
             rows = await delivery_log.find_deliveries(tx, principal.partner, wanted)
             shown, more = rows[:limit], len(rows) > limit
@@ -214,6 +231,8 @@ def _fields(row: Row, attempts: Sequence[Row], principal: Principal) -> dict[str
     return {
         "page_id": row["id"],
         "endpoint_id": row["contact_point_id"],
+        "channel": row["channel"],
+        "contact_id": row["contact_id"],
         "told": row["told"],
         "message_type": row["message_type"],
         "alert_id": row["alert_id"] if sees_alerts else None,

@@ -72,6 +72,12 @@ def require_access(principal: Principal) -> None:
         raise Forbidden(f"this needs the role {wanted}", code="role_missing")
 
 
+def require_roster(principal: Principal) -> None:
+    """Raises `Forbidden` unless the caller keeps its government's roster: how people are reached is theirs to mend."""
+    if not principal.is_person or not principal.has(Role.ROSTER_MANAGER):
+        raise Forbidden(f"this needs the role {Role.ROSTER_MANAGER.value}", code="role_missing")
+
+
 async def ping_endpoint(deps: EscalationDeps, principal: Principal, endpoint_id: UUID, *, cause: Cause) -> UUID:
     """Stores a test message to an endpoint, to be sent at once and once; returns its id."""
     require_access(principal)

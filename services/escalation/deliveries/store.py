@@ -1,7 +1,7 @@
 """The rows of the delivery log: pages to a partner's own systems, and every attempt at them.
 
 `load_*` locks, `find_*` does not. What a caller may see is part of each query: rows of others are not found. Pages to
-people and offices are not in it: they belong to their escalation, and how a person is reached to that person.
+people and offices are listed apart, for those who keep the roster; they are neither shown with their text nor replayed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ WAITING = ("due", "leased")
 
 _TO_SYSTEMS = f"p.channel = '{ChannelName.WEBHOOK}' AND p.contact_id IS NULL"
 
+_TO_PEOPLE = f"NOT ({_TO_SYSTEMS})"
+
 _COLUMNS = ", ".join(f"p.{name}" for name in PAGE_COLUMNS.split(", "))
 _SHOWN = f"{_COLUMNS}, p.state, p.delivered_at"
 
@@ -29,6 +31,7 @@ _SHOWN = f"{_COLUMNS}, p.state, p.delivered_at"
 class Wanted:
     """Which deliveries to find. None means: whatever."""
 
+    to_people: bool = False
     contact_point_id: UUID | None = None
     state: str | None = None
     is_delivered: bool | None = None
@@ -39,11 +42,11 @@ class Wanted:
 
 
 async def find_deliveries(tx: Transaction, partner: str, wanted: Wanted) -> list[Row]:
-    """Pages to the partner's systems, newest first."""
+    """Pages to the partner's systems, or to its people and offices, newest first."""
     connection = await raw(tx)
     after_at, after_id = wanted.after or (None, None)
     conditions = f"""
-        {_TO_SYSTEMS} AND p.partner = $1
+        {_TO_PEOPLE if wanted.to_people else _TO_SYSTEMS} AND p.partner = $1
         AND ($2::uuid IS NULL OR p.contact_point_id = $2)
         AND ($3::text IS NULL OR p.state = $3)
         AND ($4::boolean IS NULL OR (p.delivered_at IS NOT NULL) = $4)

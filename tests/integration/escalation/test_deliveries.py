@@ -14,11 +14,20 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from services.escalation.channels import AttemptState, Reason, SendResult
 from services.escalation.deliveries import handlers as deliveries
 from services.escalation.deliveries.api import ATTEMPTS_LISTED_MAX
 from services.escalation.deliveries.handlers import PINGS_MAX, REPLAY_RANGE_MAX, REPLAYED_PAGES_MAX
 from services.escalation.messages import instant
-from shared.contracts import CredentialKind, CredentialsPublished, PlannedEndpoint, PublishedCredential, Role, Tlp
+from shared.contracts import (
+    ChannelName,
+    CredentialKind,
+    CredentialsPublished,
+    PlannedEndpoint,
+    PublishedCredential,
+    Role,
+    Tlp,
+)
 from shared.events import Cause
 from shared.ids import derived
 from shared.keys import point_context
@@ -404,3 +413,47 @@ async def test_the_record_names_who_asked(desk: Desk) -> None:
     await desk.post(f"/v1/deliveries/{desk.to_system()[0].page_id}/replay")
     rows = await desk.rig.rows("SELECT kind FROM record WHERE kind IN ('endpoint.pinged', 'page.replayed')")
     assert sorted(row["kind"] for row in rows) == ["endpoint.pinged", "page.replayed"]
+
+
+# --- messages to people -----------------------------------------------------------------------------------------------
+
+
+async def test_roster_managers_see_how_their_people_were_reached(cluster: Cluster, tmp_path: Path) -> None:
+    """Channel, office or role, provider, outcome, reason and cost; no address, no name, no text, nobody else's."""
+    failed = SendResult(
+        AttemptState.FAILED, Reason.NOT_DELIVERED, "SMTP 550", 550, None, 0.2, provider="mailer"
+    )
+    async with escalation_rig(cluster, tmp_path, people=("sms", "email")) as rig:
+        rig.outlets["email"].answers[""] = failed
+        first, second = rig.plan("GB").contacts
+        points = (rig.point("+447700900001", ChannelName.SMS), rig.point("PLANTED@example.org", ChannelName.EMAIL))
+        contacts = (first.model_copy(update={"points": points}), second)
+        for code in ("GB", "US"):
+            await rig.handle(CredentialsPublished(partner=code, version=1, credentials=_published(code)))
+            await rig.handle(rig.plan(code, **({"contacts": contacts} if code == "GB" else {})))
+        await rig.handle(rig.released("GB", "US"))
+        await rig.settle()
+        transport = httpx.ASGITransport(rig.application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://escalation") as http:
+            desk = Desk(rig, http)
+            people = await desk.log(KEEPER, kind="people")
+            assert {one["channel"] for one in people} >= {"sms", "email"}
+            assert ENDPOINT not in {UUID(one["endpoint_id"]) for one in people}
+            by_mail = next(one for one in people if one["channel"] == "email")
+            assert (by_mail["told"], by_mail["contact_id"]) == ("Senior contact 1", str(first.id))
+            (attempt, *_) = by_mail["attempts"]
+            assert (attempt["provider"], attempt["state"], attempt["reason"]) == ("mailer", "failed", "not_delivered")
+            assert attempt["detail"] == "SMTP 550"
+            assert by_mail["alert_id"] is None
+            text = (await desk.call(KEEPER, "GET", "/v1/deliveries?kind=people")).text
+            for hidden in ("PLANTED", "+4477", "Kabul", first.name):
+                assert hidden not in text
+            narrowed = await desk.log(KEEPER, kind="people", contact_point_id=str(points[0].id))
+            assert [one["channel"] for one in narrowed] == ["sms"]
+            assert [one["endpoint_id"] for one in await desk.log(DUTY)] == [str(ENDPOINT)]
+            for other in (DUTY, MACHINE, AUDITOR, STRANGER):
+                refused = await desk.call(other, "GET", "/v1/deliveries?kind=people")
+                assert (refused.status_code, refused.json()["code"]) == (403, "role_missing")
+            page_id = by_mail["page_id"]
+            assert (await desk.call(KEEPER, "GET", f"/v1/deliveries/{page_id}")).status_code == 404
+            assert (await desk.call(KEEPER, "POST", f"/v1/deliveries/{page_id}/replay", json={})).status_code == 404
