@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from services.console.words import Reader, _, as_instant
@@ -17,6 +19,7 @@ Json = Mapping[str, Any]
 NEEDS, WAITING, CONSIDERING, ANSWERED, INFORMED, ENDED = range(6)
 """The order of cells: what needs a human now comes first."""
 
+_UNACKNOWLEDGED = frozenset({"pending", "notified", "unreached"})
 _ALARMING_GAPS = frozenset({"no_duty_plan", "duty_plan_expired", "duty_plan_unreadable", "all_levels_empty"})
 
 
@@ -84,12 +87,17 @@ class Cell:
         return self.rank == NEEDS
 
     @property
+    def owes(self) -> bool:
+        """Whether its government has still to acknowledge."""
+        return self.kind == "answer" and self.state in _UNACKNOWLEDGED
+
+    @property
     def is_open(self) -> bool:
         """Whether an answer is still waited for."""
         return self.rank in (NEEDS, WAITING)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AlertRow:
     """One alert with its cells, in the order in which they need somebody."""
 
@@ -98,7 +106,7 @@ class AlertRow:
     cells: tuple[Cell, ...]
     coverage: Json | None = None
 
-    @property
+    @cached_property
     def rank(self) -> int:
         """The most urgent of its cells; a missed goal needs somebody as well."""
         missed = self.coverage is not None and self.coverage["state"] == "missed" and self.is_running
@@ -114,52 +122,86 @@ class AlertRow:
         """Whether it is an exercise."""
         return bool(self.heading["status"] != "Actual")
 
-    @property
+    @cached_property
     def answered(self) -> int:
         """How many of those who owe an answer have given one."""
         return sum(1 for cell in self.owing if cell.rank in (ANSWERED, CONSIDERING))
 
-    @property
+    @cached_property
     def owing(self) -> tuple[Cell, ...]:
         """The cells of partners that owe an answer."""
         return tuple(cell for cell in self.cells if cell.kind == "answer")
+
+    @cached_property
+    def owed(self) -> tuple[str, ...]:
+        """The partners that have still to acknowledge."""
+        return tuple(cell.partner for cell in self.cells if cell.owes) if self.is_running else ()
 
 
 @dataclass
 class Rows:
     """Escalation's cells and goals, by alert."""
 
-    cells: dict[str, Json] = field(default_factory=dict)
-    coverage: dict[str, Json] = field(default_factory=dict)
+    _cells: dict[str, dict[str, Cell]] = field(default_factory=dict)
+    _headings: dict[str, Json] = field(default_factory=dict)
+    _coverage: dict[str, Json] = field(default_factory=dict)
+    _rows: dict[str, AlertRow] = field(default_factory=dict)
+    """Those that have not changed since they were asked for."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no alert at all."""
+        return not self._cells
 
     def replace(self, board: Json) -> None:
         """Takes the whole board."""
-        self.cells = {one["id"]: one for one in board["escalations"]}
+        self._cells, self._headings, self._rows = {}, {}, {}
+        self.update(board["escalations"])
         self.goals(board.get("coverage", []))
 
-    def update(self, cells: Iterable[Json]) -> set[str]:
-        """Takes what changed; returns the alerts that it concerns."""
-        concerned = set()
+    def update(self, cells: Iterable[Json]) -> dict[str, list[Cell]]:
+        """Takes what changed; returns it by alert. What was said last of an alert is its heading."""
+        changed: dict[str, list[Cell]] = defaultdict(list)
         for one in cells:
-            self.cells[one["id"]] = one
-            concerned.add(one["alert"]["id"])
-        return concerned
+            cell = cell_of(one)
+            self._headings[cell.alert_id] = one["alert"]
+            self._cells.setdefault(cell.alert_id, {})[cell.id] = cell
+            self._rows.pop(cell.alert_id, None)
+            changed[cell.alert_id].append(cell)
+        return changed
 
     def goals(self, coverage: Iterable[Json]) -> set[str]:
         """Takes all coverage goals; returns the alerts whose goal is another one."""
         new = {one["alert_id"]: one for one in coverage}
-        changed = {key for key in {*new, *self.coverage} if new.get(key) != self.coverage.get(key)}
-        self.coverage = new
-        return changed
+        changed = {key for key in {*new, *self._coverage} if new.get(key) != self._coverage.get(key)}
+        self._coverage = new
+        for alert_id in changed:
+            self._rows.pop(alert_id, None)
+        return changed & self._cells.keys()
 
-    def alerts(self, only: set[str] | None = None) -> list[AlertRow]:
-        """The alerts, the most urgent first; `only` these."""
-        by_alert: dict[str, list[Json]] = defaultdict(list)
-        for one in self.cells.values():
-            if only is None or one["alert"]["id"] in only:
-                by_alert[one["alert"]["id"]].append(one)
-        rows = [row_of(alert_id, found, self.coverage.get(alert_id)) for alert_id, found in by_alert.items()]
-        return sorted(rows, key=order_of)
+    def forget(self, ended_before: datetime) -> set[str]:
+        """Lets go of alerts that ended before this instant; returns them."""
+        gone = {
+            alert_id
+            for alert_id, heading in self._headings.items()
+            if heading["ended_at"] is not None and as_instant(heading["ended_at"]) < ended_before
+        }
+        for alert_id in gone:
+            del self._headings[alert_id], self._cells[alert_id]
+            self._rows.pop(alert_id, None)
+        return gone
+
+    def alert(self, alert_id: str) -> AlertRow:
+        """One alert that is there."""
+        if alert_id not in self._rows:
+            cells = tuple(sorted(self._cells[alert_id].values(), key=order_of_cell))
+            heading, coverage = self._headings[alert_id], self._coverage.get(alert_id)
+            self._rows[alert_id] = AlertRow(alert_id, heading, cells, coverage)
+        return self._rows[alert_id]
+
+    def alerts(self) -> list[AlertRow]:
+        """The alerts, the most urgent first."""
+        return sorted(map(self.alert, self._cells), key=order_of)
 
 
 def order_of(row: AlertRow) -> str:
@@ -173,15 +215,20 @@ _FAR = 10_000_000_000_000
 """Milliseconds of the year 2286: what is subtracted from it sorts the newest first."""
 
 
+def order_of_cell(cell: Cell) -> str:
+    """A text to sort by: what needs a human first, then what happens next."""
+    return f"{cell.rank}{cell.next_at or '~'}{cell.partner}{cell.subject or ''}{cell.id}"
+
+
 def owes_acknowledgement(one: Json) -> bool:
     """Whether a government has still to acknowledge; late is possible as long as the alert runs."""
-    return bool(one["kind"] == "answer" and one["state"] in ("pending", "notified", "unreached"))
+    return bool(one["kind"] == "answer" and one["state"] in _UNACKNOWLEDGED)
 
 
 def row_of(alert_id: str, escalations: Iterable[Json], coverage: Json | None) -> AlertRow:
     """One alert's row."""
     found = list(escalations)
-    cells = sorted(map(cell_of, found), key=lambda cell: (cell.rank, cell.next_at or "~", cell.partner, cell.id))
+    cells = sorted(map(cell_of, found), key=order_of_cell)
     return AlertRow(alert_id, found[0]["alert"], tuple(cells), coverage)
 
 

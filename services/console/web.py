@@ -9,6 +9,7 @@ another site sends is refused before anything is read from it.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import hmac
 from collections.abc import Callable, Coroutine, Mapping
@@ -35,6 +36,9 @@ FORM_BYTES_MAX = 200_000
 FORM_FIELDS_MAX = 500
 
 
+COMPRESSED_FROM_BYTES = 1000
+PAGE_LEVEL = 4
+"""A board of four thousand cells is packed in some tens of milliseconds, to a twentieth."""
 STATIC_AGE_SECONDS = 365 * 24 * 3600
 
 POLICY = (
@@ -47,7 +51,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
     "X-Robots-Tag": "noindex, nofollow",
-    "Vary": "Cookie, Accept-Language",
+    "Vary": "Cookie, Accept-Language, Accept-Encoding",
 }
 
 _FOLDER = Path(__file__).parent
@@ -85,6 +89,7 @@ def menu_of(session: Session | None) -> list[tuple[str, str]]:
         ("/raise", _("Raise"), me.has(Role.DRAFTER, Role.DUTY_OFFICER)),
         ("/roster", _("Roster"), me.has(*_WATCHING, Role.ROSTER_MANAGER) or me.contact_id is not None),
         ("/deliveries", _("Deliveries"), me.has(Role.ROSTER_MANAGER, Role.DUTY_OFFICER, Role.SECRETARIAT)),
+        ("/statistics", _("Statistics"), me.has(*_WATCHING)),
     ]
     return [(address, name) for address, name, useful in pages if useful]
 
@@ -151,8 +156,14 @@ class Face:
             raise CrossSite
         if session is not None:
             given = csrf or request.headers.get("x-csrf-token", "")
-            if not hmac.compare_digest(given.encode(), session.csrf.encode()):
+            if not hmac.compare_digest(given.encode(), self._mark_of(session, given.partition(".")[0]).encode()):
                 raise CrossSite
+
+    def _mark_of(self, session: Session, nonce: str) -> str:
+        """What proves that a form is ours; another one on each page, because a packed page tells its repeated parts by
+        its length.
+        """
+        return f"{nonce}.{hmac.new(session.csrf.encode(), nonce.encode(), hashlib.sha256).hexdigest()}"
 
     def _is_own(self, request: Request, origin: str) -> bool:
         public = self.deps.settings.public_url
@@ -174,9 +185,11 @@ class Face:
         self, request: Request, template: str, session: Session | None, *, status: int = 200, **context: Any
     ) -> Response:
         """A page in the reader's language."""
-        return HTMLResponse(
-            self.rendered(request, template, session, **context), status_code=status, headers=dict(HEADERS)
-        )
+        html = self.rendered(request, template, session, **context).encode()
+        headers = dict(HEADERS)
+        if len(html) >= COMPRESSED_FROM_BYTES and takes_gzip(request):
+            html, headers["Content-Encoding"] = gzip.compress(html, PAGE_LEVEL), "gzip"
+        return HTMLResponse(html, status_code=status, headers=headers)
 
     def rendered(self, request: Request, template: str, session: Session | None, **context: Any) -> str:
         """A template as text, with all that every page needs."""
@@ -186,12 +199,17 @@ class Face:
             reader,
             session=session,
             me=session.principal if session is not None else None,
-            csrf=session.csrf if session is not None else "",
+            csrf=self._mark_of(session, str(self.deps.ids.new())) if session is not None else "",
             path=request.url.path,
             menu=menu_of(session),
             now=self.deps.clock.now(),
             **context,
         )
+
+
+def takes_gzip(request: Request) -> bool:
+    """Whether the browser can unpack."""
+    return "gzip" in request.headers.get("accept-encoding", "")
 
 
 def render(template: str, reader: Reader, **context: Any) -> str:
@@ -274,14 +292,16 @@ async def _trouble(face: Face, request: Request, error: Exception) -> Response:
 
 
 @cache
-def _static() -> Mapping[str, tuple[bytes, str, str]]:
-    """Every static file by name: its bytes, its type, and a mark of its content."""
+def _static() -> Mapping[str, tuple[bytes, str, str, bytes | None]]:
+    """Every static file by name: its bytes, its type, a mark of its content, and its bytes packed, if that is less."""
     found = {}
     for path in sorted((_FOLDER / "static").rglob("*")):
         if path.is_file() and path.suffix in _KINDS:
             content = path.read_bytes()
             name = path.relative_to(_FOLDER / "static").as_posix()
-            found[name] = (content, _KINDS[path.suffix], hashlib.sha256(content).hexdigest()[:12])
+            packed = gzip.compress(content, mtime=0)
+            mark = hashlib.sha256(content).hexdigest()[:12]
+            found[name] = (content, _KINDS[path.suffix], mark, packed if len(packed) < len(content) * 0.9 else None)
     return found
 
 
@@ -294,11 +314,14 @@ def add_static(routes: APIRouter) -> None:
     """Adds the route of static files."""
 
     @routes.get("/static/{name:path}")
-    async def get_static(name: str, v: str = "") -> Response:
+    async def get_static(request: Request, name: str, v: str = "") -> Response:
         """One file, kept by browsers for as long as its address names its content."""
         found = _static().get(name)
         if found is None:
             raise Missing("there is no such file")
-        content, kind, mark = found
+        content, kind, mark, packed = found
         age = f"public, max-age={STATIC_AGE_SECONDS}, immutable" if v == mark else "no-cache"
-        return Response(content, media_type=kind, headers={"Cache-Control": age, "Content-Security-Policy": POLICY})
+        headers = {"Cache-Control": age, "Content-Security-Policy": POLICY, "Vary": "Accept-Encoding"}
+        if packed is not None and takes_gzip(request):
+            content, headers["Content-Encoding"] = packed, "gzip"
+        return Response(content, media_type=kind, headers=headers)

@@ -7,9 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from services.console.live import Hub
+from services.console.live import Hub, facts_of
 from services.console.web import HEADERS, Face, menu_of
-from services.console.words import reader_of
+from services.console.words import as_instant, reader_of
+
+MARK_MAX = 60
 
 
 def add_routes(routes: APIRouter, face: Face, hub: Hub) -> None:
@@ -25,27 +27,16 @@ def add_routes(routes: APIRouter, face: Face, hub: Hub) -> None:
             )
         audience = hub.audience(session)
         await audience.ready(session)
-        reader = reader_of(request)
-        return face.page(
-            request,
-            "board.html",
-            session,
-            wall=wall,
-            alerts=audience.board(reader),
-            needs=audience.needs(reader),
-            is_empty=not audience.rows.cells,
-            as_of=audience.as_of,
-            version=audience.version,
-        )
+        age_seconds = (face.deps.clock.now() - as_instant(audience.as_of)).total_seconds() if audience.as_of else 0.0
+        facts = facts_of(audience, reader_of(request))
+        return face.page(request, "board.html", session, wall=wall, age_seconds=max(0.0, age_seconds), **facts)
 
     @routes.get("/board/stream")
-    async def stream_board(request: Request, seen: Annotated[int | None, Query(ge=0)] = None) -> Response:
+    async def stream_board(request: Request, seen: Annotated[str, Query(max_length=MARK_MAX)] = "") -> Response:
         """Pieces of the page as they change, and every two seconds the age of its data."""
         session = await face.session(request)
         audience = hub.audience(session)
-        last = request.headers.get("last-event-id", "")
-        version = int(last) if last.isdigit() else seen
-        source = audience.follow(session, reader_of(request), version)
+        source = audience.follow(session, reader_of(request), request.headers.get("last-event-id") or seen)
 
         async def still_signed_in() -> bool:
             return await face.sessions.find(request.cookies.get(face.sessions.cookie_name)) is not None

@@ -118,7 +118,7 @@ def test_rows_tell_which_alerts_a_change_concerns() -> None:
     """Cells and goals that change name their alerts, and only those."""
     rows = Rows()
     rows.replace({"escalations": [escalation(), escalation(alert={"id": "a2"})], "coverage": []})
-    assert rows.update([escalation(state="acknowledged")]) == {"a1"}
+    assert list(rows.update([escalation(state="acknowledged")])) == ["a1"]
     goal = {"alert_id": "a2", "state": "open"}
     assert rows.goals([goal]) == {"a2"}
     assert rows.goals([goal]) == set()
