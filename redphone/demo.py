@@ -41,7 +41,7 @@ from redphone.installation import Installation, installation
 from redphone.local import GivenServers
 from redphone.network import send_network
 from redphone.output import Output, parse_instant, summary_grid
-from redphone.up import START_POLL_SECONDS, Signals, bind, explained, serve_until_stopped, until_stopped
+from redphone.up import START_POLL_SECONDS, Signals, bind, console_url, explained, serve_until_stopped, until_stopped
 from redphone.watch import follow_board
 from shared import hosting, inbox, outbox
 from shared.clock import SystemClock
@@ -62,6 +62,8 @@ SETTLE_SECONDS = 1.0
 """After the last message, so that one too many would be seen."""
 
 LOOK_SECONDS = 0.1
+WATCHING = "xr-secretariat"
+"""Who looks at the board: the secretariat sees every alert."""
 STOPPED = 130
 """The exit code that shells give to whatever Ctrl-C has ended."""
 
@@ -179,12 +181,18 @@ async def _stay(output: Output, address: str, settings: Settings) -> None:
     data_dir = settings.data_dir.resolve()
     if not output.as_json:
         shown = summary_grid()
-        shown.add_row("Address", address)
+        shown.add_row("Console", f"{console_url(address)} in a browser: the board as the crisis has left it")
+        shown.add_row("Sign in", f"{WATCHING}, secret {_secret_of(WATCHING, data_dir)}")
         shown.add_row("Credentials", str(data_dir / files.CREDENTIALS_NAME))
-        shown.add_row("Look around", f"redphone board --url {address} --data-dir {data_dir} --as xr-secretariat")
+        shown.add_row("Look around", f"redphone board --url {address} --data-dir {data_dir} --as {WATCHING}")
         output.show(Text("\nEverything goes on running. Ctrl-C ends it and removes its data.", style="bold"))
         output.show(shown)
     await asyncio.Event().wait()
+
+
+def _secret_of(client_id: str, data_dir: Path) -> str:
+    """The secret of a made-up person, which ends with the directory."""
+    return files.load_credentials(data_dir / files.CREDENTIALS_NAME)[client_id].client_secret
 
 
 def _last_words(directory: Path) -> list[str]:

@@ -232,6 +232,7 @@ async def _report(
     facts = {
         "event": "up",
         "url": address,
+        "console_url": console_url(address),
         "data_dir": str(data_dir),
         "pid": os.getpid(),
         "partners": partners,
@@ -242,7 +243,8 @@ async def _report(
         output.json(facts)
         return
     shown = summary_grid()
-    shown.add_row("Address", address)
+    shown.add_row("Console", f"{console_url(address)} in a browser; sign in with a name and secret of the credentials")
+    shown.add_row("APIs", address)
     shown.add_row("Data", f"{data_dir} · {_servers(running.urls)}")
     shown.add_row("Partners", str(partners) if partners else "none yet")
     if applied is not None and network is not None:
@@ -260,6 +262,11 @@ async def _report(
         shown.add_row("" if number else "Next", step)
     output.show(Text("Red Phone is running. Ctrl-C stops it.", style="bold green"))
     output.show(shown)
+
+
+def console_url(address: str) -> str:
+    """Where the board is."""
+    return f"{address}/"
 
 
 async def _partner_count(client: Client) -> int:
