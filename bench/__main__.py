@@ -1,4 +1,4 @@
-"""The command: `python -m bench fanout | people | roster | sustained | timers`."""
+"""The command: `python -m bench console | fanout | people | roster | sustained | timers`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import uvloop
 from rich.console import Console
 
 from bench import report
+from bench.console import console
 from bench.fanout import fanout
 from bench.people import people
 from bench.roster import roster
@@ -40,6 +41,20 @@ def _measure(title: str, measuring: Coroutine[Any, Any, dict[str, Any]], *, as_j
 
 def _progress(text: str) -> None:
     Console(stderr=True).print(text, style="dim", highlight=False)
+
+
+@app.command("console")
+def console_command(  # noqa: PLR0917 - options of a command
+    partners: Annotated[int, typer.Option(min=1, max=600, help="How many partners each alert asks.")] = 200,
+    boards: Annotated[int, typer.Option(min=1, max=1000, help="How many boards are open.")] = 200,
+    alerts: Annotated[int, typer.Option(min=1, help="How many alerts the large board has.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Measured alerts with boards and without, after the warm-up.")] = 6,
+    changes: Annotated[int, typer.Option(min=1, max=200, help="Changes whose way to a board is timed.")] = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """How soon a board shows a change, what a large one weighs, and what many open boards cost."""
+    measuring = console(partners, boards=boards, alerts=alerts, rounds=rounds, changes=changes, progress=_progress)
+    _measure(f"Boards of {partners} partners", measuring, as_json=as_json)
 
 
 @app.command("fanout")

@@ -34,8 +34,8 @@ from shared.ids import Ids
 from shared.keys import KeyRing
 from shared.outbox import wrap
 from shared.security import new_secret
-from shared.settings import SERVICES
 
+THE_THREE = ("alerting", "roster", "escalation")
 REDPHONE = (sys.executable, "-m", "redphone")
 PATH = "/redphone"
 OFFICE_PATH = "/office"
@@ -125,6 +125,15 @@ class Rig:
     partners: Sequence[network.Partner]
     raiser: Raiser
     escalation_database: asyncpg.Connection[Any]
+    ports: Mapping[str, int]
+
+    def port(self, service: str) -> int:
+        """Where a service listens on this machine."""
+        return self.ports[service]
+
+    def url(self, service: str) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.ports[service]}"
 
     @property
     def endpoints(self) -> int:
@@ -168,6 +177,7 @@ async def rig(
     own_sink: bool = False,
     environment: Mapping[str, str] | None = None,
     events: Publication = network.events,
+    services: Sequence[str] = THE_THREE,
 ) -> AsyncIterator[Rig]:
     """Starts everything for so many endpoints, and ends it again. `environment` configures the services further, and
     `events` are what roster publishes of the partners.
@@ -182,11 +192,11 @@ async def rig(
         stack.callback(sink.process.stop)
         keys = KeyRing.generate()
         keys.save(directory / "keys.json")
-        ports = dict(zip(SERVICES, sinks.free_ports(len(SERVICES)), strict=True))
+        ports = dict(zip(services, sinks.free_ports(len(services)), strict=True))
         configured = {**environment_of(directory, urls, ports), **(environment or {})}
         await deploy(configured, directory)
         await _put_heartbeats_off(urls.owner_urls["escalation"])
-        processes = {name: start_service(name, ports[name], configured, directory) for name in SERVICES}
+        processes = {name: start_service(name, ports[name], configured, directory) for name in services}
         for process in processes.values():
             stack.callback(process.stop)
         client = ClientBuilder().no_proxy().build()
@@ -200,7 +210,7 @@ async def rig(
         published = list(events(partners, keys, secret, datetime.now(UTC)))
         await _load(published, len(partners), urls)
         raiser = Raiser(client, f"http://127.0.0.1:{ports['alerting']}", secret, [p.code for p in partners])
-        running = Rig(directory, urls, keys, sink, processes, partners, raiser, database)
+        running = Rig(directory, urls, keys, sink, processes, partners, raiser, database, ports)
         await asyncio.sleep(QUIET_SECONDS)
         running.check()
         yield running
@@ -236,7 +246,9 @@ def environment_of(directory: Path, urls: ServerUrls, ports: Mapping[str, int]) 
     environment = {name: value for name, value in os.environ.items() if not name.startswith("REDPHONE_")}
     environment |= {f"REDPHONE_{name.upper()}_DATABASE_URL": url for name, url in urls.database_urls.items()}
     environment |= {f"REDPHONE_{name.upper()}_OWNER_DATABASE_URL": url for name, url in urls.owner_urls.items()}
-    environment |= {f"REDPHONE_FEED_{name.upper()}_URL": f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    apis = {name: f"http://127.0.0.1:{ports[name]}" for name in THE_THREE}
+    environment |= {f"REDPHONE_FEED_{name.upper()}_URL": url for name, url in apis.items()}
+    environment |= {f"REDPHONE_API_{name.upper()}_URL": url for name, url in apis.items()}
     return environment | {
         "REDPHONE_NATS_URL": urls.nats_url,
         "REDPHONE_KEYS_FILE": str(directory / "keys.json"),

@@ -29,7 +29,7 @@ from pyreqwest.client import Client, ClientBuilder
 from bench import report
 from bench.governments import Government, governments
 from bench.processes import Process
-from bench.rig import Refused, deploy, environment_of, start_service, until_ready
+from bench.rig import THE_THREE, Refused, deploy, environment_of, start_service, until_ready
 from bench.sinks import free_ports
 from redphone.local import LocalServers, ServerUrls
 from services.roster import publication, store
@@ -43,7 +43,6 @@ from shared.events import Cause
 from shared.ids import Ids
 from shared.keys import KeyRing, point_context
 from shared.security import Principal, PrincipalKind, administrator, issue_token
-from shared.settings import SERVICES
 
 PUBLISHED_SECONDS_MAX = 120.0
 SETTLED_SECONDS_MAX = 240.0
@@ -157,7 +156,7 @@ async def roster(
             "contact_points": contacts * 3 + 1,
             "rotas": len(running.partners[0].state.rotas),
             "plan_days": PLAN_DAYS,
-            "processes": list(SERVICES),
+            "processes": list(THE_THREE),
             "all_plans_seconds": report.middle_and_worst(all_plans),
             "settled_seconds": report.middle_and_worst(settled),
             "roster_cpu_seconds": report.middle_and_worst(cpu),
@@ -282,7 +281,7 @@ async def _rig(partners: int, contacts: int, *, progress: Callable[[str], None])
         stack.push_async_callback(servers.stop)
         keys = KeyRing.generate()
         keys.save(directory / "keys.json")
-        ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
+        ports = dict(zip(THE_THREE, free_ports(len(THE_THREE)), strict=True))
         configured = environment_of(directory, urls, ports)
         await deploy(configured, directory)
         ids = Ids(SystemClock().now)
@@ -300,7 +299,7 @@ async def _rig(partners: int, contacts: int, *, progress: Callable[[str], None])
             ordered_consumer=True,
             config=api.ConsumerConfig(headers_only=True, deliver_policy=api.DeliverPolicy.NEW),
         )
-        processes = {name: start_service(name, ports[name], configured, directory) for name in SERVICES}
+        processes = {name: start_service(name, ports[name], configured, directory) for name in THE_THREE}
         for process in processes.values():
             stack.callback(process.stop)
         for name, process in processes.items():

@@ -78,3 +78,16 @@ async def test_a_few_timers_print_how_late_they_were() -> None:
     assert 0 <= printed["raised_late_ms"]["p50"] <= printed["raised_late_ms"]["max"]
     # The sink has a clock of its own, so its lateness may be a little less than that of the decision, or negative.
     assert printed["page_arrived_late_ms"]["p50"] <= printed["page_arrived_late_ms"]["max"]
+
+
+@pytest.mark.slow
+async def test_a_few_boards_show_every_change() -> None:
+    """Each change came to an open board, the first view is complete, and both kinds of rounds were measured."""
+    options = ("--partners", "4", "--boards", "5", "--alerts", "6", "--rounds", "1", "--changes", "2")
+    printed = await run("console", *options)
+    assert (printed["bench"], printed["boards"], printed["alerts"]) == ("console", 5, 6)
+    assert 0 < printed["visible_ms"]["p50"] <= printed["visible_ms"]["p95"]
+    assert 0 < printed["first_view_kb"]["page"] < printed["first_view_kb"]["with_files"]
+    assert min(printed["first_view_ms"].values()) > 0
+    assert printed["last_ms_with_boards"]["median"] > 0
+    assert printed["ratio_of_last"] > 0
