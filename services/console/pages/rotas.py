@@ -16,7 +16,7 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from services.console.apis import Missing, Refused
+from services.console.apis import Down, Missing, Refused
 from services.console.pages.roster import sections_of
 from services.console.rosters import Change, OwnRoster, Tried, attempt, own_path, own_roster
 from services.console.rota_view import (
@@ -77,15 +77,8 @@ def _reading(routes: APIRouter, face: Face) -> None:
         monday = monday_of(_date(first) or reader.local(now, clocks.zone).date())
         last = monday + WEEKS_SHOWN * WEEK
         start_at, end_at = midnight(monday, clocks.zone), midnight(last, clocks.zone)
-        path = own_path(session)
         found, fairness = await asyncio.gather(
-            _shifts(face, session, rota, start_at - AROUND, end_at + AROUND),
-            face.apis.get(
-                session,
-                "roster",
-                f"{path}/rotas/{rota}/fairness",
-                **_window(now - timedelta(days=FAIRNESS_DAYS), now + timedelta(days=FAIRNESS_DAYS)),
-            ),
+            _shifts(face, session, rota, start_at - AROUND, end_at + AROUND), _fairness(face, session, rota, now)
         )
         weeks = weeks_of(
             found,
@@ -109,7 +102,7 @@ def _reading(routes: APIRouter, face: Face) -> None:
             overrides=[one for one in shown["overrides"] if as_instant(one["end_at"]) > now],
             replacements=[one for one in shown["replacements"] if as_instant(one["end_at"]) > now],
             names=own.names,
-            fairness=fairness["people"],
+            fairness=fairness,
             fairness_days=FAIRNESS_DAYS,
             origins=ORIGINS,
             clocks=clocks,
@@ -136,6 +129,17 @@ async def _shifts(face: Face, session: Session, rota_id: str, start_at: datetime
     if found is None:
         raise Missing("there is no such rota")
     return dict(found)
+
+
+async def _fairness(face: Face, session: Session, rota_id: str, now: datetime) -> list[Any]:
+    """What the rota asks of whom around today; nothing while roster has no time to count it."""
+    around = timedelta(days=FAIRNESS_DAYS)
+    path = f"{own_path(session)}/rotas/{rota_id}/fairness"
+    try:
+        found = await face.apis.get(session, "roster", path, **_window(now - around, now + around))
+    except Down:
+        return []
+    return list(found["people"])
 
 
 def _window(start_at: datetime, end_at: datetime) -> dict[str, str]:

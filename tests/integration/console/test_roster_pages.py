@@ -136,6 +136,7 @@ async def test_everybody_sees_their_own_roster_and_the_secretariat_sees_scores_w
     )
 
 
+@pytest.mark.logs_error("reconciler.alarm_raised")
 async def test_an_override_is_shown_saved_and_removed_only_as_it_was_shown(
     made: World, browser: Browser, keeper: dict[str, str]
 ) -> None:
