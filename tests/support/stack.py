@@ -94,6 +94,7 @@ class Stack:
     directory: Path
     receiver: Receiver
     codes: tuple[str, ...] = ("CA", "GB", "US", "XR")
+    services: tuple[str, ...] = SERVICES
     acknowledge_seconds: int = 4
     interval_seconds: int = 2
     unreached_seconds: int = 12
@@ -101,7 +102,7 @@ class Stack:
     secrets: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.ports = {service: free_port() for service in SERVICES}
+        self.ports = {service: free_port() for service in self.services}
         self.servers = LocalServers(self.directory / "servers", fsync=False)
         self.keys_file = self.directory / "keys.json"
         self.clock = SystemClock()
@@ -115,7 +116,7 @@ class Stack:
         KeyRing.generate().save(self.keys_file)
         self._urls = await self.servers.start()
         await self.run("deploy")
-        for service in SERVICES:
+        for service in self.services:
             await self.start(service)
         await self.apply_network()
         return self
@@ -133,10 +134,12 @@ class Stack:
         """What every process is told."""
         assert self._urls is not None
         named = {"REDPHONE_NATS_URL": self._urls.nats_url}
-        for service in SERVICES:
+        for service in self._urls.database_urls:
             named[f"REDPHONE_{service.upper()}_DATABASE_URL"] = self._urls.database_urls[service]
             named[f"REDPHONE_{service.upper()}_OWNER_DATABASE_URL"] = self._urls.owner_urls[service]
+        for service in SERVICES:
             named[f"REDPHONE_FEED_{service.upper()}_URL"] = self.url(service)
+            named[f"REDPHONE_API_{service.upper()}_URL"] = self.url(service)
         return {
             **{key: value for key, value in os.environ.items() if not key.startswith("REDPHONE_")},
             **named,
@@ -198,7 +201,7 @@ class Stack:
             await self.servers.postgres.start()
         if not self.servers.nats.running:
             await self.servers.nats.start()
-        for service in SERVICES:
+        for service in self.services:
             if service in self._dying:
                 await self.kill(service)
             if service not in self.processes:
