@@ -105,6 +105,10 @@ def _by(text: str, name: str) -> Callable[[Json, Reader], str]:
     return lambda data, reader: reader.say(text, who=_who(data, name))
 
 
+def _named(text: str) -> Callable[[Json, Reader], str]:
+    return lambda data, reader: reader.say(text, who=data.get("by") or "")
+
+
 def _goal(text: str) -> Callable[[Json, Reader], str]:
     def say(data: Json, reader: Reader) -> str:
         return reader.say(text, have=data.get("acknowledged"), want=(data.get("goal") or {}).get("partners"))
@@ -124,6 +128,9 @@ def _ended(data: Json, reader: Reader) -> str:
 
 
 _SAID: Mapping[str, tuple[str, str, Callable[[Json, Reader], str]]] = {
+    "alert_drafted": ("calm", "clock", _named(_("Drafted by %(who)s"))),
+    "alert_edited": ("calm", "clock", _named(_("Draft changed by %(who)s"))),
+    "alert_superseded": ("calm", "clock", _plain(_("Replaced by an update"))),
     "alert_released": ("calm", "bell", _released),
     "alert_ended": ("calm", "stop", _ended),
     "escalations_started": ("calm", "clock", _started),

@@ -27,7 +27,7 @@ def texts() -> frozenset[str | tuple[str, ...]]:
     """Every text that stands in a template or in the code."""
     methods = [("**.py", "python"), ("templates/**.html", "jinja2"), ("templates/**.js", "jinja2")]
     options = {name: {"trim_blocks": "true", "lstrip_blocks": "true"} for name, kind in methods if kind == "jinja2"}
-    found = extract_from_dir(FOLDER, methods, options, keywords=EXTRACTED)  # type: ignore[arg-type]
+    found = extract_from_dir(FOLDER, methods, options, keywords=EXTRACTED)
     return frozenset(text for _file, _line, text, _comments, _context in found)
 
 
