@@ -13,9 +13,11 @@ from services.console.pages import (
     installing,
     people,
     raising,
+    reports,
     roster,
     rotas,
     signing_in,
+    statistics,
 )
 from services.console.web import Face, add_static, page_route
 
@@ -30,7 +32,9 @@ def router(face: Face, hub: Hub) -> APIRouter:
     acknowledging.add_routes(routes, face)
     alerts.add_routes(routes, face)
     raising.add_routes(routes, face)
+    reports.add_routes(routes, face)
     deliveries.add_routes(routes, face)
+    statistics.add_routes(routes, face)
     roster.add_routes(routes, face)
     rotas.add_routes(routes, face)
     people.add_routes(routes, face)

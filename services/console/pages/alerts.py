@@ -54,14 +54,6 @@ def _reading(routes: APIRouter, face: Face) -> None:
         context = await _context(face, request, session, shown)
         return face.page(request, "alert.html", session, **context, said=said)
 
-    @routes.get("/alerts/{alert}/report")
-    async def show_report(request: Request, alert: AlertRef) -> Response:
-        """The same on paper: the draft of an after-action review."""
-        session = await face.session(request)
-        shown = await face.apis.get(session, "alerting", f"/v1/alerts/{alert}")
-        context = await _context(face, request, session, shown)
-        return face.page(request, "report.html", session, **context)
-
 
 async def _context(face: Face, request: Request, session: Session, alert: dict[str, Any]) -> dict[str, Any]:
     """All that the pages of one alert show. What an API that is down would have said is missing, and is named."""

@@ -1,17 +1,40 @@
-"""The delivery log: what was sent to the reader's own systems, what they answered, and once more on request."""
+"""The delivery log: what was sent to the reader's own systems, what they answered, and once more on request; and how
+its people and offices were reached, for those who keep the roster.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from services.console.apis import Missing, Refused
-from services.console.board_view import REASONS
+from services.console.board_view import CHANNELS, REASONS
 from services.console.web import HEADERS, Face
+from services.console.words import _
 
 SHOWN = 50
+
+KINDS: Mapping[str, str] = {
+    "alert.released": _("Alert"),
+    "alert.updated": _("Update"),
+    "alert.ended": _("End of an alert"),
+    "level.raised": _("Position due"),
+    "partner.unreached": _("Takeover"),
+    "answer.received": _("An answer"),
+    "coverage.missed": _("A goal missed"),
+    "question.asked": _("A question"),
+    "question.answered": _("An answer to a question"),
+    "read_back.requested": _("Read-back"),
+    "read_back.given": _("Read-back"),
+    "notice.issued": _("Notice"),
+    "contact_point.verification": _("Verification"),
+    "contact_point.failing": _("Notice"),
+    "test.ping": _("Test"),
+}
+"""What a message to a person was, in a word; its text is never shown."""
 
 ThingId = Annotated[str, Path(max_length=40, pattern=r"^[0-9a-f-]+$")]
 Text = Annotated[str, Query(max_length=300)]
@@ -51,6 +74,35 @@ def add_routes(routes: APIRouter, face: Face) -> None:
             delivered=delivered,
             reasons=REASONS,
             said=said,
+        )
+
+    @routes.get("/deliveries/people")
+    async def list_deliveries_to_people(
+        request: Request, point: Text = "", delivered: Text = "", cursor: Text = ""
+    ) -> Response:
+        """The newest messages to the reader's own people and offices, of one contact point or of all."""
+        session = await face.session(request)
+        page = await face.apis.get(
+            session,
+            "escalation",
+            "/v1/deliveries",
+            kind="people",
+            contact_point_id=point or None,
+            delivered=delivered or None,
+            cursor=cursor or None,
+            limit=SHOWN,
+        )
+        return face.page(
+            request,
+            "deliveries_people.html",
+            session,
+            deliveries=page["items"],
+            next_cursor=page["next_cursor"],
+            point=point,
+            delivered=delivered,
+            reasons=REASONS,
+            channels=CHANNELS,
+            kinds=KINDS,
         )
 
     @routes.get("/deliveries/{delivery}")

@@ -1,5 +1,5 @@
 """Statistics: how fast partners acknowledge, by precedence, and how coverage goals went.
 
-The cast: `domain` is pure (the period, who sees what, the shape of a count), `store` counts in the database, `api` is
-the HTTP face. Drills are never counted together with what was real.
+The cast: `domain` is pure (the period, the shape of a count), `store` counts in the database, `handlers` knows who sees
+what, `api` is the HTTP face. Drills are never counted together with what was real.
 """

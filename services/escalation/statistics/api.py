@@ -9,16 +9,8 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from services.escalation.handlers import EscalationDeps
-from services.escalation.statistics import store
-from services.escalation.statistics.domain import (
-    BUCKETS_SECONDS,
-    PERIOD_DEFAULT,
-    PERIOD_MAX,
-    Tally,
-    in_order,
-    period_of,
-    sight_of,
-)
+from services.escalation.statistics.domain import BUCKETS_SECONDS, PERIOD_DEFAULT, PERIOD_MAX, Tally, period_of
+from services.escalation.statistics.handlers import read_statistics
 from services.escalation.views import View
 from shared.contracts import Precedence
 from shared.problems import problem_responses
@@ -110,19 +102,16 @@ def add_routes(routes: APIRouter, deps: EscalationDeps) -> None:
         The secretariat sees every partner; a government itself as an addressed partner, and the partners that its own
         alerts addressed, in these alerts alone. Partners that were only informed are not counted.
         """
-        sight, period = sight_of(principal), period_of(from_at, to_at, deps.clock.now())
-        drills = status == "drills"
-        async with deps.intake.transaction() as tx:
-            tallies = await store.find_tallies(tx, sight, period, drills=drills)
-            coverage = await store.find_coverage(tx, sight, period, drills=drills)
+        period = period_of(from_at, to_at, deps.clock.now())
+        found = await read_statistics(deps, principal, period, drills=status == "drills")
         return StatisticsView(
             from_at=period.from_at,
             to_at=period.to_at,
             status=status,
             buckets_seconds=list(BUCKETS_SECONDS),
-            partners=[PartnerTallyView(**asdict(one)) for one in in_order(tallies) if one.partner is not None],
-            total=[TallyView(**_shared(one)) for one in in_order(tallies) if one.partner is None],
-            coverage=[CoverageTallyView(**asdict(one)) for one in coverage],
+            partners=[PartnerTallyView(**asdict(one)) for one in found.partners],
+            total=[TallyView(**_shared(one)) for one in found.total],
+            coverage=[CoverageTallyView(**asdict(one)) for one in found.coverage],
         )
 
 

@@ -1,4 +1,4 @@
-"""What statistics count, over which period and for whom. Pure.
+"""What statistics count, and over which period. Pure.
 
 The promise: one obligation is counted once. An Update takes the obligation of what it corrects over, with clock and
 answer, so only the newest message of a chain counts for a partner; where it asks anew, the answer to the earlier one
@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from services.escalation.reading import SEEING_ROLES, sees_escalations
-from shared.contracts import SECRETARIAT, Precedence
-from shared.errors import Forbidden, Invalid
-from shared.security import Principal
+from shared.contracts import Precedence
+from shared.errors import Invalid
 
 BUCKETS_SECONDS = (60, 120, 300, 600, 1200, 1800, 3600, 10800, 21600, 86400)
 """Upper bounds of the distribution's buckets, inclusive; one more holds what took longer. The deadlines to acknowledge
@@ -88,14 +86,6 @@ def period_of(from_at: datetime | None, to_at: datetime | None, now: datetime) -
     if end_at - begin_at > PERIOD_MAX:
         raise Invalid(f"at most {PERIOD_MAX.days} days at a time", code="out_of_range", field="from")
     return Period(begin_at, end_at)
-
-
-def sight_of(principal: Principal) -> Sight:
-    """Raises `Forbidden` for whoever sees no escalations."""
-    if not sees_escalations(principal):
-        wanted = " or ".join(sorted(role.value for role in SEEING_ROLES))
-        raise Forbidden(f"this needs the role {wanted}", code="role_missing")
-    return Sight(None if principal.is_service or principal.partner == SECRETARIAT else principal.partner)
 
 
 def in_order(tallies: Sequence[Tally]) -> list[Tally]:

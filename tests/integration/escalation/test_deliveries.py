@@ -420,9 +420,7 @@ async def test_the_record_names_who_asked(desk: Desk) -> None:
 
 async def test_roster_managers_see_how_their_people_were_reached(cluster: Cluster, tmp_path: Path) -> None:
     """Channel, office or role, provider, outcome, reason and cost; no address, no name, no text, nobody else's."""
-    failed = SendResult(
-        AttemptState.FAILED, Reason.NOT_DELIVERED, "SMTP 550", 550, None, 0.2, provider="mailer"
-    )
+    failed = SendResult(AttemptState.FAILED, Reason.NOT_DELIVERED, "SMTP 550", 550, None, 0.2, provider="mailer")
     async with escalation_rig(cluster, tmp_path, people=("sms", "email")) as rig:
         rig.outlets["email"].answers[""] = failed
         first, second = rig.plan("GB").contacts
@@ -430,7 +428,8 @@ async def test_roster_managers_see_how_their_people_were_reached(cluster: Cluste
         contacts = (first.model_copy(update={"points": points}), second)
         for code in ("GB", "US"):
             await rig.handle(CredentialsPublished(partner=code, version=1, credentials=_published(code)))
-            await rig.handle(rig.plan(code, **({"contacts": contacts} if code == "GB" else {})))
+            plan = rig.plan(code)
+            await rig.handle(plan.model_copy(update={"contacts": contacts}) if code == "GB" else plan)
         await rig.handle(rig.released("GB", "US"))
         await rig.settle()
         transport = httpx.ASGITransport(rig.application)

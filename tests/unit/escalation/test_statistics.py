@@ -17,8 +17,8 @@ from services.escalation.statistics.domain import (
     bucket_conditions,
     in_order,
     period_of,
-    sight_of,
 )
+from services.escalation.statistics.handlers import sight_of
 from shared.contracts import DEFAULT_DEADLINES, Precedence, Role
 from shared.errors import Forbidden, Invalid
 from tests.support.escalation_rig import person, system
