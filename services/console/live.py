@@ -46,6 +46,8 @@ RENDERINGS_MAX = 12
 """Pairs of language and zone that are kept without a viewer; others are rendered when somebody asks for them."""
 ENDED_SHOWN = timedelta(hours=1)
 """How long an alert that has ended stays, as escalation's own board has it."""
+CHECKED_SECONDS = 15.0
+"""How long an open board is believed that its credential stands."""
 DOWN_EVERY_SECONDS = 2.0
 """How often open boards are told that escalation is down, which also says that the console is not."""
 INSTANTS_MAX = 5_000
@@ -97,6 +99,7 @@ class Hub:
         self._apis = apis
         self._clock = clock
         self._audiences: dict[Kind, Audience] = {}
+        self._stood_at: dict[UUID, float] = {}
 
     def audience(self, session: Session) -> Audience:
         """Everybody who sees what this session sees."""
@@ -107,6 +110,18 @@ class Hub:
             answers = me.has(Role.DUTY_OFFICER, Role.SENIOR_CONTACT)
             self._audiences[kind] = Audience(self._apis, self._clock, me.partner if answers else None)
         return self._audiences[kind]
+
+    async def check(self, session: Session, *, within_seconds: float = 0.0) -> None:
+        """Asks escalation whether the session's credential still stands, unless it has said so lately: a shared board
+        asks with somebody else's. Raises `SignedOut`; an API that is down says nothing about anybody.
+        """
+        now = self._clock.monotonic()
+        if now - self._stood_at.get(session.id, float("-inf")) < within_seconds:
+            return
+        with suppress(Down, Missing, Refused):
+            await self._apis.get(session, "escalation", "/v1/escalations", limit=1)
+            kept = {one: at for one, at in self._stood_at.items() if now - at < CHECKED_SECONDS}
+            self._stood_at = {**kept, session.id: now}
 
     async def close(self) -> None:
         """Ends every stream."""

@@ -25,7 +25,8 @@ from shared.streams import StreamEvent
 from shared.web import render_instant
 
 AS_OF_SECONDS = 2.0
-NEWS_SECONDS = 0.25
+NEWS_SECONDS = 0.1
+"""How often a process with an open board looks whether anything has happened; one short question."""
 OVERLAP = timedelta(seconds=2)
 """Changes are looked for from a little before the last look: a transaction that began earlier may commit later."""
 

@@ -141,7 +141,7 @@ function show(cells) {
   return document.documentElement.scrollHeight <= innerHeight;
 }
 function fill() {
-  const cells = [...document.querySelectorAll(".cell")];
+  const cells = [...document.querySelectorAll(".alert:not(:has(> .is-over)) .cell")];
   const place = document.getElementById("wall-page");
   place.textContent = "";
   if (show(new Set(cells))) { from = 0; shown = cells.length; return; }
