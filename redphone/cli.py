@@ -77,6 +77,7 @@ class ServiceChoice(StrEnum):
     ALERTING = "alerting"
     ROSTER = "roster"
     ESCALATION = "escalation"
+    CONSOLE = "console"
 
 
 HostOption = Annotated[
@@ -116,7 +117,7 @@ def up(
         bool, typer.Option("--development", help="Webhooks may go to this machine, over http. Never in production.")
     ] = False,
 ) -> None:
-    """Runs the whole system on this machine: PostgreSQL, NATS and the three services, on one address.
+    """Runs the whole system on this machine: PostgreSQL, NATS, the three services and the console, on one address.
 
     With REDPHONE_DATABASE_URL and REDPHONE_NATS_URL it uses those servers instead of its own.
 
@@ -165,7 +166,7 @@ def deploy(
     """
     from redphone import up as running  # noqa: PLC0415 - see above
 
-    names: list[Literal["alerting", "roster", "escalation"]] = [
+    names: list[Literal["alerting", "roster", "escalation", "console"]] = [
         choice.value for choice in services or list(ServiceChoice)
     ]
     running.run(running.deploy_all(names, output))

@@ -74,7 +74,7 @@ async def test_deploy_then_serve_one_service(tmp_path: Path) -> None:
                 for _ in range(2):
                     exit_code, out, err = await finish(await start(tmp_path, urls, "deploy"))
                     assert (exit_code, err) == (0, "")
-                    assert "alerting, roster, escalation" in out
+                    assert "alerting, roster, escalation, console" in out
                 await eventually(lambda: ready(200))
             service.send_signal(signal.SIGTERM)
             async with asyncio.timeout(STOP_SECONDS_MAX):
