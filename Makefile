@@ -29,6 +29,7 @@ test-all: $(READY) ## Install what the optional tests need (Debian packages, as 
 	@missing=""; \
 	command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || missing="$$missing nginx"; \
 	command -v prometheus-alertmanager >/dev/null 2>&1 || missing="$$missing prometheus-alertmanager"; \
+	command -v chromium >/dev/null 2>&1 || missing="$$missing chromium fonts-noto-core"; \
 	if [ -z "$$missing" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
@@ -46,7 +47,8 @@ check: $(READY) ## Check format, lint, types and import rules
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
 
-bench: $(READY) ## Run the four benchmarks and print their JSON
+bench: $(READY) ## Run the benchmarks and print their JSON
+	$(BIN)/python -m bench console --json
 	$(BIN)/python -m bench fanout --partners 200 --json
 	$(BIN)/python -m bench people --json
 	$(BIN)/python -m bench sustained --json
