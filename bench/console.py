@@ -60,19 +60,18 @@ class Board(asyncio.Protocol):
     def __init__(self, request: bytes) -> None:
         self._request = request
         self._tail = b""
-        self._transport: asyncio.BaseTransport | None = None
-        self.bytes_received = 0
+        self._transport: Any = None
+        self.head = b""
         self.wanted = b" 200 "
         self.seen: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(self._request)
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        self.bytes_received += len(data)
+        self.head = self.head or data[:200]
         if not self.seen.done():
             text = self._tail + data
             if self.wanted in text:
@@ -91,7 +90,7 @@ class Board(asyncio.Protocol):
     def close(self) -> None:
         """Ends it."""
         if self._transport is not None:
-            self._transport.abort()  # type: ignore[attr-defined]
+            self._transport.abort()
 
 
 async def console(partners: int, *, boards: int, alerts: int, rounds: int, changes: int, progress: Progress) -> Any:
@@ -207,8 +206,10 @@ async def _open(running: Rig, sessions: Sequence[str], boards: int) -> list[Boar
         board = Board(f"{head}\r\naccept-language: {language}\r\n\r\n".encode())
         await loop.create_connection(partial(_same, board), "127.0.0.1", running.port("console"))
         opened.append(board)
-    async with asyncio.timeout(OPEN_SECONDS_MAX):
-        await asyncio.gather(*(board.seen for board in opened))
+    _, late = await asyncio.wait([board.seen for board in opened], timeout=OPEN_SECONDS_MAX)
+    if late:
+        refused = next(board.head for board in opened if not board.seen.done())
+        raise Refused(f"{len(late)} of {boards} boards did not open: {refused!r}")
     return opened
 
 
