@@ -7,7 +7,7 @@ from datetime import date, time, timedelta
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.roster import publication, schedule, what_if
@@ -122,6 +122,7 @@ OVERRIDES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(OVERRIDES, OVERRIDES)
 def test_the_differences_are_exactly_where_the_shifts_differ(
     first: tuple[Override, ...], second: tuple[Override, ...]
