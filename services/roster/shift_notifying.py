@@ -15,6 +15,7 @@ from uuid import UUID
 from services.roster import shift_notice_store as rows
 from services.roster import store
 from services.roster.handlers import RosterDeps
+from services.roster.readiness.store import plans_are_coming
 from services.roster.shift_notices import NoticeKind, ShiftNotice, notices_of
 from services.roster.worker import WORKER_TROUBLES, compute
 from shared import outbox, record
@@ -37,9 +38,14 @@ LATE_KEPT_FOR = timedelta(hours=1)
 
 
 async def notify_of_shifts(deps: RosterDeps) -> int:
-    """One pass: computes what plans have made stale, then issues at most `BATCH` notices. Returns how much it did."""
+    """One pass: computes what plans have made stale, then issues at most `BATCH` notices. Returns how much it did.
+
+    Nothing is computed while duty plans are being published: those come first, and the worker computes both.
+    """
+    now = deps.clock.now()
     async with deps.database.transaction() as tx:
-        stale = await rows.find_stale(tx, now=deps.clock.now(), limit=PARTNERS_AT_ONCE)
+        coming = await plans_are_coming(tx, now)
+        stale = [] if coming else await rows.find_stale(tx, now=now, limit=PARTNERS_AT_ONCE)
     for code in stale:
         await _compute_one(deps, code)
     return len(stale) + await _issue_due(deps)
@@ -48,7 +54,7 @@ async def notify_of_shifts(deps: RosterDeps) -> int:
 async def _compute_one(deps: RosterDeps, code: str) -> None:
     now = deps.clock.now()
     async with deps.database.transaction() as tx:
-        stored = await store.find_partner(tx, deps.keys, code)
+        stored = await store.find_without_addresses(tx, code)
         issued = await rows.find_issued(tx, code)
     if stored is None:
         return

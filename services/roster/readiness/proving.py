@@ -66,10 +66,13 @@ CODES_SHOWN_MAX = 10
 
 
 async def prove_partners(deps: RosterDeps) -> int:
-    """One pass: proves at most `BATCH` partners that are due. Returns how many it looked at."""
+    """One pass: proves at most `BATCH` partners that are due. Returns how many it looked at.
+
+    None while duty plans are being published: those come first, and the worker computes both.
+    """
     now = deps.clock.now()
     async with deps.database.transaction() as tx:
-        due = await store.find_due(tx, now=now, limit=BATCH)
+        due = [] if await store.plans_are_coming(tx, now) else await store.find_due(tx, now=now, limit=BATCH)
     for code in due:
         try:
             await _prove_one(deps, code, now)
@@ -94,7 +97,7 @@ async def _put_off(deps: RosterDeps, code: str, now: datetime, error: Exception)
 
 async def _prove_one(deps: RosterDeps, code: str, now: datetime) -> None:
     async with deps.database.transaction() as tx:
-        stored = await roster_store.find_partner(tx, deps.keys, code)
+        stored = await roster_store.find_without_addresses(tx, code)
         facts = await known_facts(tx, deps, code)
     if stored is None:
         return

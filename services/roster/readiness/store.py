@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -57,6 +57,9 @@ from shared.db import Transaction
 from shared.ids import PartnerCode
 from shared.keys import KeyRing, fingerprints, point_context
 from shared.vocabulary import ChannelName
+
+PLANS_FIRST_WITHIN = timedelta(seconds=30)
+"""Duty plans that have been due for so long hold nothing else up any more."""
 
 
 def _at(name: str, *, nullable: bool = False) -> Column[datetime]:
@@ -233,6 +236,12 @@ class StoredReadiness:
     digest_due_at: datetime | None
     digest_findings: tuple[Finding, ...]
     digest_until_at: datetime | None
+
+
+async def plans_are_coming(tx: Transaction, now: datetime) -> bool:
+    """Whether duty plans are being published just now: what is made from them can wait for that, but not for long."""
+    coming = partners.c.plan_due_at.between(now - PLANS_FIRST_WITHIN, now)
+    return (await tx.execute(select(partners.c.code).where(coming).limit(1))).first() is not None
 
 
 async def find_due(tx: Transaction, *, now: datetime, limit: int) -> list[PartnerCode]:

@@ -128,6 +128,14 @@ async def test_scores_are_kept_by_day(rig: Rig) -> None:
     assert await rig.count("readiness_scores WHERE partner = 'CA'") == 2
 
 
+async def test_duty_plans_come_first_but_hold_nothing_up_for_long(rig: Rig) -> None:
+    """No proof is made while plans are due, unless they have been so for half a minute."""
+    rig.clock.advance(24 * 3600)
+    assert await proving.prove_partners(rig.deps) == 0
+    rig.clock.advance(31)
+    assert await proving.prove_partners(rig.deps) == 11
+
+
 class DyingWorker(Worker):
     """Loses its process at the given partner's proof."""
 
