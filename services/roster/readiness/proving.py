@@ -285,7 +285,7 @@ async def readiness_troubles(deps: Deps) -> list[str]:
     if holes:
         alarms.append(f"nobody is on call at some time within 24 hours: {_shown(holes)}")
     if late:
-        alarms.append(f"the coming 14 days were not proven for more than two hours: {_shown(late)}")
+        alarms.append(f"the coming 14 days cannot be proven for more than two hours: {_shown(late)}")
     return alarms
 
 

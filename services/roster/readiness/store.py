@@ -395,11 +395,12 @@ async def find_scores(tx: Transaction, code: str, *, since: date) -> list[DaySco
 
 
 async def find_troubles(tx: Transaction, *, proven_before: datetime) -> tuple[list[str], list[str]]:
-    """Codes of active partners where nobody is on call within a day, and of those not proven since an instant."""
+    """Codes of active partners where nobody is on call within a day, and of those whose proof has failed since then."""
     table, owner = readiness.c, partners.c
     known = select(owner.code).join(readiness, table.partner == owner.code).where(owner.active).order_by(owner.code)
     holes = await tx.execute(known.where(table.alarms > 0))
-    late = await tx.execute(known.where(func.coalesce(table.proved_at, owner.changed_at) < proven_before))
+    stale = func.coalesce(table.proved_at, owner.changed_at) < proven_before
+    late = await tx.execute(known.where(table.failures > 0, stale))
     return list(holes.scalars()), list(late.scalars())
 
 

@@ -155,7 +155,7 @@ async def test_one_failing_partner_stops_no_other(rig: Rig) -> None:
     rig.clock.advance(3601)
     await proving.prove_partners(deps)
     assert await proving.readiness_troubles(rig.deps) == [
-        "the coming 14 days were not proven for more than two hours: AU"
+        "the coming 14 days cannot be proven for more than two hours: AU"
     ]
     rig.clock.advance(300)
     await settle(rig)
