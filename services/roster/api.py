@@ -13,7 +13,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from services.roster import api_me, api_owned, bodies, handlers, schedule, store, views
+from services.roster import answering, api_me, api_owned, bodies, handlers, schedule, store, views
 from services.roster.api_owned import Code, RotaId, answer_of
 from services.roster.bodies import CredentialBody, DeadlinesBody, PartnerEdit
 from services.roster.calendars import api as calendars
@@ -35,7 +35,7 @@ from services.roster.views import (
     SecretView,
     ShiftsView,
 )
-from services.roster.worker import compute, compute_changes, compute_on_call, compute_window
+from services.roster.worker import compute, compute_window
 from shared.errors import Invalid
 from shared.openapi import BODY_LIMIT, Documentation, declare_documentation
 from shared.paging import PAGE_SIZE_DEFAULT, CursorText, Page, PageSize, decode_cursor, encode_cursor
@@ -276,17 +276,14 @@ def _answering(routes: APIRouter, deps: RosterDeps) -> None:
         A rota also tells whether whoever is on call has a deputy.
         """
         instant = at if at is not None else deps.clock.now()
-        async with deps.intake.transaction() as tx:
-            stored = await store.find_partner(tx, deps.keys, code)
-        if stored is None:
+        state = await answering.find_answering(deps, code, instant)
+        if state is None:
             raise missing()
-        rotas = stored.state.rotas
-        found = await compute(deps.shifts, compute_on_call, rotas, instant)
+        found = await answering.who_answers(deps, state.rotas, instant)
         is_owner = principal.partner == code and principal.has(*handlers.READING_ROLES)
-        signing = [rota for rota in rotas if rota.signs_hand_over] if is_owner else []
-        changes = await compute(deps.shifts, compute_changes, signing, instant) if signing else []
+        changes = await answering.changes_at(deps, state.rotas, instant) if is_owner else []
         signatures = await find_signatures(deps, code, changes)
-        view = views.on_call_view(stored.state, found, at=instant, is_owner=is_owner, signatures=signatures)
+        view = views.on_call_view(state, found, at=instant, is_owner=is_owner, signatures=signatures)
         return answer_of(view)
 
     @routes.get(
