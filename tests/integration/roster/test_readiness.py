@@ -335,6 +335,23 @@ async def test_a_check_of_another_address_says_nothing(rig: Rig) -> None:
     assert await rig.count("endpoint_checks WHERE partner = 'NZ'") == 0
 
 
+async def test_a_subscription_that_cannot_be_read_is_found(rig: Rig) -> None:
+    """While a calendar of a rota fails, readiness says so with its reason; not for one that is read."""
+    rota = (await rig.stored("CA")).rotas[0]
+    given = {"rota": rota.id, "now": rig.clock.now(), "one": rig.deps.ids.new(), "other": rig.deps.ids.new()}
+    columns = "id, partner, rota_id, name, encrypted_rules, encrypted_findings, version, events, shifts, unmapped"
+    values = "'CA', :rota, 'Ministry', '', '', 1, 0, 0, 0, :now"
+    async with rig.database.transaction() as tx:
+        for row, fails in ((":one", ":now, 3, 'http_500'"), (":other", "NULL, 0, NULL")):
+            sql = f"({columns}, created_at, failing_since, failures, reason, next_at) VALUES ({row}, {values}, {fails}"
+            await tx.execute(text(f"INSERT INTO calendars {sql}, :now)"), given)
+    rig.clock.advance(3600)
+    await settle(rig)
+    (row,) = await rig.rows("SELECT findings FROM readiness WHERE partner = 'CA'")
+    (found,) = [one for one in row.findings if one["code"] == "calendar_ending"]
+    assert (found["calendar_id"], found["rota_id"], found["reason"]) == (str(given["one"]), str(rota.id), "http_500")
+
+
 # --- the digest -------------------------------------------------------------------------------------------------------
 
 
