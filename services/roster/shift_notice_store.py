@@ -7,8 +7,8 @@ shift_notice_plans    for which duty plan of each partner they were last compute
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -99,7 +99,9 @@ async def replace_unissued(
     table = shift_notices.c
     await tx.execute(delete(shift_notices).where(table.partner == code, table.issued_at.is_(None)))
     rows = [
-        {"id": notice_id, "partner": code, **asdict(notice), "kind": notice.kind.value} for notice_id, notice in notices
+        # Not `asdict`, which copies each value deeply.
+        {"id": notice_id, "partner": code, **_values(notice), "kind": notice.kind.value}
+        for notice_id, notice in notices
     ]
     if rows:
         await tx.execute(insert(shift_notices).on_conflict_do_nothing(), rows)
@@ -144,6 +146,10 @@ async def find_names(tx: Transaction, ids: Iterable[UUID]) -> Mapping[UUID, str]
     return found
 
 
+def _values(kept: object) -> dict[str, Any]:
+    return {name: getattr(kept, name) for name in ShiftNotice.__slots__}
+
+
 def _notice(row: object) -> ShiftNotice:
-    values = {name: getattr(row, name) for name in ShiftNotice.__slots__}
+    values = _values(row)
     return ShiftNotice(**values | {"kind": NoticeKind(values["kind"])})
