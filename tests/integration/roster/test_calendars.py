@@ -127,7 +127,7 @@ def events_of(raw: bytes) -> list[Any]:
 
 async def test_a_file_becomes_shifts_that_are_paged(desk: Desk) -> None:
     """Who the ministry's calendar names holds the rota, the next plan says so, and the record counts it once."""
-    ann, bob, _ = desk.rota.layers[0].participants
+    ann, bob, *_ = desk.rota.layers[0].participants
     start = desk.rig.clock.now() + timedelta(days=2)
     text = calendar(
         event(f"Duty – {name_of(desk, bob)}", start),
@@ -210,7 +210,7 @@ async def test_the_mapping_is_corrected(desk: Desk) -> None:
 
 async def test_a_newer_file_takes_the_place_of_the_old_one(desk: Desk) -> None:
     """What the newer file does not name goes, what it still names stays the same shift."""
-    ann, bob, _ = desk.rota.layers[0].participants
+    ann, bob, *_ = desk.rota.layers[0].participants
     start = desk.rig.clock.now() + timedelta(days=1)
     both = [event(name_of(desk, ann), start), event(name_of(desk, bob), start + timedelta(days=1))]
     made = (await desk.add(text=calendar(*both))).json()
@@ -348,7 +348,7 @@ async def test_a_contact_leaves(desk: Desk) -> None:
 
 async def test_a_subscription_follows_the_ministry(desk: Desk) -> None:
     """What the ministry changes is on duty within the hour; what has not changed is not fetched again."""
-    ann, bob, _ = desk.rota.layers[0].participants
+    ann, bob, *_ = desk.rota.layers[0].participants
     start = desk.rig.clock.now() + timedelta(days=1)
     first, second = (calendar(event(name_of(desk, one), start, uid="one")).encode() for one in (ann, bob))
     async with Receiver(status(200, headers=[("ETag", '"a"')], body=first)) as server:
@@ -589,7 +589,7 @@ async def test_a_change_of_the_roster_is_a_new_calendar(desk: Desk) -> None:
 
 async def test_who_makes_private_addresses(desk: Desk) -> None:
     """One's own for oneself; for rotas and for others roster managers alone; for other governments nobody."""
-    ann, bob, _ = desk.rota.layers[0].participants
+    ann, bob, *_ = desk.rota.layers[0].participants
     own, other = await person(desk.rig, ann), await headers_of(desk.rig, Role.ROSTER_MANAGER, "IT")
     path = "/v1/partners/CA/calendar-links"
 
