@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from services.roster.schedule.model import Frequency, Layer, OnHolidays, Rota
+from services.roster.schedule.model import Frequency, Layer, OnHolidays, Rota, Rotation
 
 _HOURS_OF = {Frequency.HOURLY: 1, Frequency.DAILY: 24, Frequency.WEEKLY: 7 * 24}
-_RULES_DAYS = {"HOURLY": 1 / 24, "WEEKLY": 7}
-"""How many days a rule's frequency stands for; any other may look at each day of a year."""
 
 
 def steps_around(rota: Rota, at: datetime, days: int) -> int:
@@ -29,18 +27,28 @@ def _laid(layers: Sequence[Layer], at: datetime, days: int) -> int:
 
 
 def _pieces(layer: Layer, days: int) -> int:
-    hours = _HOURS_OF.get(layer.rotation.frequency, 1) * layer.rotation.every
     windows = len(layer.restrictions) or (layer.on_holidays is not OnHolidays.ANY)
-    return days * 24 // hours + 2 + (days + 2) * windows
+    return int(days * _turns_a_day(layer.rotation)) + 2 + (days + 2) * windows
 
 
 def _counted(layer: Layer, at: datetime) -> int:
     """The turns of a rule from its beginning: up to twice the years until then are counted."""
     if layer.rotation.frequency is not Frequency.RULE:
         return 0
-    years = 2 * (max(0, at.year - layer.starts_on.year) + 2)
-    parts = dict(part.partition("=")[::2] for part in (layer.rotation.rule or "").upper().split(";"))
+    years = 2 * (max(0, at.year - layer.starts_on.year) + 1)
+    return int(years * 366 * _turns_a_day(layer.rotation))
+
+
+def _turns_a_day(rotation: Rotation) -> float:
+    if rotation.frequency is not Frequency.RULE:
+        return 24 / (_HOURS_OF[rotation.frequency] * rotation.every)
+    parts = dict(part.partition("=")[::2] for part in (rotation.rule or "").upper().split(";"))
     times_a_day = len(parts.get("BYHOUR", "").split(","))
-    days = _RULES_DAYS.get(parts.get("FREQ", ""), 1)
-    times = len(parts.get("BYDAY", "").split(",")) if days > 1 else 1
-    return int(years * 366 / days * times * times_a_day)
+    match parts.get("FREQ"):
+        case "HOURLY":
+            return 24
+        case "WEEKLY":
+            return len(parts.get("BYDAY", "").split(",")) * times_a_day / 7
+        case _:
+            # Each day is looked at, whether or not the rule names it.
+            return times_a_day
