@@ -46,9 +46,10 @@ check: $(READY) ## Check format, lint, types and import rules
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
 
-bench: $(READY) ## Run the four benchmarks and print their JSON
+bench: $(READY) ## Run the five benchmarks and print their JSON
 	$(BIN)/python -m bench fanout --partners 200 --json
 	$(BIN)/python -m bench people --json
+	$(BIN)/python -m bench roster --json
 	$(BIN)/python -m bench sustained --json
 	$(BIN)/python -m bench timers --json
 
