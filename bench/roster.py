@@ -245,8 +245,8 @@ async def _edit(
         start_at = datetime.now(UTC) + timedelta(hours=1 + number)
         person = chance.choice(partner.state.contacts).id
         end_at = start_at + timedelta(hours=8)
-        body = {"contact_id": str(person), "start_at": start_at.isoformat(), "end_at": end_at.isoformat()}
-        return running.client.post(f"{url}/overrides").headers(header).body_json(body).build()
+        override = {"contact_id": str(person), "start_at": start_at.isoformat(), "end_at": end_at.isoformat()}
+        return running.client.post(f"{url}/overrides").headers(header).body_json(override).build()
     kept = await running.client.get(url).headers(header).build().send()
     shown = await kept.json()
     body = {name: shown[name] for name in _ROTA_FIELDS}

@@ -385,6 +385,18 @@ async def test_a_worker_that_dies_is_replaced() -> None:
         await own.stop()
 
 
+async def test_a_worker_of_two_processes_does_two_things_at_once(tmp_path: Path) -> None:
+    """Each end of a pipe waits until the other one is opened, so one process alone would never come to the second."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    own = Worker(processes=2)
+    try:
+        ends = [own.run(30, os.open, pipe, flags) for flags in (os.O_RDONLY, os.O_WRONLY)]
+        assert all(end >= 0 for end in await asyncio.gather(*ends))
+    finally:
+        await own.stop()
+
+
 ORPHAN = """
 import asyncio, os, sys
 from services.roster.worker import Worker
