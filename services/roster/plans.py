@@ -48,13 +48,9 @@ from shared.process import Deps
 
 log = get_logger(__name__)
 
-BATCH = 40
+BATCH = 20
 GROUP = 10
 """Partners of one group: few enough that reading and writing them holds nobody up, enough to share the ways."""
-
-GROUP_SECONDS_MAX = 3.0
-"""A group of ordinary partners takes a fifth of a second. One that takes this long has a costly one among it, which is
-then found alone."""
 
 SEALED_AT_ONCE = 500
 LOOK_SECONDS = 1.0
@@ -134,7 +130,7 @@ async def _publish_group(deps: RosterDeps, codes: Sequence[str], now: datetime) 
     if not due:
         return
     made = await deps.shifts.run(
-        COMPUTE_SECONDS_MAX if len(due) == 1 else GROUP_SECONDS_MAX,
+        COMPUTE_SECONDS_MAX,
         compute_plans,
         [PlanTask(one.document, one.plan_version + 1) for one in due],
         dict(deadlines.table),
