@@ -2,9 +2,9 @@
 
 A partner's row says when its next plan is due: at once when anything of it changed, which the change's own transaction
 writes, and otherwise a day after the last one, when it still holds for 13 days; a plan that had to be a short one is
-due after half of its time. So a change is never without its
-plan after a crash, and there is one way to a plan, not a second one inside every edit: a change commits in
-milliseconds whatever its rotas cost, and the plan follows it within moments.
+due after half of its time. So a change is never without its plan after a crash, and there is one way to a plan, not a
+second one inside every edit: a change commits in milliseconds whatever its rotas cost, and the plan follows it within
+moments.
 
 Plans that are due together are made in groups: one reading, one task of the worker and one transaction for several
 partners, and as many groups at a time as the worker has processes. A plan is computed outside of any transaction and
@@ -69,7 +69,7 @@ CODES_SHOWN_MAX = 10
 async def publish_plans(deps: RosterDeps) -> int:
     """One pass: publishes at most `BATCH` plans that are due. Returns how many partners it looked at."""
     now = deps.clock.now()
-    async with deps.database.transaction() as tx:
+    async with deps.database.statement() as tx:
         due = await store.find_plans_due(tx, now=now, limit=BATCH)
     groups = [due[first : first + GROUP] for first in range(0, len(due), GROUP)]
     places = asyncio.Semaphore(deps.shifts.processes)
@@ -182,7 +182,7 @@ async def _seal(deps: RosterDeps, codes: Sequence[str]) -> None:
     An address that cannot be opened stays without a sealed form, and its partner's plan cannot be made.
     """
     key = deps.keys.sealing_keys[0]
-    async with deps.database.transaction() as tx:
+    async with deps.database.statement() as tx:
         unsealed = await store.find_unsealed(tx, codes, sealing_key=key.id)
     for first in range(0, len(unsealed), SEALED_AT_ONCE):
         opened: list[tuple[Unsealed, str]] = []
