@@ -221,6 +221,52 @@ async def test_a_newer_file_takes_the_place_of_the_old_one(desk: Desk) -> None:
     assert {shift.contact_id: shift.id for shift in (await desk.fresh()).imported} == {bob: before[bob]}
 
 
+async def test_a_newer_file_is_never_lost_to_a_refresh(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is replaced while the old one is being read again stays: what was read is not the newest any more."""
+    ann, bob, *_ = desk.rota.layers[0].participants
+    start = desk.rig.clock.now() + timedelta(days=1)
+    made = (await desk.add(text=calendar(event(name_of(desk, ann), start)))).json()
+    path = f"{desk.path}/{made['id']}"
+    read, newer = handlers.read, calendar(event(name_of(desk, bob), start))
+
+    async def overtaken(*given: Any) -> Any:
+        monkeypatch.setattr(handlers, "read", read)
+        seen = {**desk.manager, "If-Match": "*"}
+        assert (await desk.rig.client.put(path, json={"text": newer}, headers=seen)).status_code == 200
+        return await read(*given)
+
+    monkeypatch.setattr(handlers, "read", overtaken)
+    assert (await desk.rig.client.post(f"{path}/refresh", headers=desk.manager)).status_code == 200
+    assert [shift.contact_id for shift in (await desk.fresh()).imported] == [bob]
+    assert (await desk.rig.client.post(f"{path}/refresh", headers=desk.manager)).status_code == 200
+    assert [shift.contact_id for shift in (await desk.fresh()).imported] == [bob]
+
+
+async def test_one_that_cannot_be_opened_is_put_off_and_shown(desk: Desk) -> None:
+    """It is tried hourly and not at once again, says that it fails, keeps its shifts, and a good file ends that."""
+    ann = desk.rota.layers[0].participants[0]
+    text = calendar(event(name_of(desk, ann), desk.rig.clock.now() + timedelta(days=30)))
+    made = (await desk.add(text=text)).json()
+    path = f"{desk.path}/{made['id']}"
+    async with desk.rig.database.transaction() as tx:
+        await tx.exec_driver_sql("UPDATE calendars SET encrypted_content = 'nobody can open this'")
+    await desk.pass_time(timedelta(hours=2))
+    shown = await desk.get(made["id"])
+    assert shown["reason"] == "internal"
+    assert len((await desk.fresh()).imported) == 1
+    assert await desk.rig.service.loops["calendars"].run_once() == 0
+    await desk.pass_time(timedelta(hours=1))
+    assert await desk.rig.count("calendars WHERE failures = 2") == 1
+    async with desk.rig.database.transaction() as tx:
+        await tx.exec_driver_sql("UPDATE calendars SET encrypted_content = NULL")
+    mended = await desk.rig.client.put(path, json={"text": text}, headers={**desk.manager, "If-Match": "*"})
+    assert (mended.status_code, mended.json()["failing_since"], mended.json()["reason"]) == (200, None, None)
+    assert [kind for kind in await desk.kinds() if kind in ("calendar.failing", "calendar.recovered")] == [
+        "calendar.failing",
+        "calendar.recovered",
+    ]
+
+
 async def test_removing_takes_the_shifts_away(desk: Desk) -> None:
     """Without its calendar the rota is what it was; with dry_run it is only shown."""
     bob = desk.rota.layers[0].participants[1]
