@@ -190,7 +190,7 @@ async def accept_swap(
                         f"whoever takes this is on call in {', '.join(double)} at the same time", code="double_duty"
                     )
                 override_ids = [OverrideId(one) for one in deps.ids.many(len(swap.stretches))]
-                after = domain.with_overrides(stored.state, swap, by, override_ids)
+                after = domain.with_overrides(stored.state, swap, by, override_ids, now=now)
                 _, messages = await save_changed(tx, deps, stored, after, cause=call.cause, now=now)
                 outcome = Outcome(domain.accepted(swap, by, now=now), after, double)
                 await store.save_swap(tx, outcome.swap)
