@@ -24,6 +24,8 @@ from services.roster.readiness.handlers import known_facts
 from services.roster.readiness.score import score_of
 from services.roster.readiness.store import StoredReadiness
 from services.roster.readiness.telling import (
+    CHASED_FOR,
+    Chase,
     News,
     chases,
     forgotten,
@@ -61,7 +63,9 @@ CHASE_KEPT_FOR = timedelta(days=3)
 HOLE_KEPT_FOR = timedelta(hours=24)
 """How long after it was issued, or a hole after it has begun, a notice that nobody could take is still told."""
 
-CHASES_REMEMBERED_FOR = timedelta(days=730)
+CHASES_REMEMBERED_FOR = 2 * CHASED_FOR
+"""For longer than anybody is asked, so that nobody is asked twice."""
+
 CODES_SHOWN_MAX = 10
 
 
@@ -253,7 +257,10 @@ async def _ask_to_confirm(tx: Transaction, told: _Told) -> list[NoticeIssued]:
     """Asks each contact whose points have come to a stage at which they were not asked before."""
     code, now = told.code, told.now
     await store.forget_chases(tx, code, expired_before=now - CHASES_REMEMBERED_FOR)
-    asked = await store.save_chases(tx, code, list(chases(told.state, now)), now=now)
+    asked: dict[UUID, Chase] = {}
+    for chase in await store.save_chases(tx, code, list(chases(told.state, now)), now=now):
+        # Who is asked for two ends at once is asked for the first.
+        asked.setdefault(chase.contact_id, chase)
     return [
         told.notice(
             "points_unconfirmed",
@@ -261,7 +268,7 @@ async def _ask_to_confirm(tx: Transaction, told: _Told) -> list[NoticeIssued]:
             contact_ids=(chase.contact_id,),
             kept_for=CHASE_KEPT_FOR,
         )
-        for chase in asked
+        for chase in asked.values()
     ]
 
 

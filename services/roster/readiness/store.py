@@ -477,6 +477,6 @@ async def save_chases(tx: Transaction, code: str, asked: Sequence[Chase], *, now
 
 
 async def forget_chases(tx: Transaction, code: str, *, expired_before: datetime) -> None:
-    """What was asked for ends so long ago that no contact point can have them any more."""
+    """What ended so long ago is asked for no more."""
     table = told_chases.c
     await tx.execute(delete(told_chases).where(table.partner == code, table.expires_at < expired_before))
