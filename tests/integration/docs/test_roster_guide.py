@@ -21,7 +21,7 @@ from redphone.counterparts.server import QuietServer
 from redphone.files import SavedCredential
 from services.roster.readiness.proving import prove_partners
 from tests.support.cluster import Cluster
-from tests.support.roster_rig import Rig, roster_rig
+from tests.support.roster_rig import Rig, roster_rig, shipped_text
 from tests.support.snapshots import ROOT
 
 GUIDE = ROOT / "docs" / "rosters"
@@ -36,7 +36,7 @@ NEEDS_A_CODE = "points verify"
 async def rig(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Rig]:
     """The service with the shipped network, its credentials where the command line finds them."""
     async with roster_rig(cluster) as made:
-        applied = (await made.apply()).json()
+        applied = (await made.apply(shipped_text())).json()
         secrets = [SavedCredential(one["client_id"], one["secret"]) for one in applied["secrets"]]
         (tmp_path / ".redphone").mkdir()
         files.save_credentials(tmp_path / ".redphone" / files.CREDENTIALS_NAME, secrets)
