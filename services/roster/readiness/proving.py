@@ -66,6 +66,9 @@ HOLE_KEPT_FOR = timedelta(hours=24)
 CHASES_REMEMBERED_FOR = 2 * CHASED_FOR
 """For longer than anybody is asked, so that nobody is asked twice."""
 
+SCORES_KEPT_FOR = timedelta(days=732)
+"""Two years, the longest history that can be asked for."""
+
 CODES_SHOWN_MAX = 10
 
 
@@ -124,6 +127,7 @@ async def _prove_one(deps: RosterDeps, code: str, now: datetime) -> None:
             proved_at=now,
             due_at=min(at for at in instants if at is not None),
         )
+        await store.forget_old(tx, code, before=(now - SCORES_KEPT_FOR).date())
         cause = Cause(correlation_id=deps.ids.new())
         entries = [
             record.Entry(

@@ -476,6 +476,15 @@ async def save_chases(tx: Transaction, code: str, asked: Sequence[Chase], *, now
     return fresh
 
 
+async def forget_old(tx: Transaction, code: str, *, before: date) -> None:
+    """Forgets a partner's scores of days before that one, and checks of endpoints that it has no more."""
+    scores, checks = readiness_scores.c, endpoint_checks.c
+    await tx.execute(delete(readiness_scores).where(scores.partner == code, scores.day < before))
+    owned = select(store.endpoints.c.id).where(store.endpoints.c.partner == code)
+    gone = delete(endpoint_checks).where(checks.partner == code, checks.endpoint_id.not_in(owned))
+    await tx.execute(gone)
+
+
 async def forget_chases(tx: Transaction, code: str, *, expired_before: datetime) -> None:
     """What ended so long ago is asked for no more."""
     table = told_chases.c

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -126,6 +127,28 @@ async def test_scores_are_kept_by_day(rig: Rig) -> None:
     rig.clock.advance(24 * 3600)
     await settle(rig)
     assert await rig.count("readiness_scores WHERE partner = 'CA'") == 2
+
+
+async def test_what_nobody_asks_for_any_more_is_forgotten(rig: Rig) -> None:
+    """Scores of more than two years ago, and checks of endpoints that the partner has no more."""
+    given = {"gone": UUID(int=1), "now": rig.clock.now(), "day": rig.clock.now().date()}
+    score = text(
+        "INSERT INTO readiness_scores SELECT partner, CAST(:day AS date) - CAST(:ago AS integer), score, lowest,"
+        " alarms, blocking, warnings FROM readiness_scores WHERE partner = 'CA' AND day = :day"
+    )
+    check = text(
+        "INSERT INTO endpoint_checks (endpoint_id, partner, fingerprint, checked_at, answering, since_at)"
+        " VALUES (:gone, 'CA', '', :now, true, :now)"
+    )
+    async with rig.database.transaction() as tx:
+        for ago in (100, 731, 733):
+            await tx.execute(score, given | {"ago": ago})
+        await tx.execute(check, given)
+    rig.clock.advance(3600)
+    await settle(rig)
+    days = await rig.rows("SELECT CAST(:day AS date) - day AS ago FROM readiness_scores WHERE partner = 'CA'", **given)
+    assert sorted(row.ago for row in days) == [0, 100, 731]
+    assert await rig.count(f"endpoint_checks WHERE endpoint_id = '{given['gone']}'") == 0
 
 
 async def test_duty_plans_come_first_but_hold_nothing_up_for_long(rig: Rig) -> None:
