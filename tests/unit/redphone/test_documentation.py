@@ -20,7 +20,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHOWN = re.compile(r"^ {4}redphone ((?:.+\\\n)*.+)", re.MULTILINE)
 ANOTHER_PROGRAM = re.compile(r"\s+(?:\||\|\||>|#)\s.*$")
 IN_PLACE_OF_AN_ID, AN_ID = re.compile(r"(\w+_)?ID"), "0191a8c0-0000-7000-8000-000000000001"
-WRONG = typer.BadParameter.__mro__[1]
+WRONG: type[Exception] = typer.BadParameter.__mro__[1]
 """How a command line that fits no command is refused."""
 
 

@@ -188,7 +188,7 @@ def test_nobody_in_the_shipped_file_has_two_duties_at_once(shipped: NetworkFile,
 
 def test_the_shipped_file_shows_what_rotas_can_do(shipped: NetworkFile) -> None:
     """Every kind of turn, hours, holidays, zones and signatures are in use, and every policy pages the deputy."""
-    rotas = {state.partner.code: state.rotas[0] for state in shipped.states()}
+    rotas = {str(state.partner.code): state.rotas[0] for state in shipped.states()}
     layers = [layer for rota in rotas.values() for layer in rota.layers]
     assert {layer.rotation.frequency for layer in layers} == set(Frequency)
     assert {layer.on_holidays for layer in layers} == set(schedule.OnHolidays)
