@@ -28,6 +28,7 @@ HOLE_LASTS = timedelta(hours=8)
 SHIFT_LASTS = timedelta(days=1)
 SHIFT_LEFT_SECONDS_MIN = 1.0
 """With less than this left of a shift it could end before the release, and is made to end later."""
+TRIES_MAX = 4
 
 Until = Callable[[Callable[[], bool | Awaitable[bool]], str], Awaitable[None]]
 
@@ -55,13 +56,15 @@ class Rosters:
         self.hole: HoleSeen | None = None
         self.change: ShiftChange | None = None
         self._is_signing = False
+        self._relief_id: str | None = None
 
     async def prepare(self) -> None:
         """Before the crisis. Returns when some seconds are left of the shift that is to end in its midst."""
-        change_at = await self._let_a_shift_end()
         self.hole = await self._find_and_fill_a_hole()
-        while (change_at - self._clock.now()).total_seconds() < SHIFT_LEFT_SECONDS_MIN:
-            change_at = await self._let_a_shift_end()
+        for times in range(1, TRIES_MAX + 1):
+            change_at = await self._let_a_shift_end(times * self._pace.shift_ends_after_seconds)
+            if (change_at - self._clock.now()).total_seconds() >= SHIFT_LEFT_SECONDS_MIN:
+                break
         left = (change_at - self._clock.now()).total_seconds()
         await self._clock.sleep(max(0.0, left - self._pace.shift_left_seconds))
         left = (change_at - self._clock.now()).total_seconds()
@@ -122,24 +125,31 @@ class Rosters:
 
     # --- a shift that ends --------------------------------------------------------------------------------------------
 
-    async def _let_a_shift_end(self) -> datetime:
-        """Lets somebody else take over soon; returns when, once escalation knows."""
+    async def _let_a_shift_end(self, after_seconds: int) -> datetime:
+        """Lets somebody else take over after so long; returns when that is, once escalation knows or it is past."""
         code = self._scenario.relieved
         manager = self._people.client_of(code, ROSTER_MANAGER)
         rota, ids = await self._duty_rota(code)
-        change_at = self._clock.now() + timedelta(seconds=self._pace.shift_ends_after_seconds)
+        change_at = self._clock.now() + timedelta(seconds=after_seconds)
         change_at = change_at.replace(microsecond=0)
+        path = f"/v1/partners/{code}/rotas/{rota['id']}"
+        if self._relief_id is not None:
+            # It came too early: until the next one the officer who was there stays.
+            etag = (await manager.get_raw(path)).headers["ETag"]
+            await manager.delete(f"{path}/overrides/{self._relief_id}", etag=etag)
+        self._relief_id = manager.new_key()
         body = {
+            "id": self._relief_id,
             "contact_id": ids[RELIEF],
             "deputy_id": ids[STAND_INS_DEPUTY],
             "start_at": render_instant(change_at),
             "end_at": render_instant(change_at + SHIFT_LASTS),
         }
-        await manager.post(f"/v1/partners/{code}/rotas/{rota['id']}/overrides", body, key=manager.new_key())
+        await manager.post(f"{path}/overrides", body, key=manager.new_key())
         self.change = ShiftChange(code, outgoing=DUTY, incoming=RELIEF, change_at=change_at)
 
         async def is_known() -> bool:
-            return await self._hand_over_id() is not None
+            return self._clock.now() >= change_at or await self._hand_over_id() is not None
 
         await self._until(is_known, "escalation knows of the hand-over")
         return change_at

@@ -104,8 +104,8 @@ class Pace:
 
     @property
     def shift_ends_after_seconds(self) -> int:
-        """How long before its end that shift is planned: enough for all that happens before the release."""
-        return self.acknowledge_within_seconds + 7
+        """How long before its end that shift is planned: enough for everybody to know before the release."""
+        return self.acknowledge_within_seconds + 5
 
     def deadlines(self) -> dict[str, int]:
         """One table of the network file's `deadlines`."""
