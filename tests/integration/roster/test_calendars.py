@@ -293,6 +293,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"text": "x", "mapping": [{"match": "A", "contact_id": str(UUID(int=1))}]}, "invalid"),
     ({"text": "x", "unknown": 1}, "invalid"),
     ({"text": "x", "name": "\u0007"}, "invalid"),
+    ({"text": "x", "name": "yrtsinim\u202e"}, "invalid"),
     ({"text": "x", "name": "x" * 101}, "invalid"),
     ({"text": "x", "mapping": [{"match": " ", "contact_id": str(UUID(int=1))}]}, "invalid"),
     ({"text": "x", "mapping": [{"match": "A", "contact_id": str(UUID(int=1))}] * 201}, "invalid"),
