@@ -26,6 +26,7 @@ FACTS: dict[str, dict[str, str]] = {
     "swap_declined": {"declined_by": "PLANTEDone"},
     "swap_withdrawn": {"offered_by": "PLANTEDone"},
     "shift_ahead": {},
+    "shift_changed": {},
     "hand_over_due": {"outgoing": "PLANTEDone", "incoming": "PLANTEDtwo"},
     "hand_over_signed": {"signed_by": "PLANTEDone"},
     "readiness_digest": {"score": "73", "findings": "41"},
@@ -203,6 +204,7 @@ def test_what_is_optional_is_said_where_it_is_known() -> None:
             "05:30 (03:",
         ),
         ("shift_ahead", {"deputy": "PLANTEDdeputy"}, "PLANTEDdeputy"),
+        ("shift_changed", {"count": "37"}, "37"),
     ],
 )
 def test_every_sentence_that_may_be_left_out_is_there_in_every_language(
