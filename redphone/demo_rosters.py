@@ -29,8 +29,11 @@ SHIFT_LASTS = timedelta(days=1)
 SHIFT_LEFT_SECONDS_MIN = 1.0
 """With less than this left of a shift it could end before the release, and is made to end later."""
 TRIES_MAX = 4
+PROVEN_WITHIN_SECONDS = 30.0
+"""Beyond what any step may take: duty plans come first, and proofs after them."""
 
-Until = Callable[[Callable[[], bool | Awaitable[bool]], str], Awaitable[None]]
+
+Until = Callable[[Callable[[], bool | Awaitable[bool]], str, float], Awaitable[None]]
 
 
 class Rosters:
@@ -61,6 +64,7 @@ class Rosters:
     async def prepare(self) -> None:
         """Before the crisis. Returns when some seconds are left of the shift that is to end in its midst."""
         self.hole = await self._find_and_fill_a_hole()
+        change_at = self._clock.now()
         for times in range(1, TRIES_MAX + 1):
             change_at = await self._let_a_shift_end(times * self._pace.shift_ends_after_seconds)
             if (change_at - self._clock.now()).total_seconds() >= SHIFT_LEFT_SECONDS_MIN:
@@ -93,7 +97,7 @@ class Rosters:
                 receipt.partner for receipt in self._receipts if receipt.notice_kind in HoleSeen.NOTICES
             }
 
-        await self._until(is_found, "readiness has found the hole and told of it")
+        await self._until(is_found, "readiness has found the hole and told of it", PROVEN_WITHIN_SECONDS)
         for hole in found:
             times = [parse_instant(hole[edge]) for edge in ("begins_at", "ends_at")]
             from_until = " to ".join(f"{at:%a %H:%M}" for at in times if at is not None)
@@ -112,7 +116,7 @@ class Rosters:
             left[:] = await self._holes()
             return not left
 
-        await self._until(is_filled, "readiness has seen that the hole is filled")
+        await self._until(is_filled, "readiness has seen that the hole is filled", PROVEN_WITHIN_SECONDS)
         stand_in = self._network.person(HOLE_AT, STAND_IN).name
         self._tell((name, "bold"), f"'s roster manager puts {stand_in} in: ", ("no hole in 14 days", "green"))
         return HoleSeen(HOLE_AT, begins_at, ends_at, found=tuple(found), left=tuple(left))
@@ -151,7 +155,7 @@ class Rosters:
         async def is_known() -> bool:
             return self._clock.now() >= change_at or await self._hand_over_id() is not None
 
-        await self._until(is_known, "escalation knows of the hand-over")
+        await self._until(is_known, "escalation knows of the hand-over", after_seconds)
         return change_at
 
     async def _hand_over_id(self) -> str | None:
