@@ -19,7 +19,7 @@ from services.roster.calendars.mapping import MATCH_CHARACTERS_MAX, RULES_MAX, R
 from services.roster.calendars.model import BYTES_MAX, NAME_CHARACTERS_MAX
 from services.roster.calendars.store import StoredCalendar, StoredLink
 from services.roster.checks import text_faults
-from services.roster.views import PreviewView, preview_view
+from services.roster.rota_views import PreviewView, preview_view
 from shared.egress import URL_LENGTH_MAX
 from shared.errors import FieldError, Invalid
 from shared.web import UtcDateTime
