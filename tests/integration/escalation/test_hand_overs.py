@@ -271,6 +271,12 @@ async def test_a_note_has_a_limit(rig: Rig, length: int, status: int) -> None:
     assert (await sign(rig, OUTGOING, "x" * length)).status_code == status
 
 
+@pytest.mark.parametrize(("note", "status"), [("a\nb\tc", 200), ("a\x00b", 422), ("a\x1b[2Jb", 422)])
+async def test_a_note_is_plain_text(rig: Rig, note: str, status: int) -> None:
+    """Lines and tabs, and no other control character: it is shown on terminals."""
+    assert (await sign(rig, OUTGOING, note)).status_code == status
+
+
 # --- whom escalations page --------------------------------------------------------------------------------------------
 
 
