@@ -60,6 +60,7 @@ class Rosters:
         self.change: ShiftChange | None = None
         self._is_signing = False
         self._relief_id: str | None = None
+        self._hand_over_id: str | None = None
 
     async def prepare(self) -> None:
         """Before the crisis. Returns when some seconds are left of the shift that is to end in its midst."""
@@ -153,12 +154,13 @@ class Rosters:
         self.change = ShiftChange(code, outgoing=DUTY, incoming=RELIEF, change_at=change_at)
 
         async def is_known() -> bool:
-            return self._clock.now() >= change_at or await self._hand_over_id() is not None
+            self._hand_over_id = await self._find_hand_over()
+            return self._clock.now() >= change_at or self._hand_over_id is not None
 
         await self._until(is_known, "escalation knows of the hand-over", after_seconds)
         return change_at
 
-    async def _hand_over_id(self) -> str | None:
+    async def _find_hand_over(self) -> str | None:
         """The id of the hand-over that is meant, as soon as escalation knows of it."""
         assert self.change is not None, "there is a change by then"
         officer = self._people.client_of(self.change.partner, DUTY_OFFICER)
@@ -180,10 +182,9 @@ class Rosters:
         name = self._name_of(change.partner)
         self._tell((name, "bold"), ": the shift has changed, and both officers are paged: nobody has signed")
         await self._clock.sleep(SIGNED_AFTER * self._pace.next_level_every_seconds)
-        hand_over_id = await self._hand_over_id()
-        for role in (DUTY_OFFICER, RELIEF_OFFICER):
-            client = self._people.client_of(change.partner, role)
-            await client.post(f"/v1/hand-overs/{hand_over_id}/signature", {})
+        path = f"/v1/hand-overs/{self._hand_over_id}/signature"
+        clients = [self._people.client_of(change.partner, role) for role in (DUTY_OFFICER, RELIEF_OFFICER)]
+        await asyncio.gather(*(client.post(path, {}) for client in clients))
         change.signed_at = self._clock.now()
         self._tell((name, "bold"), ": both have signed; from now on only the new officer is paged")
 
