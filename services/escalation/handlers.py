@@ -57,10 +57,12 @@ from shared.contracts import (
     QuestionAsked,
     ReadBackGiven,
     StartedEscalation,
+    Status,
 )
 from shared.db import Transaction
 from shared.errors import Unavailable
 from shared.events import Cause, Event, Message
+from shared.ids import derived
 from shared.log import get_logger
 from shared.process import Deps
 from shared.security import on_credentials_published as keep_credentials
@@ -73,6 +75,9 @@ ALARMING_GAPS = frozenset({Gap.NO_DUTY_PLAN, Gap.DUTY_PLAN_EXPIRED, Gap.DUTY_PLA
 
 TIMERS_LOOK_WITHIN = timedelta(seconds=2)
 """What falls due later than this need not wake the timers, which look every second by themselves."""
+
+UNANSWERED_TOLD_FOR = timedelta(days=3)
+"""How long a drill that nobody acknowledged is still worth a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,8 +379,36 @@ async def on_alert_ended(deps: EscalationDeps, message: Message[AlertEnded]) -> 
         open_ones = [e for e in known if e.state is not EscalationState.ENDED]
         outcomes = [decide(e, End(reason=ended.reason, at=ended.ended_at), now) for e in open_ones]
         messages = await save_ended(tx, deps, open_ones, outcomes, cause=Cause.of(message), now=now)
+        if ended.reason is EndReason.EXPIRED:
+            await _tell_of_unanswered_drill(tx, deps, known, cause=Cause.of(message), now=now)
     deps.wake("delivery")
     deps.relay.publish_soon(messages)
+
+
+async def _tell_of_unanswered_drill(
+    tx: Transaction, deps: EscalationDeps, known: Sequence[Escalation], *, cause: Cause, now: datetime
+) -> None:
+    """An exercise has run out: the roster managers of whoever did not acknowledge it learn so, with the morning's
+    mail. They can mend what an alert would have met.
+    """
+    for escalation in known:
+        facts = escalation.alert
+        if facts.status is not Status.EXERCISE or escalation.kind is not EscalationKind.ANSWER:
+            continue
+        if escalation.acknowledged_at is None:
+            await notices.issue(
+                tx,
+                deps,
+                partner=escalation.partner,
+                kind="drill_unanswered",
+                to_roster_managers=True,
+                facts={"reference": facts.reference, "since_at": instant(facts.released_at)},
+                urgent=False,
+                expires_at=now + UNANSWERED_TOLD_FOR,
+                now=now,
+                notice_id=derived("drill_unanswered", str(escalation.id)),
+                cause=cause,
+            )
 
 
 # --- our own and other nodes' events ----------------------------------------------------------------------------------

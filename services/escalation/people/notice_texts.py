@@ -31,6 +31,7 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "hole_ahead_elsewhere": ("partner", "rota", "begins_at"),
     "points_unconfirmed": ("expires_at", "count"),
     "calendar_trouble": ("rota", "calendar"),
+    "drill_unanswered": ("reference", "since_at"),
     "heartbeat_failed": ("what", "since_at"),
     "heartbeat_recovered": ("what", "since_at"),
 }

@@ -34,6 +34,7 @@ FACTS: dict[str, dict[str, str]] = {
     "hole_ahead_elsewhere": {"partner": "NZ"},
     "points_unconfirmed": {"expires_at": "2026-08-17T15:00:00Z", "count": "37"},
     "calendar_trouble": {"calendar": "PLANTEDcalendar"},
+    "drill_unanswered": {"reference": "RP-XR-2026-0042", "since_at": "2026-08-17T15:00:00Z"},
     "heartbeat_failed": {"what": "endpoint", "since_at": "2026-08-17T15:00:00Z"},
     "heartbeat_recovered": {"what": "PLANTEDwhat", "since_at": "2026-08-17T15:00:00Z"},
 }
