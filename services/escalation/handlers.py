@@ -124,13 +124,14 @@ async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased
         )
         if predecessor is not None:
             await coverage_store.end(tx, predecessor.alert_id, now)
+        told_before = await _tell_who_was_told_before(deps, tx, old, opened, now)
         messages += await _supersede(deps, tx, released, old, head, cause=cause, now=now)
         if head.superseded_by is not None:
             messages += await _merge_into_update(deps, tx, head.superseded_by, openings, opened, cause=cause, now=now)
         if now >= released.expires_at and head.ended_at is None and opened:
             await _alarm_never_paged(deps, tx, facts, opened, now)
             alarmed = True
-    if handed.left_due or alarmed or predecessor is not None or head.superseded_by is not None:
+    if handed.left_due or alarmed or told_before or predecessor is not None or head.superseded_by is not None:
         deps.wake("delivery")
     if any(o.escalation.due_at is not None and o.escalation.due_at - now < TIMERS_LOOK_WITHIN for o in opened):
         deps.wake("timers")
@@ -251,6 +252,34 @@ async def _supersede(
         left_out = (escalation.subject_partner or escalation.partner) not in addressed
         outcomes.append(replace(ended, sends_ending=left_out or unpaged))
     return await save_ended(tx, deps, old, outcomes, cause=cause, now=now)
+
+
+async def _tell_who_was_told_before(
+    deps: EscalationDeps,
+    tx: Transaction,
+    old: Sequence[Escalation],
+    opened: Sequence[Outcome],
+    now: datetime,
+) -> bool:
+    """An Update reaches everybody whom the corrected message had reached: who has gone off duty since still believes
+    it. Nothing is asked of them. Returns whether there was anybody.
+    """
+    current = {
+        outcome.escalation.partner: outcome
+        for outcome in opened
+        if outcome.escalation.kind is not EscalationKind.TAKEOVER
+        and outcome.escalation.state is not EscalationState.ENDED
+    }
+    partners = {e.id: e.partner for e in old if e.kind is not EscalationKind.TAKEOVER and e.partner in current}
+    points, alert = [], None
+    for point in await store.find_paged_points(tx, list(partners)):
+        outcome = current[partners[point["escalation_id"]]]
+        if all(page.target.contact_point_id != point["contact_point_id"] for page in outcome.pages):
+            alert = outcome.escalation.alert
+            points.append({**point, "escalation_id": outcome.escalation.id, "alert_id": alert.alert_id})
+    if alert is not None:
+        await store.insert_pages(tx, again_rows(points, "alert.updated", alert=alert, data={}, ids=deps.ids, now=now))
+    return bool(points)
 
 
 async def save_ended(
