@@ -595,6 +595,7 @@ async def test_a_private_address(desk: Desk, capsys: pytest.CaptureFixture[str])
     logged = capsys.readouterr()
     assert "/v1/calendars/{token}.ics" in logged.out
     assert token not in logged.out + logged.err
+    assert (await desk.rig.client.head(path)).status_code == 200
     listed = (await desk.rig.client.get("/v1/calendar-links", headers=own)).json()["items"]
     assert [(one["id"], "url" in one) for one in listed] == [(made.json()["id"], False)]
     assert listed[0]["used_at"] is not None
