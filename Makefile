@@ -51,6 +51,7 @@ bench: $(READY) ## Run the benchmarks and print their JSON
 	$(BIN)/python -m bench console --json
 	$(BIN)/python -m bench fanout --partners 200 --json
 	$(BIN)/python -m bench people --json
+	$(BIN)/python -m bench roster --json
 	$(BIN)/python -m bench sustained --json
 	$(BIN)/python -m bench timers --json
 

@@ -85,7 +85,7 @@ def roster_command(  # noqa: PLR0917 - options of a command
     partners: Annotated[int, typer.Option(min=1, max=600, help="How many partners, with five rotas each.")] = 200,
     contacts: Annotated[int, typer.Option(min=10, max=100, help="Contacts of each, with three points each.")] = 50,
     runs: Annotated[int, typer.Option(min=1, help="How often all plans are computed anew.")] = 3,
-    edits: Annotated[int, typer.Option(min=1, help="Measured single edits, after the warm-up.")] = 200,
+    edits: Annotated[int, typer.Option(min=1, help="Measured single edits, after the warm-up.")] = 100,
     reads: Annotated[int, typer.Option(min=1, help="Measured reads of who is on call, after the warm-up.")] = 2000,
     as_json: JsonOption = False,
 ) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench import report
-from bench.contenders import ALERTMANAGER_PATH, BARE_PATH, Alertmanager, BareLoop, signed_bodies
+from bench.contenders import ALERTMANAGER_PATH, BARE_PATH, Alertmanager, BareLoop, least_seconds, signed_bodies
 from bench.rig import PATH, Rig, rig
 
 WARM_UP_ALERTS = 4
@@ -25,6 +25,7 @@ class Measured:
     last: list[float] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
     alertmanager: list[float] = field(default_factory=list)
+    floor: list[float] = field(default_factory=list)
     sender_cpu: list[float] = field(default_factory=list)
 
     def forget(self) -> None:
@@ -81,6 +82,8 @@ async def _run(running: Rig, alerts: int, progress: Progress) -> dict[str, Any]:
         "ratio_to_bare_loop": report.ratio(measured.last, measured.bare),
         "alertmanager_last_ms": report.middle_and_worst(measured.alertmanager) if alertmanager else None,
         "ratio_to_alertmanager": report.ratio(measured.last, measured.alertmanager) if alertmanager else None,
+        "floor_ms": report.middle_and_worst(measured.floor),
+        "ratio_of_floor_to_alertmanager": report.ratio(measured.floor, measured.alertmanager) if alertmanager else None,
         "escalation_cpu_ms": report.middle_and_worst(measured.sender_cpu),
     }
 
@@ -103,6 +106,7 @@ async def _round(running: Rig, bare: BareLoop, alertmanager: Alertmanager | None
     begun_at = await bare.send(signed)
     measured.bare.append(((await arrivals.wait_for(BARE_PATH, count))[-1] - begun_at) * 1000)
     await running.quiet()
+    measured.floor.append(measured.bare[-1] + await least_seconds(running, signed) * 1000)
     if alertmanager is not None:
         alertmanager.process.check()
         sent_at = await alertmanager.raise_alert()

@@ -29,7 +29,17 @@ from pyreqwest.client import Client, ClientBuilder
 from bench import report
 from bench.governments import Government, governments
 from bench.processes import Process
-from bench.rig import THE_THREE, Refused, deploy, environment_of, start_service, until_ready
+from bench.rig import (
+    QUIET_CPU_SECONDS,
+    QUIET_SECONDS,
+    QUIET_SECONDS_MAX,
+    THE_THREE,
+    Refused,
+    deploy,
+    environment_of,
+    start_service,
+    until_ready,
+)
 from bench.sinks import free_ports
 from redphone.local import LocalServers, ServerUrls
 from services.roster import publication, store
@@ -127,6 +137,18 @@ class RosterRig:
                 self.services["roster"].check()
                 await asyncio.sleep(0.05)
 
+    async def quiet(self) -> None:
+        """Waits, twenty seconds at most, until roster does nothing but look around: call trees are printed last."""
+        await self.settled()
+        process = self.services["roster"]
+        deadline, before = time.monotonic() + QUIET_SECONDS_MAX, process.cpu_seconds()
+        while time.monotonic() < deadline:
+            await asyncio.sleep(QUIET_SECONDS)
+            after = process.cpu_seconds()
+            if after - before <= QUIET_CPU_SECONDS:
+                return
+            before = after
+
 
 async def roster(
     partners: int, contacts: int, *, runs: int, edits: int, reads: int, progress: Callable[[str], None]
@@ -146,8 +168,8 @@ async def roster(
             cpu.append(process.cpu_seconds() - cpu_before)
         progress(f"{edits} single edits")
         edited = await _edits(running, edits, chance)
-        await running.settled()
         progress(f"{reads} reads of who is on call")
+        await running.quiet()
         read = await _reads(running, reads, chance)
         return {
             "bench": "roster",
@@ -194,9 +216,10 @@ async def _all_plans(running: RosterRig) -> tuple[float, float]:
 
 
 async def _edits(running: RosterRig, count: int, chance: random.Random) -> list[tuple[float, float]]:
-    """For each edit, one after the other: how long its answer took, and how long after that the plan was out."""
+    """For each edit, on services at rest: how long its answer took, and how long after that the plan was out."""
     found = []
     for number in range(WARM_UP_CHANGES + count):
+        await running.settled()
         partner = chance.choice(running.partners)
         header = running.manager(partner)
         request = await _edit(running, partner, header, number, chance)
@@ -222,8 +245,8 @@ async def _edit(
         start_at = datetime.now(UTC) + timedelta(hours=1 + number)
         person = chance.choice(partner.state.contacts).id
         end_at = start_at + timedelta(hours=8)
-        body = {"contact_id": str(person), "start_at": start_at.isoformat(), "end_at": end_at.isoformat()}
-        return running.client.post(f"{url}/overrides").headers(header).body_json(body).build()
+        override = {"contact_id": str(person), "start_at": start_at.isoformat(), "end_at": end_at.isoformat()}
+        return running.client.post(f"{url}/overrides").headers(header).body_json(override).build()
     kept = await running.client.get(url).headers(header).build().send()
     shown = await kept.json()
     body = {name: shown[name] for name in _ROTA_FIELDS}
@@ -310,7 +333,7 @@ async def _rig(partners: int, contacts: int, *, progress: Callable[[str], None])
         running = RosterRig(urls, keys, ids, client, url, processes, made, listener, database)
         progress("waiting for the first plans")
         await listener.until([one.code for one in made], {})
-        await running.settled()
+        await running.quiet()
         yield running
         for process in processes.values():
             process.check()

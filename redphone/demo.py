@@ -33,6 +33,7 @@ from redphone.demo_network import Network, demonstration_network
 from redphone.demo_people import DUTY_OFFICER, RELEASER, People, machines_of
 from redphone.demo_receivers import Receipt, Receivers
 from redphone.demo_report import PAGING_TYPES, Facts, report_of
+from redphone.demo_rosters import Rosters
 from redphone.demo_scenario import NORMAL, PRECEDENCE, QUICK, Scenario, scenario
 from redphone.demo_screen import REPORT_COLUMNS_MAX, REPORT_WIDE_COLUMNS, Screen, news_of
 from redphone.exits import Exit, Failed
@@ -255,6 +256,7 @@ class Play:
         self._output = output
         self._changed = asyncio.Event()
         self._people: People | None = None
+        self._rosters: Rosters | None = None
         self._unreached_at: dict[str, datetime] = {}
         self._receivers = Receivers(
             self._clock,
@@ -297,10 +299,22 @@ class Play:
                     tell=screen.tell,
                     name_of=screen.name_of,
                 )
+                self._rosters = Rosters(
+                    self._scenario,
+                    self._pace,
+                    people=self._people,
+                    network=network,
+                    clock=self._clock,
+                    group=group,
+                    tell=screen.tell,
+                    name_of=screen.name_of,
+                    until=self._until,
+                    receipts=self._receivers.receipts,
+                )
                 following = group.create_task(self._follow(screen, self._people))
                 try:
                     with screen.live():
-                        facts = await self._tell(screen, self._people, network)
+                        facts = await self._tell(screen, self._people, self._rosters, network)
                 finally:
                     following.cancel()
         except* Failed as several:
@@ -342,11 +356,12 @@ class Play:
 
     # --- the story
 
-    async def _tell(self, screen: Screen, people: People, network: Network) -> Facts:
+    async def _tell(self, screen: Screen, people: People, rosters: Rosters, network: Network) -> Facts:
         scenario, raiser = self._scenario, self._scenario.raiser
         officer, releaser = people.client_of(raiser, DUTY_OFFICER), people.client_of(raiser, RELEASER)
         began = self._clock.monotonic()
         where = screen.name_of(raiser)
+        await rosters.prepare()
         screen.tell((where, "bold"), "'s duty officer drafts an alert to ", str(len(scenario.addressed)), " partners")
         draft = await officer.post("/v1/alerts", scenario.draft(), key=officer.new_key())
         alert = await self._release(releaser, draft, screen)
@@ -376,6 +391,7 @@ class Play:
             officer,
             acknowledged_at=people.acknowledged_at,
             network=network,
+            rosters=rosters,
             alerts=[alert, update],
             cells=cells,
             seconds=self._clock.monotonic() - began,
@@ -422,6 +438,7 @@ class Play:
         *,
         acknowledged_at: Mapping[str, datetime],
         network: Network,
+        rosters: Rosters,
         alerts: Sequence[Mapping[str, Any]],
         cells: Sequence[Mapping[str, Any]],
         seconds: float,
@@ -451,6 +468,9 @@ class Play:
             timeline=sorted(timeline, key=lambda entry: str(entry["at"])),
             unreached_at=dict(self._unreached_at),
             acknowledged_at=dict(acknowledged_at),
+            rotas=network.rotas,
+            hole=rosters.hole,
+            change=rosters.change,
             seconds=seconds,
         )
 
@@ -460,6 +480,8 @@ class Play:
         self._changed.set()
         if self._people is not None:
             self._people.on_receipt(receipt)
+        if self._rosters is not None:
+            self._rosters.on_receipt(receipt)
 
     def _on_heard(self, heard: Heard) -> None:
         self._changed.set()

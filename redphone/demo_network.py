@@ -15,11 +15,14 @@ from typing import Any
 
 import orjson
 
-from redphone.demo_scenario import DUTY, OFFICE, PRECEDENCE, SENIOR, Pace, Part, Telephones, Via
+from redphone.demo_scenario import DUTY, OFFICE, PRECEDENCE, SENIOR, Pace, Part, Telephones, Via, Wakes
 
 SYSTEM = "system"
 ON_DUTY = {"duty": DUTY, "senior": SENIOR}
 """By rota the one contact who is on duty: those who have a credential, so that whoever is paged can answer."""
+
+RELIEF, RELIEF_OFFICER = "duty-2", "relief-officer"
+"""Who comes when a shift ends in the midst, and what follows the partner's code in that person's credential."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,12 @@ class Reached:
 
 @dataclass(frozen=True)
 class Network:
-    """A network file's text, the partners' names by code, and everybody whom it reaches."""
+    """A network file's text, the partners' names by code, everybody whom it reaches, and the names of rotas."""
 
     text: str
     names: Mapping[str, str]
     reached: tuple[Reached, ...]
+    rotas: frozenset[str]
 
     def person(self, partner: str, place: str) -> Reached:
         """Who is reached at a place; the senior contact speaks for the office."""
@@ -53,8 +57,9 @@ def demonstration_network(receivers_url: str, pace: Pace, parts: Sequence[Part] 
     """The shipped network with the deadlines of `pace` and every webhook at `receivers_url`/partner/place.
 
     Whoever answers by telephone is called at once, not after two minutes, unless their part is to show what happens
-    before those have passed.
+    before those have passed. Nobody is told of shifts that begin tomorrow, and whoever relieves an officer can sign.
     """
+    relieved = {part.partner for part in parts if part.wakes is Wakes.UNREACHED}
     called = {(part.partner, part.answers_at) for part in parts if _is_called_at_once(part)}
     document = tomllib.loads((resources.files("redphone") / "rdn.toml").read_text("utf-8"))
     document["deadlines"][PRECEDENCE] = pace.deadlines()
@@ -67,11 +72,18 @@ def demonstration_network(receivers_url: str, pace: Pace, parts: Sequence[Part] 
             _redirect(contact, f"{receivers_url}/{code}/{key}")
             if (code, key) in called:
                 contact["points"]["voice"].pop("delay_seconds", None)
+        if code in relieved:
+            officer = {"kind": "person", "contact": RELIEF, "roles": ["duty_officer"]}
+            partner["credentials"][f"{code.lower()}-{RELIEF_OFFICER}"] = officer
         for key, rota in partner.get("rotas", {}).items():
+            rota["notice_hours"] = []
+            if key == "duty" and code in relieved:
+                rota["signs_hand_over"] = True
             for layer in rota["layers"] if key in ON_DUTY else ():
                 layer["participants"] = [ON_DUTY[key]]
     names = {code: partner["name"] for code, partner in document["partners"].items()}
-    return Network(written(document), names, tuple(_reached(document)))
+    rotas = frozenset(rota["name"] for partner in document["partners"].values() for rota in partner["rotas"].values())
+    return Network(written(document), names, tuple(_reached(document)), rotas)
 
 
 def _is_called_at_once(part: Part) -> bool:

@@ -32,6 +32,7 @@ POSITION_AFTER = 0.4
 """Intervals between an acknowledgement and the position: people talk before they promise."""
 
 TAKEOVER_AFTER = 0.8
+SIGNED_AFTER = 0.2
 CONSIDERING_FOR = timedelta(hours=2)
 EXERCISE_OFFER = "{} (exercise)"
 

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import orjson
 
-from redphone.demo_network import SYSTEM
+from redphone.demo_network import RELIEF, SYSTEM
 from redphone.demo_scenario import DUTY, OFFICE, SENIOR, Machine
 from shared import webhooks
 from shared.clock import Clock
@@ -57,6 +57,11 @@ class Receipt:
     def at_system(self) -> bool:
         """Whether this reached a system and not a person or an office."""
         return self.place.startswith(SYSTEM)
+
+    @property
+    def notice_kind(self) -> str | None:
+        """What a notice about a roster is about; None for messages about alerts."""
+        return str(self.data.get("kind")) if self.type == "notice.issued" else None
 
     @property
     def asks(self) -> bool:
@@ -228,7 +233,13 @@ def _is_heartbeat(request: _Request) -> bool:
 
 def place_name(place: str) -> str:
     """The place in words."""
-    names = {SYSTEM: "system", OFFICE: "office", DUTY: "duty officer", SENIOR: "senior contact"}
+    names = {
+        SYSTEM: "system",
+        OFFICE: "office",
+        DUTY: "duty officer",
+        SENIOR: "senior contact",
+        RELIEF: "second officer",
+    }
     return names.get(place, place)
 
 

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from redphone.demo_channels import Heard
 from redphone.demo_receivers import Receipt, place_name
-from redphone.demo_scenario import STATUS, Pace, Part, Scenario, Telephones, Via
+from redphone.demo_scenario import HOLE_AT, STATUS, Pace, Part, Scenario, Telephones, Via
 from redphone.output import parse_instant
 from shared.contracts import SECRETARIAT, ChannelName
+from shared.web import render_instant
 
 AFTER_ANSWER_GRACE = timedelta(seconds=1)
 """What was on its way when somebody acknowledged may still arrive; what is sent afterwards is a fault."""
@@ -35,8 +36,45 @@ CHANNEL_NAMES = {"webhook": "webhook", "sms": "SMS", "voice": "call", "email": "
 VIA_NAMES = {"api": "API", "sms": "SMS", "voice": "call", "email": "mail", "link": "link"}
 """From where somebody answered, for people."""
 
+LAST_LEVEL = 3
+"""Of every partner's policy in the network file; it is paged again and again, and its rotas are read each time."""
+
 WHYS_MAX = 10
 """How many examples a failed check gives."""
+
+
+@dataclass(frozen=True)
+class HoleSeen:
+    """A hole in one partner's rota before the crisis: what readiness said of holes before and after it was filled."""
+
+    NOTICES: ClassVar = ("hole_ahead", "hole_ahead_elsewhere")
+    """How its own people and the secretariat are told."""
+
+    partner: str
+    begins_at: datetime
+    ends_at: datetime
+    found: tuple[Mapping[str, Any], ...]
+    left: tuple[Mapping[str, Any], ...]
+
+
+@dataclass
+class ShiftChange:
+    """A shift that ends while its partner is being paged; `signed_at` is when both had signed the hand-over."""
+
+    partner: str
+    outgoing: str
+    incoming: str
+    change_at: datetime
+    signed_at: datetime | None = None
+
+    def pages(self, receipts: Sequence[Receipt]) -> list[Receipt]:
+        """The pages that the two officers got."""
+        places = (self.outgoing, self.incoming)
+        return [
+            one
+            for one in receipts
+            if one.partner == self.partner and one.place in places and one.type in PAGING_TYPES and one.refused is None
+        ]
 
 
 @dataclass(frozen=True)
@@ -45,7 +83,7 @@ class Facts:
 
     `details` are escalations with every page and attempt, those of the corrected alert too. `alerts` are the messages
     in the order of their release. `heard` is what came to telephones and mailboxes, `languages` what their owners
-    speak, by partner and place.
+    speak, by partner and place. `rotas` are names, by which notices about them are known.
     """
 
     scenario: Scenario
@@ -62,6 +100,9 @@ class Facts:
     timeline: Sequence[Mapping[str, Any]]
     unreached_at: Mapping[str, datetime]
     acknowledged_at: Mapping[str, datetime]
+    rotas: frozenset[str]
+    hole: HoleSeen | None
+    change: ShiftChange | None
     seconds: float
 
 
@@ -100,6 +141,8 @@ def report_of(facts: Facts) -> dict[str, Any]:
         },
         "duplicates": sum(receipt.repeated for receipt in facts.receipts),
         "messages": {channel.value: sum(one.channel is channel for one in facts.heard) for channel in PEOPLES},
+        "hole": _hole(facts.hole),
+        "shift_change": _shift_change(facts.change),
         "partners": partners,
         "checks": [
             {"promise": check.promise, "holds": check.holds, "broken": list(check.broken[:WHYS_MAX])}
@@ -120,6 +163,27 @@ def report_of(facts: Facts) -> dict[str, Any]:
             {"at": entry["at"], "type": entry["type"], "partner": entry["data"].get("partner")}
             for entry in facts.timeline
         ],
+    }
+
+
+def _hole(hole: HoleSeen | None) -> dict[str, Any] | None:
+    if hole is None:
+        return None
+    return {
+        "partner": hole.partner,
+        "found": [{name: one[name] for name in ("rota", "begins_at", "ends_at", "severity")} for one in hole.found],
+        "left": len(hole.left),
+    }
+
+
+def _shift_change(change: ShiftChange | None) -> dict[str, Any] | None:
+    if change is None:
+        return None
+    signed_after = None if change.signed_at is None else _seconds_between(change.change_at, change.signed_at)
+    return {
+        "partner": change.partner,
+        "at": render_instant(change.change_at),
+        "signed_after_seconds": signed_after,
     }
 
 
@@ -220,6 +284,9 @@ def _checks(facts: Facts) -> Iterator[Check]:
     yield Check("everybody acknowledges from where the scenario says", tuple(_answered_elsewhere(facts)))
     yield Check("messages and calls speak their reader's language", tuple(_foreign(facts)))
     yield Check("where a message is lost, the next channel starts at once", tuple(_kept_waiting(facts)))
+    yield Check("a hole in a rota is found and told beforehand, and gone once filled", tuple(_overlooked(facts)))
+    yield Check("a shift that ends in the midst is honoured at the next page", tuple(_wrong_shift(facts)))
+    yield Check("both are paged until both have signed, then the new one alone", tuple(_wrongly_signed(facts)))
 
 
 def _wrong_ends(facts: Facts) -> Iterator[str]:
@@ -271,6 +338,8 @@ def _misdirected(facts: Facts) -> Iterator[str]:
     allowed: dict[str, tuple[str, ...]] = dict.fromkeys(facts.scenario.addressed, asked)
     allowed[facts.scenario.raiser] = ("partner.unreached", "answer.received", "alert.ended")
     allowed[SECRETARIAT] = ("partner.unreached", "answer.received", "alert.ended")
+    for partner in (HOLE_AT, facts.scenario.relieved, SECRETARIAT):
+        allowed[partner] = (*allowed[partner], "notice.issued")
     for receipt in facts.receipts:
         if receipt.type not in allowed.get(receipt.partner, ()):
             yield f"{_whom(receipt)} got {receipt.type}"
@@ -343,13 +412,19 @@ def _untold(facts: Facts) -> Iterator[str]:
 
 
 def _missed_by(facts: Facts, message_type: str, *, before: bool) -> Iterator[str]:
-    """Places that were paged and never got this message. `before`: only pages from before its first copy count."""
+    """Places that were paged and never got this message. `before`: only pages from before its first copy count.
+
+    Of an officer who has handed over by then, and signed, the correction is no business any more.
+    """
     got = {(r.partner, r.place): r.at for r in reversed(facts.receipts) if r.type == message_type}
     if not got:
         yield "nobody got it"
         return
     first_at = min(got.values())
     paged = {(r.partner, r.place) for r in facts.receipts if r.type in PAGING_TYPES and (not before or r.at < first_at)}
+    change = facts.change
+    if before and change is not None and change.signed_at is not None and change.signed_at < first_at:
+        paged.discard((change.partner, change.outgoing))
     for partner, place in sorted(paged - got.keys()):
         yield f"{partner} {place_name(place)}"
 
@@ -369,6 +444,8 @@ def _unlabelled(facts: Facts) -> Iterator[str]:
             yield f"{_whom(receipt)} read: {receipt.headline[:40]}"
 
     for heard in facts.heard:
+        if any(rota in heard.said for rota in facts.rotas):
+            continue  # A notice about a roster is part of no alert.
         if heard.said and (not heard.said.startswith(label) or heard.said.splitlines()[0].count(label) != 1):
             yield f"{_reader(heard)}: {heard.said[:40]}"
 
@@ -402,6 +479,57 @@ def _kept_waiting(facts: Facts) -> Iterator[str]:
             yield f"{part.partner} got no {'message' if text is None else 'call'}"
         elif call.at > text.at + NEXT_CHANNEL_WITHIN:
             yield f"{part.partner} was called only {(call.at - text.at).total_seconds():.1f} s after the lost message"
+
+
+def _overlooked(facts: Facts) -> Iterator[str]:
+    hole = facts.hole
+    if hole is None:
+        yield "there was none"
+        return
+    span = (hole.begins_at, hole.ends_at)
+    if span not in [(parse_instant(one["begins_at"]), parse_instant(one["ends_at"])) for one in hole.found]:
+        yield f"{hole.partner}: readiness did not find it"
+    released_at = _released_at(facts)
+    for partner, kind in zip((hole.partner, SECRETARIAT), HoleSeen.NOTICES, strict=True):
+        told = [one.at for one in facts.receipts if one.partner == partner and one.notice_kind == kind]
+        if not told or released_at is None or min(told) > released_at:
+            yield f"{partner} was not told before the alert"
+    if hole.left:
+        yield f"{hole.partner}: it was filled, and readiness still found one"
+
+
+def _wrong_shift(facts: Facts) -> Iterator[str]:
+    change, released_at = facts.change, _released_at(facts)
+    if change is None or released_at is None or not change.change_at > released_at:
+        yield "no shift ended after the release"
+        return
+    pages = change.pages(facts.receipts)
+    early = {one.place for one in pages if one.at < change.change_at}
+    if early != {change.outgoing}:
+        yield f"{change.partner}: before the change {_places(early)} was paged, not {place_name(change.outgoing)}"
+    if not any(one.place == change.incoming for one in pages if one.level == LAST_LEVEL):
+        yield f"{change.partner}: {place_name(change.incoming)} was never paged"
+
+
+def _wrongly_signed(facts: Facts) -> Iterator[str]:
+    change = facts.change
+    if change is None or change.signed_at is None:
+        yield "no hand-over was signed"
+        return
+    pages = [one for one in change.pages(facts.receipts) if one.level == LAST_LEVEL]
+    before = {one.place for one in pages if one.at <= change.signed_at}
+    if before != {change.outgoing, change.incoming}:
+        yield f"{change.partner}: {_places(before)} was paged before both had signed"
+    after = {one.place for one in pages if one.at > change.signed_at + AFTER_ANSWER_GRACE}
+    # Where signing took a slow machine until nobody is asked any more, there is no further page to go to anybody.
+    again_at = change.signed_at + AFTER_ANSWER_GRACE + timedelta(seconds=facts.pace.next_level_every_seconds)
+    is_asked_again = facts.unreached_at.get(change.partner, again_at) >= again_at
+    if not after <= {change.incoming} or (is_asked_again and not after):
+        yield f"{change.partner}: {_places(after)} was paged after both had signed"
+
+
+def _places(places: set[str]) -> str:
+    return " and ".join(sorted(map(place_name, places))) or "nobody"
 
 
 def _reader(heard: Heard) -> str:

@@ -78,6 +78,9 @@ LEVEL_OF = {Wakes.MACHINE: 1, Wakes.LEVEL_1: 1, Wakes.LEVEL_2: 2, Wakes.LEVEL_3:
 DUTY, SENIOR, OFFICE = "duty-1", "senior-1", "office"
 """Who of a partner is on duty, and its office, by their keys in the network file."""
 
+HOLE_AT = "ES"
+"""The partner whose rota has a hole before the crisis; it is addressed in each of them."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -93,6 +96,16 @@ class Pace:
     def slow_seconds(self) -> float:
         """How long a slow system takes: well below what the sender waits, and felt."""
         return self.acknowledge_within_seconds / 3
+
+    @property
+    def shift_left_seconds(self) -> float:
+        """How much is left at the release of the shift that ends in the midst: it ends before level 2 is paged."""
+        return self.acknowledge_within_seconds - 1.0
+
+    @property
+    def shift_ends_after_seconds(self) -> int:
+        """How long before its end that shift is planned: enough for everybody to know before the release."""
+        return self.acknowledge_within_seconds + 5
 
     def deadlines(self) -> dict[str, int]:
         """One table of the network file's `deadlines`."""
@@ -262,6 +275,11 @@ class Scenario:
     def part_of(self, partner: str) -> Part | None:
         """The part of an addressed partner; None for the raiser and the secretariat."""
         return next((part for part in self.parts if part.partner == partner), None)
+
+    @property
+    def relieved(self) -> str:
+        """The partner whose duty officer's shift ends in the midst: the one that is paged for longest."""
+        return next(part.partner for part in self.parts if part.wakes is Wakes.UNREACHED)
 
     @property
     def addressed(self) -> tuple[str, ...]:

@@ -354,7 +354,23 @@ async def _network(session: Session) -> list[Finding]:
     found = [Finding("Network", Verdict.OK, f"{len(partners)} partners")]
     for code in [partner["code"] for partner in partners if partner.get("active", True)]:
         found += await _answering(client, code)
-    return [*found, *await _heartbeats(client), *await _failing(client, session.clock.now())]
+    return [*found, *await _holes(client), *await _heartbeats(client), *await _failing(client, session.clock.now())]
+
+
+async def _holes(client: Client) -> list[Finding]:
+    """One line about who would not be woken within 24 hours: of all partners for the secretariat, else of one's own."""
+    try:
+        ahead = [one["partner"] for one in await client.items("/v1/readiness") if one["alarms"]]
+    except Failed:
+        try:
+            own = await client.own_partner()
+            ahead = [own] if (await client.get(f"/v1/partners/{own}/readiness", days="0"))["alarms"] else []
+        except Failed:
+            return []
+    if not ahead:
+        return []
+    said = f"nobody is on call at some time within 24 hours: {_listed(ahead)}"
+    return [Finding("Readiness", Verdict.WRONG, said, "See redphone readiness; an override fills a hole at once.")]
 
 
 async def _heartbeats(client: Client) -> list[Finding]:

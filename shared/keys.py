@@ -130,6 +130,11 @@ class SealingKey:
     public: X25519PublicKey
     private: X25519PrivateKey | None = field(default=None, repr=False)
 
+    @property
+    def id(self) -> str:
+        """Names the key beside what it sealed."""
+        return key_id(self.public.public_bytes_raw())
+
     @classmethod
     def generate(cls) -> SealingKey:
         """A new pair from the operating system's randomness."""

@@ -137,10 +137,15 @@ async def append(
 ) -> list[Message[Event]]:
     """Writes events into the caller's transaction; give the result to `Relay.publish` after the commit."""
     messages = wrap(events, cause=cause, ids=ids, now=now)
+    await append_messages(tx, messages)
+    return messages
+
+
+async def append_messages(tx: Transaction, messages: Sequence[Message[Event]]) -> None:
+    """As `append`, for messages that are made already: of several causes, or of a text that was written elsewhere."""
     if messages:
         connection = await raw(tx)
         await connection.execute(_INSERT, rows_to_json([row_of(message) for message in messages]))
-    return messages
 
 
 def message_of(row: Any) -> Message[Event]:

@@ -6,7 +6,7 @@ They are not chained yet: a sealer numbers committed rows (`position`) and can a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -77,8 +77,13 @@ async def append(tx: Transaction, entries: Iterable[Entry], *, cause: Cause, ids
     listed = list(entries)
     if listed:
         row_ids = ids.many(len(listed))
-        rows = [
-            row_of(entry, cause=cause, row_id=row_id, now=now) for entry, row_id in zip(listed, row_ids, strict=True)
-        ]
-        connection = await raw(tx)
-        await connection.execute(_INSERT, rows_to_json(rows))
+        await append_rows(
+            tx,
+            [row_of(entry, cause=cause, row_id=row_id, now=now) for entry, row_id in zip(listed, row_ids, strict=True)],
+        )
+
+
+async def append_rows(tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
+    """As `append`, for rows that `row_of` has made of several causes."""
+    connection = await raw(tx)
+    await connection.execute(_INSERT, rows_to_json(rows))

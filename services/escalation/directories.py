@@ -110,12 +110,14 @@ class Directories:
                 self._keep(row)
         since: dict[str, datetime] = {}
         for code in stale:
-            signed_version = versions[code][2]
-            self._kept[code] = replace(self._kept[code], signed_version=signed_version)
             begins_at = _signing_since(self._kept[code].directory.plan)
-            if signed_version is not None and begins_at is not None:
+            if versions[code][2] is not None and begins_at is not None:
                 since[code] = begins_at
-        for row in await store.find_signed(tx, since) if since else ():
+        found = await store.find_signed(tx, since) if since else ()
+        # Only now: what could not be read must not pass for read.
+        for code in stale:
+            self._kept[code] = replace(self._kept[code], signed_version=versions[code][2])
+        for row in found:
             kept = self._kept[row["partner"]]
             directory = replace(kept.directory, signed=frozenset(row["hand_over_ids"]))
             self._kept[row["partner"]] = replace(kept, signed_version=row["version"], directory=directory)

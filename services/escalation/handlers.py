@@ -60,6 +60,7 @@ from shared.contracts import (
     ReadBackGiven,
     ReleaseAsked,
     StartedEscalation,
+    Status,
 )
 from shared.db import Transaction
 from shared.errors import Unavailable
@@ -80,6 +81,8 @@ TIMERS_LOOK_WITHIN = timedelta(seconds=2)
 
 RELEASE_ASKED_FOR = timedelta(days=1)
 """How long people are written to about a draft that waits for them."""
+UNANSWERED_TOLD_FOR = timedelta(days=3)
+"""How long a drill that nobody acknowledged is still worth a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +129,14 @@ async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased
         )
         if predecessor is not None:
             await coverage_store.end(tx, predecessor.alert_id, now)
+        told_before = await _tell_who_was_told_before(deps, tx, old, opened, now)
         messages += await _supersede(deps, tx, released, old, head, cause=cause, now=now)
         if head.superseded_by is not None:
             messages += await _merge_into_update(deps, tx, head.superseded_by, openings, opened, cause=cause, now=now)
         if now >= released.expires_at and head.ended_at is None and opened:
             await _alarm_never_paged(deps, tx, facts, opened, now)
             alarmed = True
-    if handed.left_due or alarmed or predecessor is not None or head.superseded_by is not None:
+    if handed.left_due or alarmed or told_before or predecessor is not None or head.superseded_by is not None:
         deps.wake("delivery")
     if any(o.escalation.due_at is not None and o.escalation.due_at - now < TIMERS_LOOK_WITHIN for o in opened):
         deps.wake("timers")
@@ -253,6 +257,34 @@ async def _supersede(
         left_out = (escalation.subject_partner or escalation.partner) not in addressed
         outcomes.append(replace(ended, sends_ending=left_out or unpaged))
     return await save_ended(tx, deps, old, outcomes, cause=cause, now=now)
+
+
+async def _tell_who_was_told_before(
+    deps: EscalationDeps,
+    tx: Transaction,
+    old: Sequence[Escalation],
+    opened: Sequence[Outcome],
+    now: datetime,
+) -> bool:
+    """An Update reaches everybody whom the corrected message had reached: who has gone off duty since still believes
+    it. Nothing is asked of them. Returns whether there was anybody.
+    """
+    current = {
+        outcome.escalation.partner: outcome
+        for outcome in opened
+        if outcome.escalation.kind is not EscalationKind.TAKEOVER
+        and outcome.escalation.state is not EscalationState.ENDED
+    }
+    partners = {e.id: e.partner for e in old if e.kind is not EscalationKind.TAKEOVER and e.partner in current}
+    points, alert = [], None
+    for point in await store.find_paged_points(tx, list(partners)):
+        outcome = current[partners[point["escalation_id"]]]
+        if all(page.target.contact_point_id != point["contact_point_id"] for page in outcome.pages):
+            alert = outcome.escalation.alert
+            points.append({**point, "escalation_id": outcome.escalation.id, "alert_id": alert.alert_id})
+    if alert is not None:
+        await store.insert_pages(tx, again_rows(points, "alert.updated", alert=alert, data={}, ids=deps.ids, now=now))
+    return bool(points)
 
 
 async def save_ended(
@@ -381,8 +413,36 @@ async def on_alert_ended(deps: EscalationDeps, message: Message[AlertEnded]) -> 
         open_ones = [e for e in known if e.state is not EscalationState.ENDED]
         outcomes = [decide(e, End(reason=ended.reason, at=ended.ended_at), now) for e in open_ones]
         messages = await save_ended(tx, deps, open_ones, outcomes, cause=Cause.of(message), now=now)
+        if ended.reason is EndReason.EXPIRED:
+            await _tell_of_unanswered_drill(tx, deps, known, cause=Cause.of(message), now=now)
     deps.wake("delivery")
     deps.relay.publish_soon(messages)
+
+
+async def _tell_of_unanswered_drill(
+    tx: Transaction, deps: EscalationDeps, known: Sequence[Escalation], *, cause: Cause, now: datetime
+) -> None:
+    """An exercise has run out: the roster managers of whoever did not acknowledge it learn so, with the morning's
+    mail. They can mend what an alert would have met.
+    """
+    for escalation in known:
+        facts = escalation.alert
+        if facts.status is not Status.EXERCISE or escalation.kind is not EscalationKind.ANSWER:
+            continue
+        if escalation.acknowledged_at is None:
+            await notices.issue(
+                tx,
+                deps,
+                partner=escalation.partner,
+                kind="drill_unanswered",
+                to_roster_managers=True,
+                facts={"reference": facts.reference, "since_at": instant(facts.released_at)},
+                urgent=False,
+                expires_at=now + UNANSWERED_TOLD_FOR,
+                now=now,
+                notice_id=derived("drill_unanswered", str(escalation.id)),
+                cause=cause,
+            )
 
 
 # --- our own and other nodes' events ----------------------------------------------------------------------------------

@@ -7,6 +7,9 @@ may be given. `changes` says what differs between two states, `merging` writes a
 `bodies` are what HTTP shows and is sent. All of these are pure; `store`, `handlers`, `plans`, `api` (with `api_owned`
 for what a partner owns) and `app` act on what they say, and `worker` computes what takes long in a process of its own.
 
+`readiness` proves that the coming days will hold and tells what keeps them from it; `shift_notices` says whom to tell
+before a shift begins, with rows in `shift_notice_store` and a loop in `shift_notifying`.
+
 The promise: each partner's data belongs to that partner, and a duty plan for the coming 14 days is always with
 escalation, so that paging goes on while this service is down.
 """

@@ -13,14 +13,27 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from services.roster import api_me, api_owned, bodies, handlers, schedule, store, views
+from services.roster import (
+    answering,
+    api_me,
+    api_owned,
+    bodies,
+    handlers,
+    on_call_views,
+    rota_views,
+    schedule,
+    store,
+    views,
+)
 from services.roster.api_owned import Code, RotaId, answer_of
 from services.roster.bodies import CredentialBody, DeadlinesBody, PartnerEdit
 from services.roster.calendars import api as calendars
 from services.roster.call_tree import api as call_tree
 from services.roster.hand_overs.handlers import find_signatures
 from services.roster.handlers import Call, RosterDeps, missing
+from services.roster.on_call_views import OnCallView, ShiftsView
 from services.roster.readiness import api as readiness
+from services.roster.rota_views import FairnessView, HolidaysView
 from services.roster.schedule import EARLIEST_DATE, LATEST_DATE
 from services.roster.swaps import api as swaps
 from services.roster.views import (
@@ -28,14 +41,10 @@ from services.roster.views import (
     Credentials,
     CredentialView,
     DeadlinesView,
-    FairnessView,
-    HolidaysView,
-    OnCallView,
     PartnerView,
     SecretView,
-    ShiftsView,
 )
-from services.roster.worker import compute, compute_changes, compute_on_call, compute_window
+from services.roster.worker import compute, compute_window
 from shared.errors import Invalid
 from shared.openapi import BODY_LIMIT, Documentation, declare_documentation
 from shared.paging import PAGE_SIZE_DEFAULT, CursorText, Page, PageSize, decode_cursor, encode_cursor
@@ -276,17 +285,14 @@ def _answering(routes: APIRouter, deps: RosterDeps) -> None:
         A rota also tells whether whoever is on call has a deputy.
         """
         instant = at if at is not None else deps.clock.now()
-        async with deps.intake.transaction() as tx:
-            stored = await store.find_partner(tx, deps.keys, code)
-        if stored is None:
+        state = await answering.find_answering(deps, code, instant)
+        if state is None:
             raise missing()
-        rotas = stored.state.rotas
-        found = await compute(deps.shifts, compute_on_call, rotas, instant)
+        found = await answering.who_answers(deps, state.rotas, instant)
         is_owner = principal.partner == code and principal.has(*handlers.READING_ROLES)
-        signing = [rota for rota in rotas if rota.signs_hand_over] if is_owner else []
-        changes = await compute(deps.shifts, compute_changes, signing, instant) if signing else []
+        changes = await answering.changes_at(deps, state.rotas, instant) if is_owner else []
         signatures = await find_signatures(deps, code, changes)
-        view = views.on_call_view(stored.state, found, at=instant, is_owner=is_owner, signatures=signatures)
+        view = on_call_views.on_call_view(state, found, at=instant, is_owner=is_owner, signatures=signatures)
         return answer_of(view)
 
     @routes.get(
@@ -314,7 +320,7 @@ def _answering(routes: APIRouter, deps: RosterDeps) -> None:
         stored = await handlers.own_partner(deps, principal, code)
         rotas = stored.state.rotas
         found = await compute(deps.shifts, compute_window, rotas, from_at, to_at)
-        return answer_of(views.shifts_view(stored.state, found, from_at, to_at))
+        return answer_of(on_call_views.shifts_view(stored.state, found, from_at, to_at))
 
     @routes.get(
         "/v1/partners/{code}/rotas/{rota_id}/fairness",
@@ -344,7 +350,7 @@ def _answering(routes: APIRouter, deps: RosterDeps) -> None:
         if rota is None:
             raise missing("rota")
         carried = await compute(deps.shifts, schedule.fairness, rota, from_at, to_at)
-        return answer_of(views.fairness_view(stored.state, rota, carried, from_at, to_at))
+        return answer_of(rota_views.fairness_view(stored.state, rota, carried, from_at, to_at))
 
     @routes.get(
         "/v1/partners/{code}/holidays",
@@ -364,7 +370,7 @@ def _answering(routes: APIRouter, deps: RosterDeps) -> None:
         if (to_on - from_on).days > SHIFT_DAYS_MAX:
             raise Invalid(f"a window can be at most {SHIFT_DAYS_MAX} days long", field="to")
         stored = await handlers.own_partner(deps, principal, code)
-        return answer_of(await compute(deps.shifts, views.holidays_view, stored.state, from_on, to_on))
+        return answer_of(await compute(deps.shifts, rota_views.holidays_view, stored.state, from_on, to_on))
 
 
 # --- credentials ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from services.roster import bodies, handlers, store, views
+from services.roster import bodies, handlers, rota_views, store, views
 from services.roster.addresses import url_fault
 from services.roster.bodies import (
     ContactBody,
@@ -32,6 +32,7 @@ from services.roster.domain import PartnerState, UrlRule
 from services.roster.handlers import Call, RosterDeps, missing
 from services.roster.network import policy_id
 from services.roster.rota_edits import with_override, with_replacement, with_rota, without_past_shifts
+from services.roster.rota_views import RotaView
 from services.roster.store import StoredPartner
 from services.roster.views import (
     Contacts,
@@ -45,7 +46,6 @@ from services.roster.views import (
     PolicyView,
     Replacements,
     Rotas,
-    RotaView,
     Written,
 )
 from shared import idempotency
@@ -192,7 +192,7 @@ class _Face:
         if not call.dry_run:
             return (await handlers.change_partner(self.deps, call, code, change, answer=answer)).response()
         version, preview = await handlers.preview_change(self.deps, call, code, change)
-        return answer_of(Written(id=thing_id, version=version, preview=views.preview_view(preview)), version)
+        return answer_of(Written(id=thing_id, version=version, preview=rota_views.preview_view(preview)), version)
 
 
 def _things(state: PartnerState, noun: str) -> tuple[Any, ...]:
@@ -393,13 +393,13 @@ def _rotas(routes: APIRouter, face: _Face) -> None:
     async def list_rotas(code: Code, principal: Principal = Depends(caller)) -> Response:
         """Your on-call schedules with layers, overrides and replacements."""
         stored, _ = await face.seen(principal, code)
-        return answer_of(Rotas(items=[views.rota_view(rota) for rota in stored.state.rotas]), stored.version)
+        return answer_of(Rotas(items=[rota_views.rota_view(rota) for rota in stored.state.rotas]), stored.version)
 
     @routes.get("/v1/partners/{code}/rotas/{rota_id}", summary="One rota", response_model=RotaView, responses=_READ)
     async def get_rota(code: Code, rota_id: RotaId, principal: Principal = Depends(caller)) -> Response:
         """One on-call schedule with its layers, overrides and replacements."""
         stored, _ = await face.seen(principal, code)
-        return answer_of(views.rota_view(_found(stored.state.rotas, rota_id, "rota")), stored.version)
+        return answer_of(rota_views.rota_view(_found(stored.state.rotas, rota_id, "rota")), stored.version)
 
     @routes.post(
         "/v1/partners/{code}/rotas", summary="Add a rota", status_code=201, response_model=Written, responses=_MADE
@@ -450,7 +450,7 @@ def _overrides(routes: APIRouter, face: _Face) -> None:
         """What lies over the layers of a rota. Of two that overlap, the last one holds."""
         stored, _ = await face.seen(principal, code)
         rota = _found(stored.state.rotas, rota_id, "rota")
-        items = [views.override_view(override) for override in rota.overrides]
+        items = [rota_views.override_view(override) for override in rota.overrides]
         return answer_of(Overrides(items=items), stored.version)
 
     @routes.post(
@@ -517,7 +517,7 @@ def _replacements(routes: APIRouter, face: _Face) -> None:
         """
         stored, _ = await face.seen(principal, code)
         rota = _found(stored.state.rotas, rota_id, "rota")
-        items = [views.replacement_view(replacement) for replacement in rota.replacements]
+        items = [rota_views.replacement_view(replacement) for replacement in rota.replacements]
         return answer_of(Replacements(items=items), stored.version)
 
     @routes.post(

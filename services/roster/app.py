@@ -7,7 +7,7 @@ from dataclasses import fields
 from importlib.metadata import version
 from typing import Any, cast
 
-from services.roster import api, handlers
+from services.roster import answering, api, handlers
 from services.roster.calendars.fetching import CalendarFetcher
 from services.roster.calendars.refreshing import calendars_loop
 from services.roster.call_tree.renewal import call_tree_troubles, call_trees_loop
@@ -26,6 +26,9 @@ from shared.loops import Loop
 from shared.process import Deps, Handler, Service, assemble
 from shared.settings import Settings
 
+SHIFT_PROCESSES = 2
+"""So that two groups of duty plans are computed at once, and a question does not wait for the plan of another."""
+
 
 def build(
     settings: Settings,
@@ -42,7 +45,7 @@ def build(
 
     Of the sealing keys only the public halves stay: what roster has sealed it cannot open.
     """
-    file_worker, shift_worker = files or Worker(), shifts or Worker()
+    file_worker, shift_worker = files or Worker(), shifts or Worker(SHIFT_PROCESSES)
     fetcher = calendars or CalendarFetcher(
         policy=policy_of(settings), monotonic=clock.monotonic, version=version("redphone")
     )
@@ -80,6 +83,7 @@ def build(
         subscriptions=cast("Mapping[Any, Handler]", handlers.SUBSCRIPTIONS),
         loops=loops,
         reconcile=(plan_troubles, call_tree_troubles, readiness_troubles),
+        on_start=(answering.prepare,),
         on_stop=(stop,),
         extend=extend,
     )

@@ -17,7 +17,7 @@ def text_faults(field: str, text: str, characters_max: int, *, required: bool = 
     """What is wrong with a text of one line."""
     if len(text) > characters_max or (required and not text.strip()):
         yield FieldError(field, f"must hold {1 if required else 0} to {characters_max} characters")
-    elif any(c in _REORDERING or unicodedata.category(c) in ("Cc", "Cs") for c in text):
+    elif any(c in _REORDERING or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text):
         yield FieldError(field, "holds a control character; use plain text on one line")
 
 

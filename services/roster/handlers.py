@@ -67,7 +67,7 @@ READING_ROLES = (Role.ROSTER_MANAGER, Role.DUTY_OFFICER, Role.SENIOR_CONTACT, Ro
 
 @dataclass(frozen=True, kw_only=True)
 class RosterDeps(Deps):
-    """What roster's handlers need beside what every service has: one process for files and one for shifts, and what
+    """What roster's handlers need beside what every service has: a process for files, some for shifts, and what
     fetches calendars.
     """
 

@@ -133,7 +133,11 @@ def _fitting(found: Sequence[tuple[Shift, ...]], to_at: datetime) -> tuple[list[
     if len(beginnings) > SHIFTS_MAX:
         to_at = beginnings[SHIFTS_MAX]
     cut = [
-        tuple(replace(shift, end_at=min(shift.end_at, to_at)) for shift in shifts if shift.start_at < to_at)
+        tuple(
+            shift if shift.end_at <= to_at else replace(shift, end_at=to_at)
+            for shift in shifts
+            if shift.start_at < to_at
+        )
         for shifts in found
     ]
     return cut, to_at

@@ -7,8 +7,8 @@ shift_notice_plans    for which duty plan of each partner they were last compute
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -26,6 +26,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    tuple_,
 )
 from sqlalchemy import update as update_of
 from sqlalchemy.dialects.postgresql import ARRAY, insert
@@ -92,14 +93,34 @@ async def find_issued(tx: Transaction, code: str) -> list[ShiftNotice]:
     return [_notice(row) for row in await tx.execute(wanted)]
 
 
+async def find_known(tx: Transaction, code: str, *, now: datetime) -> list[ShiftNotice]:
+    """What was computed for a partner's people, issued or not, of time that is not over."""
+    wanted = select(shift_notices).where(shift_notices.c.partner == code, shift_notices.c.end_at > now)
+    return [_notice(row) for row in await tx.execute(wanted)]
+
+
+async def forget(tx: Transaction, notices: Iterable[ShiftNotice]) -> None:
+    """These say what is no longer so."""
+    table = shift_notices.c
+    keys = [(one.kind.value, one.rota_id, one.contact_id, one.start_at, one.hours) for one in notices]
+    if keys:
+        key = tuple_(table.kind, table.rota_id, table.contact_id, table.start_at, table.hours)
+        await tx.execute(delete(shift_notices).where(key.in_(keys)))
+
+
 async def replace_unissued(
     tx: Transaction, code: str, notices: Iterable[tuple[UUID, ShiftNotice]], *, plan_version: int
 ) -> None:
-    """Puts these in the place of all that were not issued. One that was issued before stays as it is."""
+    """Puts these in the place of all that were not issued. One that was issued before stays as it is, and so does
+    what was taken from somebody, which cannot be computed a second time.
+    """
     table = shift_notices.c
-    await tx.execute(delete(shift_notices).where(table.partner == code, table.issued_at.is_(None)))
+    replaced = (table.partner == code, table.issued_at.is_(None), table.kind != NoticeKind.TAKEN.value)
+    await tx.execute(delete(shift_notices).where(*replaced))
     rows = [
-        {"id": notice_id, "partner": code, **asdict(notice), "kind": notice.kind.value} for notice_id, notice in notices
+        # Not `asdict`, which copies each value deeply.
+        {"id": notice_id, "partner": code, **_values(notice), "kind": notice.kind.value}
+        for notice_id, notice in notices
     ]
     if rows:
         await tx.execute(insert(shift_notices).on_conflict_do_nothing(), rows)
@@ -124,7 +145,7 @@ async def load_due(tx: Transaction, *, now: datetime, limit: int) -> list[tuple[
     """Notices that are due, locked, the longest waiting first."""
     table = shift_notices.c
     wanted = select(shift_notices).where(table.due_at <= now, table.issued_at.is_(None))
-    wanted = wanted.order_by(table.due_at, table.id).limit(limit).with_for_update(skip_locked=True)
+    wanted = wanted.order_by(table.due_at, table.start_at, table.id).limit(limit).with_for_update(skip_locked=True)
     return [(row.id, PartnerCode(row.partner), _notice(row)) for row in await tx.execute(wanted)]
 
 
@@ -144,6 +165,10 @@ async def find_names(tx: Transaction, ids: Iterable[UUID]) -> Mapping[UUID, str]
     return found
 
 
+def _values(kept: object) -> dict[str, Any]:
+    return {name: getattr(kept, name) for name in ShiftNotice.__slots__}
+
+
 def _notice(row: object) -> ShiftNotice:
-    values = {name: getattr(row, name) for name in ShiftNotice.__slots__}
+    values = _values(row)
     return ShiftNotice(**values | {"kind": NoticeKind(values["kind"])})

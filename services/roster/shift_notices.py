@@ -4,12 +4,16 @@ The cast: a `ShiftNotice` tells one person of one shift, of their own or of one 
 before it begins; or both people of a hand-over that has to be signed, a quarter of an hour before it. `notices_of`
 computes all that lie ahead. What was issued is never due again: a shift that is still that person's, from the same
 instant on, is told once for each of the rota's hours, however often it is computed.
+
+`changes_of` compares what was computed before with who holds the time now: whoever has lost a shift of the coming 14
+days, or the one that runs, is told so, unless they gave it away in a swap, of which both know. What they were told of
+that shift is forgotten then, so that it is told again if it comes back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
@@ -44,13 +48,14 @@ class NoticeKind(StrEnum):
     SHIFT = "shift"
     AS_DEPUTY = "as_deputy"
     HAND_OVER = "hand_over"
+    TAKEN = "taken"
 
 
 @dataclass(frozen=True, slots=True)
 class ShiftNotice:
     """One notice. `other_id` is the deputy of a shift, its holder for whoever stands in, and who hands over.
 
-    Of a hand-over `contact_id` is the incoming person, and `hours` is 0.
+    Of a hand-over `contact_id` is the incoming person, and `hours` is 0, as it is of what was taken from somebody.
     """
 
     kind: NoticeKind
@@ -81,6 +86,93 @@ def notices_of(state: PartnerState, issued: Iterable[ShiftNotice], now: datetime
         if rota.notice_hours or rota.signs_hand_over:
             found.extend(notice for notice in _of_rota(rota, now) if not told.has(notice))
     return tuple(sorted(found, key=lambda notice: (notice.due_at, notice.start_at))[:NOTICES_MAX])
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAway:
+    """Time that a contact has given to another in a swap."""
+
+    rota_id: UUID
+    contact_id: UUID
+    start_at: datetime
+    end_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """`due` tells of what was taken away and of what came back; `void` are notices of what is no longer so."""
+
+    due: tuple[ShiftNotice, ...] = ()
+    void: tuple[ShiftNotice, ...] = ()
+
+
+def changes_of(
+    state: PartnerState, known: Iterable[ShiftNotice], given_away: Sequence[GivenAway], now: datetime
+) -> Changes:
+    """What has changed for people since the `known` notices, issued or not, were computed."""
+    rotas: dict[UUID, Rota] = {rota.id: rota for rota in state.rotas if rota.notice_hours}
+    relevant = [
+        one
+        for one in known
+        if one.kind in (NoticeKind.SHIFT, NoticeKind.TAKEN) and one.end_at > now and one.rota_id in rotas
+    ]
+    held = {
+        rota_id: _stretches(
+            schedule.shifts(rotas[rota_id], now, now + AHEAD + BEGUN_WITHIN), lambda one: one.contact_id, lambda _: None
+        )
+        for rota_id in {one.rota_id for one in relevant}
+    }
+    issued = {_shift_of(one): one for one in relevant if one.issued_at is not None}
+    due: dict[tuple[object, ...], ShiftNotice] = {}
+    void: list[ShiftNotice] = []
+    for one in relevant:
+        own = [each for each in held[one.rota_id] if each.contact_id == one.contact_id]
+        lost = list(_without(max(one.start_at, now), one.end_at, own))
+        if one.kind is NoticeKind.SHIFT and lost:
+            void.append(one)
+            for start_at, end_at in lost:
+                taken = _taken(one, start_at, end_at, now)
+                before = issued.get(_shift_of(taken))
+                # The same was taken once before, and had come back.
+                void.extend([before] if before is not None and before not in void else [])
+                due[_shift_of(taken)] = taken
+        elif one.kind is NoticeKind.TAKEN and not lost:
+            back = replace(one, kind=NoticeKind.SHIFT, due_at=now, issued_at=None)
+            back = replace(back, hours=min(rotas[one.rota_id].notice_hours))
+            # A shift that begins just then is announced in its turn, like every other one.
+            begins = any(each.start_at == one.start_at for each in own)
+            if one.issued_at is None or begins or _shift_of(back) in issued:
+                void.append(one)
+            else:
+                due[_shift_of(back)] = back
+    told = tuple(one for one in due.values() if one.kind is not NoticeKind.TAKEN or not _is_given(one, given_away))
+    return Changes(told, tuple(void))
+
+
+def _without(start_at: datetime, end_at: datetime, own: Iterable[_Stretch]) -> Iterator[tuple[datetime, datetime]]:
+    """The parts of a time that none of the stretches, which are in order, covers."""
+    for each in own:
+        if each.start_at >= end_at:
+            break
+        if each.start_at > start_at:
+            yield start_at, each.start_at
+        start_at = max(start_at, each.end_at)
+    if start_at < end_at:
+        yield start_at, end_at
+
+
+def _taken(shift: ShiftNotice, start_at: datetime, end_at: datetime, now: datetime) -> ShiftNotice:
+    whose = (shift.rota_id, shift.contact_id)
+    return ShiftNotice(NoticeKind.TAKEN, *whose, None, start_at, end_at, hours=0, due_at=now)
+
+
+def _is_given(taken: ShiftNotice, given_away: Iterable[GivenAway]) -> bool:
+    return any(
+        (one.rota_id, one.contact_id) == (taken.rota_id, taken.contact_id)
+        and one.start_at <= taken.start_at
+        and taken.end_at <= one.end_at
+        for one in given_away
+    )
 
 
 class _Told:

@@ -8,14 +8,18 @@ never twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from services.roster import shift_notice_store as rows
 from services.roster import store
+from services.roster.domain import PartnerState
 from services.roster.handlers import RosterDeps
-from services.roster.shift_notices import NoticeKind, ShiftNotice, notices_of
+from services.roster.readiness.store import plans_are_coming
+from services.roster.shift_notices import GivenAway, NoticeKind, ShiftNotice, changes_of, notices_of
+from services.roster.swaps.store import find_given_away
 from services.roster.worker import WORKER_TROUBLES, compute
 from shared import outbox, record
 from shared.contracts import NoticeIssued
@@ -37,9 +41,14 @@ LATE_KEPT_FOR = timedelta(hours=1)
 
 
 async def notify_of_shifts(deps: RosterDeps) -> int:
-    """One pass: computes what plans have made stale, then issues at most `BATCH` notices. Returns how much it did."""
+    """One pass: computes what plans have made stale, then issues at most `BATCH` notices. Returns how much it did.
+
+    Nothing is computed while duty plans are being published: those come first, and the worker computes both.
+    """
+    now = deps.clock.now()
     async with deps.database.transaction() as tx:
-        stale = await rows.find_stale(tx, now=deps.clock.now(), limit=PARTNERS_AT_ONCE)
+        coming = await plans_are_coming(tx, now)
+        stale = [] if coming else await rows.find_stale(tx, now=now, limit=PARTNERS_AT_ONCE)
     for code in stale:
         await _compute_one(deps, code)
     return len(stale) + await _issue_due(deps)
@@ -47,31 +56,49 @@ async def notify_of_shifts(deps: RosterDeps) -> int:
 
 async def _compute_one(deps: RosterDeps, code: str) -> None:
     now = deps.clock.now()
-    async with deps.database.transaction() as tx:
-        stored = await store.find_partner(tx, deps.keys, code)
-        issued = await rows.find_issued(tx, code)
-    if stored is None:
-        return
-    notices: tuple[ShiftNotice, ...] | None = None
     try:
-        notices = await compute(deps.shifts, notices_of, stored.state, issued, now)
-    except Unavailable as error:
-        if error.code not in WORKER_TROUBLES:
+        await _compute(deps, code, now)
+    except Exception as error:
+        if isinstance(error, Unavailable) and error.code not in WORKER_TROUBLES:
             raise
         log.warning("shift_notices.failed", partner=code, error=type(error).__name__)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with one partner must not stop the others
-        log.warning("shift_notices.failed", partner=code, error=type(error).__name__)
+        async with deps.database.transaction() as tx:
+            if await rows.load_version(tx, code) is not None:
+                await rows.save_failure(tx, code, again_at=now + FAILED_AGAIN_AFTER)
+
+
+async def _compute(deps: RosterDeps, code: str, now: datetime) -> None:
+    async with deps.database.transaction() as tx:
+        stored = await store.find_without_addresses(tx, code)
+        issued = await rows.find_issued(tx, code)
+        known = await rows.find_known(tx, code, now=now)
+        given = await find_given_away(tx, code, now=now)
+    if stored is None:
+        return
+    away = [GivenAway(rota_id, who, stretch.start_at, stretch.end_at) for rota_id, who, stretch in given]
+    notices, void = await compute(deps.shifts, _made, stored.state, issued, known, away, now)
     async with deps.database.transaction() as tx:
         version = await rows.load_version(tx, code)
         if version is None or version >= stored.plan_version:
             # Another process was quicker.
             return
-        if notices is None:
-            await rows.save_failure(tx, code, again_at=now + FAILED_AGAIN_AFTER)
-            return
+        await rows.forget(tx, void)
         made = zip(deps.ids.many(len(notices)), notices, strict=True)
         await rows.replace_unissued(tx, code, made, plan_version=stored.plan_version)
         await rows.forget_past(tx, code, begun_before=now - REMEMBERED_FOR)
+
+
+def _made(
+    state: PartnerState,
+    issued: Sequence[ShiftNotice],
+    known: Sequence[ShiftNotice],
+    given: Sequence[GivenAway],
+    now: datetime,
+) -> tuple[tuple[ShiftNotice, ...], tuple[ShiftNotice, ...]]:
+    """What there is to tell a partner's people, and what they were told that is no longer so."""
+    changed = changes_of(state, known, given, now)
+    void = set(changed.void)
+    return (*changed.due, *notices_of(state, (one for one in issued if one not in void), now)), changed.void
 
 
 async def _issue_due(deps: RosterDeps) -> int:
@@ -83,11 +110,13 @@ async def _issue_due(deps: RosterDeps) -> int:
         ids = [one for _, _, notice in due for one in (notice.rota_id, notice.contact_id, notice.other_id) if one]
         names = await rows.find_names(tx, ids)
         # Of a rota or a person that is gone there is nothing to tell.
-        notices = [
-            _issued(notice_id, code, notice, names, now)
-            for notice_id, code, notice in due
-            if notice.rota_id in names and notice.contact_id in names
-        ]
+        tellable = [one for one in due if one[2].rota_id in names and one[2].contact_id in names]
+        taken = Counter(_whose(code, notice) for _, code, notice in tellable if notice.kind is NoticeKind.TAKEN)
+        notices = []
+        for notice_id, code, notice in tellable:
+            further = taken.pop(_whose(code, notice), 0) - 1 if notice.kind is NoticeKind.TAKEN else 0
+            if further >= 0:
+                notices.append(_issued(notice_id, code, notice, names, now, further=further))
         await rows.save_issued(tx, [notice_id for notice_id, _, _ in due], now=now)
         cause = Cause(correlation_id=deps.ids.new())
         entries = [
@@ -105,7 +134,14 @@ async def _issue_due(deps: RosterDeps) -> int:
     return len(due)
 
 
-def _issued(notice_id: UUID, code: str, notice: ShiftNotice, names: Mapping[UUID, str], now: datetime) -> NoticeIssued:
+def _whose(code: str, notice: ShiftNotice) -> tuple[str, UUID, UUID]:
+    """What was taken from one person in one rota is told as one: the soonest, and how much more there is."""
+    return (code, notice.rota_id, notice.contact_id)
+
+
+def _issued(
+    notice_id: UUID, code: str, notice: ShiftNotice, names: Mapping[UUID, str], now: datetime, *, further: int
+) -> NoticeIssued:
     facts = {"rota": names[notice.rota_id], "start_at": render_instant(notice.start_at)}
     other = "" if notice.other_id is None else names.get(notice.other_id, "")
     to: tuple[UUID, ...] = (notice.contact_id,)
@@ -113,6 +149,11 @@ def _issued(notice_id: UUID, code: str, notice: ShiftNotice, names: Mapping[UUID
         kind = "hand_over_due"
         facts |= {"outgoing": other, "incoming": names[notice.contact_id]}
         to = (notice.other_id, notice.contact_id) if notice.other_id is not None and other else to
+    elif notice.kind is NoticeKind.TAKEN:
+        kind = "shift_changed"
+        facts["end_at"] = render_instant(notice.end_at)
+        if further:
+            facts["count"] = str(further)
     else:
         kind = "shift_ahead"
         facts["end_at"] = render_instant(notice.end_at)

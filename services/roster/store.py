@@ -9,7 +9,8 @@
     point_health        what escalation says about contact points and endpoints
 
 Whoever writes for a partner holds its row's lock, which orders all writes of one partner; network files also hold one
-lock together, so that two of them never create the same thing. Addresses are encrypted, each bound to its own id.
+lock together, so that two of them never create the same thing. Addresses are encrypted, each bound to its own id; the
+form in which they leave, sealed for escalation, lies beside them with the name of the sealing key.
 """
 
 from __future__ import annotations
@@ -149,6 +150,8 @@ contact_points = _owned(
     _at("verified_at"),
     _at("confirmed_at"),
     Column("delay_seconds", Integer, nullable=False, server_default=text("0")),
+    Column("sealed_address", Text),
+    Column("sealing_key", Text),
 )
 
 rotas = _owned(
@@ -201,6 +204,8 @@ endpoints = _owned(
     Column("encrypted_url", Text, nullable=False),
     Column("description", Text, nullable=False),
     _at("created_at"),
+    Column("sealed_url", Text),
+    Column("sealing_key", Text),
 )
 
 issued_credentials = _owned(
@@ -550,6 +555,9 @@ def _point_row(keys: KeyRing, placed: Placed) -> dict[str, Any]:
         "verified_at": point.verified_at,
         "confirmed_at": point.confirmed_at,
         "delay_seconds": point.delay_seconds,
+        # Another address has no sealed form yet; its next duty plan has it made.
+        "sealed_address": None,
+        "sealing_key": None,
     }
 
 
@@ -615,6 +623,8 @@ def _endpoint_row(keys: KeyRing, placed: Placed) -> dict[str, Any]:
         "encrypted_url": keys.encrypt(endpoint.url, context=point_context(endpoint.id)),
         "description": endpoint.description,
         "created_at": endpoint.created_at,
+        "sealed_url": None,
+        "sealing_key": None,
     }
 
 
@@ -717,33 +727,114 @@ async def find_plans_due(tx: Transaction, *, now: datetime, limit: int) -> list[
     return [PartnerCode(code) for code in found.scalars()]
 
 
-async def load_unchanged(tx: Transaction, code: str, *, plan_asked: int, plan_version: int) -> bool:
-    """Locks the partner's row and says whether nothing has asked for or published another plan meanwhile.
+@dataclass(frozen=True, slots=True)
+class DueState:
+    """A partner as its next duty plan is made of it: a document with sealed forms in place of addresses."""
 
-    False also if somebody else holds the row: whoever that is changes it.
+    code: PartnerCode
+    document: str
+    plan_asked: int
+    plan_due_at: datetime
+    plan_version: int
+
+
+async def find_for_plans(
+    tx: Transaction, codes: Sequence[str], *, from_at: datetime, to_at: datetime, sealing_key: str
+) -> list[DueState]:
+    """What duty plans of these partners are made of; of overrides and the like what lies in a window.
+
+    A point or endpoint that is not sealed with this key has no sealed form in the document.
     """
-    table = partners.c
-    wanted = select(table.code).where(
-        table.code == code, table.plan_asked == plan_asked, table.plan_version == plan_version
-    )
-    return (await tx.execute(wanted.with_for_update(skip_locked=True))).first() is not None
+    found = await _documents(tx, documents.FOR_PLANS, codes, _around(from_at), _around(to_at), sealing_key)
+    return [
+        DueState(PartnerCode(row["code"]), row["document"], row["plan_asked"], row["plan_due_at"], row["plan_version"])
+        for row in found
+    ]
 
 
-async def save_plan(
-    tx: Transaction, code: str, *, plan_version: int, computed_at: datetime, valid_until: datetime, due_at: datetime
-) -> None:
-    """The partner's duty plan was published; the next one is due at `due_at`."""
-    await tx.execute(
-        update(partners)
-        .where(partners.c.code == code)
-        .values(
-            plan_version=plan_version,
-            plan_computed_at=computed_at,
-            plan_valid_until=valid_until,
-            plan_due_at=due_at,
-            plan_failures=0,
+@dataclass(frozen=True, slots=True)
+class Unsealed:
+    """A contact point or endpoint without the sealed form that is wanted."""
+
+    id: UUID
+    encrypted: str
+
+
+_UNSEALED = """
+SELECT id, encrypted_address AS encrypted FROM contact_points
+WHERE partner = ANY($1) AND sealing_key IS DISTINCT FROM $2
+UNION ALL
+SELECT id, encrypted_url FROM endpoints WHERE partner = ANY($1) AND sealing_key IS DISTINCT FROM $2
+"""
+
+
+async def find_unsealed(tx: Transaction, codes: Sequence[str], *, sealing_key: str) -> list[Unsealed]:
+    """What of these partners was never sealed since it was written, or with another key than this one."""
+    rows = await (await raw(tx)).fetch(_UNSEALED, codes, sealing_key)
+    return [Unsealed(row["id"], row["encrypted"]) for row in rows]
+
+
+async def save_sealed(tx: Transaction, sealed: Sequence[tuple[Unsealed, str]], *, sealing_key: str) -> None:
+    """Keeps sealed forms, unless an address has changed meanwhile: whoever changed it has sealed it."""
+    connection = await raw(tx)
+    values = [one.id for one, _ in sealed], [one.encrypted for one, _ in sealed], [text_ for _, text_ in sealed]
+    for table, kept, form in (
+        ("contact_points", "encrypted_address", "sealed_address"),
+        ("endpoints", "encrypted_url", "sealed_url"),
+    ):
+        await connection.execute(
+            f"UPDATE {table} AS t SET {form} = s.sealed, sealing_key = $4"  # noqa: S608 - our own names
+            " FROM unnest($1::uuid[], $2::text[], $3::text[]) AS s(id, encrypted, sealed)"
+            f" WHERE t.id = s.id AND t.{kept} = s.encrypted",
+            *values,
+            sealing_key,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """A duty plan that takes the place of the one before: made of `plan_asked`, and the next one due at `due_at`."""
+
+    code: PartnerCode
+    plan_asked: int
+    plan_version: int
+    computed_at: datetime
+    valid_until: datetime
+    due_at: datetime
+
+
+_LOCK_UNCHANGED = """
+SELECT p.code FROM partners p JOIN unnest($1::text[], $2::int[], $3::int[]) AS w(code, plan_asked, plan_version)
+    ON p.code = w.code AND p.plan_asked = w.plan_asked AND p.plan_version = w.plan_version - 1
+ORDER BY p.code FOR UPDATE OF p SKIP LOCKED
+"""
+_SAVE_PLANS = """
+UPDATE partners AS p SET plan_version = w.plan_version, plan_computed_at = w.computed_at,
+    plan_valid_until = w.valid_until, plan_due_at = w.due_at, plan_failures = 0
+FROM unnest($1::text[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
+    AS w(code, plan_version, computed_at, valid_until, due_at)
+WHERE p.code = w.code
+"""
+
+
+async def save_plans(tx: Transaction, plans: Sequence[SavedPlan]) -> set[PartnerCode]:
+    """These duty plans are published, as far as nothing has asked for or published another one meanwhile.
+
+    Returns the partners whose plans are; not those whose row somebody else holds: whoever that is changes it.
+    """
+    connection = await raw(tx)
+    wanted = [[one.code for one in plans], [one.plan_asked for one in plans], [one.plan_version for one in plans]]
+    found = {PartnerCode(row["code"]) for row in await connection.fetch(_LOCK_UNCHANGED, *wanted)}
+    kept = [one for one in plans if one.code in found]
+    await connection.execute(
+        _SAVE_PLANS,
+        [one.code for one in kept],
+        [one.plan_version for one in kept],
+        [one.computed_at for one in kept],
+        [one.valid_until for one in kept],
+        [one.due_at for one in kept],
     )
+    return found
 
 
 async def save_plan_failure(tx: Transaction, code: str, *, due_at: datetime) -> None:

@@ -1,6 +1,6 @@
 """Work that takes long, in processes of its own: reading network files, computing shifts and duty plans.
 
-The cast: `Worker` is one process that is started when it is first needed. `read_network_file`, `compute_plan`,
+The cast: `Worker` is one process that is started when it is first needed. `read_network_file`, `compute_plans`,
 `compute_window`, `compute_on_call` and the like are what it can be asked for; they are pure and so give the same
 anywhere.
 
@@ -31,13 +31,14 @@ from zoneinfo import ZoneInfo
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from services.roster import network, publication, schedule
-from services.roster.domain import PartnerState
+from services.roster.documents import state_of, unopened
 from services.roster.hand_overs.domain import CurrentChange, current_change
 from services.roster.network import NetworkFile, NetworkFileError, Problem
 from services.roster.schedule import Holiday, Rota, Shift
 from shared.contracts import Deadlines, DutyPlanPublished, Precedence
 from shared.egress import EgressPolicy
-from shared.errors import Invalid, Unavailable
+from shared.errors import ContractViolation, Invalid, Unavailable
+from shared.events import EVENT_BYTES_MAX
 from shared.keys import point_context, seal
 
 T = TypeVar("T")
@@ -56,9 +57,12 @@ WORKER_TROUBLES = frozenset({"worker_lost", "worker_busy"})
 
 
 class Worker:
-    """One process for one kind of work. Tasks wait in line; a task that was given up still ends by its own limit."""
+    """One process, or a few, for one kind of work. Tasks wait in line; a task that was given up still ends by its own
+    limit.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, processes: int = 1) -> None:
+        self.processes = processes
         self._executor: ProcessPoolExecutor | None = None
 
     async def run(self, seconds_max: float, function: Callable[..., T], *args: Any) -> T:
@@ -70,7 +74,7 @@ class Worker:
         if executor is None:
             # A process of its own start: a forked one would inherit sockets, threads and locks.
             executor = self._executor = ProcessPoolExecutor(
-                max_workers=1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
+                max_workers=self.processes, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
             )
         try:
             submitted = await asyncio.to_thread(executor.submit, _limited, seconds_max, function, *args)
@@ -155,20 +159,64 @@ def read_network_file(text: str, filename: str, policy: EgressPolicy, chat_schem
         return Refusal((Problem(filename, 1, "", "needs too much memory to be read; split it by partner"),), 0)
 
 
-def compute_plan(
-    state: PartnerState,
-    deadlines: Mapping[Precedence, Deadlines],
-    plan_version: int,
-    now: datetime,
-    sealing_key: bytes,
-) -> DutyPlanPublished:
-    """The duty plan, every address sealed for the holder of the private half of `sealing_key`."""
+@dataclass(frozen=True, slots=True)
+class PlanTask:
+    """A partner's document, sealed forms in place of addresses, and the number of its next duty plan."""
+
+    document: str
+    plan_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanText:
+    """A duty plan as the text that goes out, and as an event without people, shifts and the like: nobody needs more of
+    it on its way.
+    """
+
+    text: bytes
+    head: DutyPlanPublished
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFault:
+    """Why a plan could not be computed: the name of an error, which tells nothing of anybody."""
+
+    error: str
+
+
+def compute_plans(
+    tasks: Sequence[PlanTask], deadlines: Mapping[Precedence, Deadlines], now: datetime
+) -> list[PlanText | PlanFault]:
+    """The duty plan of each document, or what kept it from being computed: one that fails stops no other."""
+    return [_plan_or_fault(task, deadlines, now) for task in tasks]
+
+
+def _plan_or_fault(task: PlanTask, deadlines: Mapping[Precedence, Deadlines], now: datetime) -> PlanText | PlanFault:
+    try:
+        state = state_of(task.document, unopened)
+        plan = publication.duty_plan(
+            state, deadlines, plan_version=task.plan_version, now=now, seal=lambda _, sealed: sealed
+        )
+        text = plan.model_dump_json().encode()
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one partner must not stop the others
+        return PlanFault(type(error).__name__)
+    if len(text) > EVENT_BYTES_MAX:
+        return PlanFault(ContractViolation.__name__)
+    parts: dict[str, Any] = {
+        "levels": (),
+        "rotas": (),
+        "contacts": (),
+        "office": None,
+        "endpoints": (),
+        "deadlines": {},
+    }
+    return PlanText(text, plan.model_copy(update=parts))
+
+
+def compute_sealed(addresses: Sequence[tuple[UUID, str]], sealing_key: bytes) -> list[str]:
+    """Each address sealed for the holder of the private half of `sealing_key`."""
     public_key = X25519PublicKey.from_public_bytes(sealing_key)
-
-    def seal_address(point_id: UUID, address: str) -> str:
-        return seal(public_key, address, context=point_context(point_id))
-
-    return publication.duty_plan(state, deadlines, plan_version=plan_version, now=now, seal=seal_address)
+    return [seal(public_key, address, context=point_context(point_id)) for point_id, address in addresses]
 
 
 def compute_shifts(rotas: Sequence[Rota], from_at: datetime, to_at: datetime) -> list[tuple[Shift, ...]]:

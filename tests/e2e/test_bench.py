@@ -59,6 +59,19 @@ async def test_a_few_people_are_reached_beside_a_dead_provider() -> None:
 
 
 @pytest.mark.slow
+async def test_a_few_rotas_are_published_edited_and_read() -> None:
+    """Every plan was made anew in each run, every edit had its plan, every read its answer; figures are ordered."""
+    printed = await run("roster", "--partners", "3", "--contacts", "10", "--runs", "1", "--edits", "4", "--reads", "10")
+    assert (printed["bench"], printed["partners"], printed["rotas"], printed["contact_points"]) == ("roster", 3, 5, 31)
+    assert 0 < printed["all_plans_seconds"]["median"] <= printed["all_plans_seconds"]["max"]
+    assert printed["settled_seconds"]["median"] >= printed["all_plans_seconds"]["median"]
+    for name in ("edit_answer_ms", "edit_published_ms", "on_call_ms"):
+        assert 0 <= printed[name]["p50"] <= printed[name]["p99"] <= printed[name]["max"]
+    assert (printed["edits"], printed["reads"]) == (4, 10)
+    assert printed["memory_mib"] > 0
+
+
+@pytest.mark.slow
 async def test_a_short_sustained_run_prints_rate_lag_and_memory() -> None:
     """Everything that was raised was delivered and is counted; memory is given for each service."""
     printed = await run("sustained", "--seconds", "2")

@@ -15,7 +15,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-RUN_SECONDS_MAX = 100.0
+RUN_SECONDS_MAX = 150.0
 
 
 async def _start(directory: Path, *options: str) -> Process:
@@ -55,6 +55,10 @@ async def test_a_crisis_is_played_to_its_end_and_judged(tmp_path: Path) -> None:
     assert {channel for channel, count in report["messages"].items() if count > 5} == {"sms", "voice", "email"}
     assert partners["BR"]["taken_over_by"] == "XR"
     assert partners["NZ"]["late"] is True
+    assert [(one["rota"], one["severity"]) for one in report["hole"]["found"]] == [("Duty officers", "alarm")]
+    assert (report["hole"]["partner"], report["hole"]["left"]) == ("ES", 0)
+    assert report["shift_change"]["partner"] == "NZ"
+    assert report["shift_change"]["signed_after_seconds"] > 0
     assert {"alert_released", "partner_acknowledged", "partner_unreached"} <= {e["type"] for e in report["timeline"]}
     assert list(tmp_path.iterdir()) == [], "everything is thrown away, and nothing of the environment was used"
 

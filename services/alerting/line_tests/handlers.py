@@ -6,6 +6,7 @@ lock of the plan's row, so that several replicas begin one. It is followed by wh
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -90,6 +91,9 @@ async def start_line_test(deps: Deps, call: Call, partner: str) -> StoredRespons
     """Begins a test of a partner now, by hand (202)."""
     now = deps.clock.now()
     domain.must_be_secretariat(call.by)
+    # A country's calendar is a module that is loaded once: never on the event loop, nor under the plan's lock.
+    for year in (now.year - 1, now.year, now.year + 1):
+        await asyncio.to_thread(holiday_calendars.names, partner, year)
     async with deps.intake.transaction() as tx:
         if (stored := await begin(tx, call, now)) is not None:
             return stored

@@ -7,8 +7,10 @@ while nothing ran is put off to the next day.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from datetime import date, datetime
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 from services.alerting.line_tests import handlers, store
@@ -30,7 +32,7 @@ PURPOSE = "redphone line tests 1"
 """The key that the times are drawn from serves nothing else."""
 
 COMPUTED_AT_ONCE = 10
-"""Months that one pass draws: some milliseconds each, and nothing else runs meanwhile."""
+"""Months that one pass draws: some milliseconds each."""
 
 BEGUN_AT_ONCE = 20
 
@@ -56,33 +58,41 @@ class LineTests:
             if not plan.enabled:
                 return done
             partners = [partner for partner in await store.find_partners(tx) if partner.active]
-            included = [partner for partner in partners if plan.includes(partner.code)]
-            due = self._due(included, now)
-            had = await store.find_done(tx, {one.month for one in due}) if due else set()
+        included = [partner for partner in partners if plan.includes(partner.code)]
+        if missing := self._missing(included, now):
+            # Never on the event loop, which releases alerts: a country's calendar is a module that is loaded once.
+            drawn = await asyncio.to_thread(lambda: [(partner, self._draw(*partner)) for partner in missing])
+            for (code, zone, month), test in drawn:
+                self._drawn = {known: other for known, other in self._drawn.items() if known[0] != code}
+                self._drawn[code, zone.key, month] = test
+        due = self._due(included, now)
+        if not due:
+            return done
+        async with deps.database.transaction() as tx:
+            had = await store.find_done(tx, {one.month for one in due})
         waiting = [one for one in due if (one.partner.code, one.month) not in had]
         for one in waiting[:BEGUN_AT_ONCE]:
             if await handlers.begin_planned(deps, one) is not None:
                 done += 1
         return done
 
+    def _missing(self, partners: Iterable[Partner], now: datetime) -> list[tuple[str, ZoneInfo, date]]:
+        """What of this month is not drawn yet; more of it is drawn by the next passes."""
+        zones = ((partner.code, zone) for partner in partners if (zone := zone_of(partner)) is not None)
+        months = ((code, zone, month_of(now, zone)) for code, zone in zones)
+        wanted = ((code, zone, month) for code, zone, month in months if (code, zone.key, month) not in self._drawn)
+        return list(islice(wanted, COMPUTED_AT_ONCE))
+
     def _due(self, partners: Iterable[Partner], now: datetime) -> list[Due]:
-        """Whose test of this month may begin now. What is not drawn yet is drawn by this pass and the next ones."""
+        """Whose test of this month may begin now, as far as it is drawn."""
         found: list[Due] = []
-        computed = 0
         for partner in partners:
             zone = zone_of(partner)
             if zone is None:
                 continue
             month = month_of(now, zone)
-            key = (partner.code, zone.key, month)
-            if key not in self._drawn:
-                if computed == COMPUTED_AT_ONCE:
-                    continue
-                computed += 1
-                self._drawn = {known: test for known, test in self._drawn.items() if known[0] != partner.code}
-                self._drawn[key] = self._draw(partner.code, zone, month)
-            test = self._drawn[key]
-            if due_try(test, now, zone) is not None:
+            test = self._drawn.get((partner.code, zone.key, month))
+            if test is not None and due_try(test, now, zone) is not None:
                 found.append(Due(partner, test, month))
         return found
 

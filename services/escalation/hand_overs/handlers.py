@@ -5,6 +5,7 @@ A signature keeps which escalations were open when it was given: what one person
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -137,6 +138,8 @@ def _checked(note: str | None) -> str | None:
     said = None if note is None else note.replace("\r\n", "\n").strip()
     if said and len(said) > NOTE_CHARACTERS_MAX:
         raise Invalid(f"at most {NOTE_CHARACTERS_MAX} characters", code="too_long", field="note")
+    if said and any(unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\n\t" for sign in said):
+        raise Invalid("holds a control character; use plain text", field="note")
     return said or None
 
 

@@ -98,7 +98,7 @@ class Heartbeats:
             return 0
         async with self._deps.database.transaction() as tx:
             if await store.are_pages_leaving(tx, now):
-                oldest = await store.find_oldest_due(tx, now)
+                oldest = await store.find_oldest_due(tx, now, loop_backs=list(self._loop_backs))
                 if oldest is None or self._sending or (now - oldest).total_seconds() < HELD_BACK_SECONDS_MAX:
                     return 0
                 free = 1
@@ -135,11 +135,12 @@ class Heartbeats:
             failing = await store.find_visible(
                 tx, partner=None, kind=None, state=State.FAILING, after=None, limit=ALARMS_MAX
             )
-            oldest = await store.find_oldest_due(tx, now)
+            oldest = await store.find_oldest_due(tx, now, loop_backs=list(self._loop_backs))
         for kind in Kind:
             for state in State:
                 PATHS.labels(kind.value, state.value).set(numbers.get((kind, state), 0))
-        found = [_alarm(beat) for beat in failing]
+        # Of a loop-back whoever sends it speaks; nobody does of one that was taken out of the settings.
+        found = [_alarm(beat) for beat in failing if beat.is_endpoint or beat.id in self._loop_backs]
         # What was due while nothing ran is no alarm until this process has had its time.
         is_late = oldest is not None and now - oldest >= LATE
         if is_late and self._began_at is not None and now - self._began_at >= LATE:

@@ -2,13 +2,14 @@
 
 The cast: a `LoopBack` (an address of our own at one provider), `loop_backs_of` the settings, and `refresh`, which
 brings the rows up to date: what is new is tried within the minute, and so is what has moved; what is gone is forgotten.
+A process that does not know a loop-back leaves it to those that do, and forgets it only when nobody sends it any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from services.escalation import store
@@ -22,6 +23,9 @@ from shared.ids import derived
 from shared.settings import Settings
 
 TOLD_CHARACTERS_MAX = 80
+GONE_AFTER = timedelta(days=1)
+"""A loop-back that this process does not know, and that nobody has sent for so long, stands in no settings any more."""
+
 _ENDPOINT = "endpoint "
 
 
@@ -82,7 +86,8 @@ async def refresh(deps: EscalationDeps, loop_backs: Mapping[UUID, LoopBack]) -> 
         before = await heartbeat_store.find_paths(tx)
         wanted = [*_of_partners(directories, now), *(_of_loop_back(one, now) for one in loop_backs.values())]
         unreadable = {code for code, directory in directories.items() if not directory.readable}
-        changed = compare(before, wanted, keep=unreadable)
+        others = {beat.id for beat in before if not beat.is_endpoint and beat.next_at > now - GONE_AFTER}
+        changed = compare(before, wanted, keep=unreadable, others=others)
         await heartbeat_store.insert(tx, changed.new)
         for moved in changed.moved:
             known = await heartbeat_store.load(tx, moved.id)
@@ -92,15 +97,21 @@ async def refresh(deps: EscalationDeps, loop_backs: Mapping[UUID, LoopBack]) -> 
     return len(changed.new) + len(changed.moved) + len(changed.gone)
 
 
-def compare(before: Sequence[Heartbeat], wanted: Sequence[Heartbeat], *, keep: Set[str]) -> Refreshed:
-    """What is new, moved and gone. Of the partners in `keep` nothing is gone: what they have now could not be read."""
+def compare(
+    before: Sequence[Heartbeat], wanted: Sequence[Heartbeat], *, keep: Set[str], others: Set[UUID] = frozenset()
+) -> Refreshed:
+    """What is new, moved and gone.
+
+    Of the partners in `keep` nothing is gone: what they have now could not be read. Paths in `others` are not gone
+    either: somebody else may send them.
+    """
     known = {beat.id: beat for beat in before}
     ids = {beat.id for beat in wanted}
     there = [(known[beat.id], beat) for beat in wanted if beat.id in known]
     return Refreshed(
         new=tuple(beat for beat in wanted if beat.id not in known),
         moved=tuple(beat for was, beat in there if _is_moved(was, beat) or was.told != beat.told),
-        gone=tuple(beat.id for beat in before if beat.id not in ids and beat.partner not in keep),
+        gone=tuple(beat.id for beat in before if beat.id not in ids | others and beat.partner not in keep),
     )
 
 

@@ -107,11 +107,14 @@ async def delete(tx: Transaction, ids: Sequence[UUID]) -> None:
 # --- beats ------------------------------------------------------------------------------------------------------------
 
 
-async def find_oldest_due(tx: Transaction, now: datetime) -> datetime | None:
-    """Since when the oldest beat is due that nobody sends; None if none is."""
+async def find_oldest_due(tx: Transaction, now: datetime, *, loop_backs: Sequence[UUID]) -> datetime | None:
+    """Since when the oldest beat is due that nobody sends; None if none is. Of loop-backs only these count."""
     connection = await raw(tx)
     due_at: datetime | None = await connection.fetchval(
-        "SELECT min(next_at) FROM heartbeats WHERE next_at <= $1 AND (leased_until IS NULL OR leased_until <= $1)", now
+        "SELECT min(next_at) FROM heartbeats WHERE next_at <= $1 AND (leased_until IS NULL OR leased_until <= $1)"
+        " AND (kind = 'endpoint' OR id = ANY($2))",
+        now,
+        list(loop_backs),
     )
     return due_at
 

@@ -338,3 +338,6 @@ def _linking(routes: APIRouter, deps: RosterDeps, caller: Caller) -> None:
         if linked.raw is None:
             return Response(status_code=304, headers=headers)
         return Response(linked.raw, media_type=CALENDAR_TYPE, headers=headers)
+
+    # Some calendar programs look with HEAD whether an address is there before they subscribe to it.
+    routes.add_api_route("/v1/calendars/{token}.ics", read_calendar_link, methods=["HEAD"], include_in_schema=False)

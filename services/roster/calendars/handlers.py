@@ -25,11 +25,12 @@ from services.roster.calendars.reading import read_calendar
 from services.roster.calendars.store import StoredCalendar
 from services.roster.domain import PartnerState
 from services.roster.handlers import Call, RosterDeps, missing, own_partner, preview_change, save_changed
+from services.roster.readiness.telling import managers_of
 from services.roster.schedule import CalendarId, ImportedShift, Rota
 from services.roster.store import StoredPartner
 from services.roster.what_if import Preview
 from shared import idempotency, outbox, record
-from shared.contracts import CredentialKind, NoticeIssued, Role
+from shared.contracts import NoticeIssued, Role
 from shared.db import Transaction
 from shared.errors import Conflict, FieldError, Invalid, Rejected
 from shared.events import Cause, Event, Message
@@ -194,7 +195,8 @@ async def edit_calendar(deps: RosterDeps, call: Call, place: Place, edit: Edit, 
                 continue
             changed = replace(_edited(held, edit), version=held.version + 1)
             brought = bring(stored.state, rota_of(stored.state, place.rota_id), changed, reading, now=now)
-            messages = await _save(tx, deps, stored, brought, kind=None, cause=call.cause)
+            kind = "calendar.recovered" if held.failing_since is not None and changed.failing_since is None else None
+            messages = await _save(tx, deps, stored, brought, kind=kind, cause=call.cause)
             differing = [
                 field
                 for field, is_other in (
@@ -299,7 +301,9 @@ async def _take_over(deps: RosterDeps, fetched: StoredCalendar, reading: Reading
             held = await store.load_calendar(tx, deps.keys, fetched.partner, fetched.id)
             if stored is None or held is None:
                 return
-            # Name and mapping may have been edited since; what was fetched is the newest.
+            if _is_overtaken(fetched, held):
+                return
+            # Name and mapping may have been edited since.
             changed = replace(fetched, name=held.name, rules=held.rules, version=held.version)
             brought = bring(stored.state, rota_of(stored.state, held.rota_id), changed, reading, now=now)
             if held.url is not None and brought.is_empty_now:
@@ -313,6 +317,13 @@ async def _take_over(deps: RosterDeps, fetched: StoredCalendar, reading: Reading
         await _failed(deps, fetched, trouble, cause)
         return
     await _told(deps, messages)
+
+
+def _is_overtaken(fetched: StoredCalendar, held: StoredCalendar) -> bool:
+    """Whether somebody has put a newer file in the place of the one that was read, or fetched the calendar later."""
+    if held.url is None:
+        return held.content_sha256 != fetched.content_sha256
+    return held.fetched_at is not None and fetched.fetched_at is not None and fetched.fetched_at < held.fetched_at
 
 
 async def read(deps: RosterDeps, raw: bytes, zone: str, now: datetime) -> Reading:
@@ -405,24 +416,21 @@ def _edited(old: StoredCalendar, edit: Edit) -> StoredCalendar:
         name=edit.name if edit.name is not None else old.name,
         rules=edit.rules if edit.rules is not None else old.rules,
     )
+    if old.url is None:
+        # It has just been read, and fits.
+        changed = _well(changed)
     if edit.content is None:
         return changed
     return replace(changed, content=edit.content, content_sha256=_sha256(edit.content))
 
 
+def _well(calendar: StoredCalendar) -> StoredCalendar:
+    return replace(calendar, failing_since=None, failures=0, reason=None, detail=None, told_at=None)
+
+
 def _fetched(old: StoredCalendar, source: Fetched | NotModified, raw: bytes, now: datetime) -> StoredCalendar:
     """The calendar after a fetch that went well."""
-    fetched = replace(
-        old,
-        content=raw,
-        content_sha256=_sha256(raw),
-        failing_since=None,
-        failures=0,
-        reason=None,
-        detail=None,
-        told_at=None,
-        next_at=next_at_of(old, now),
-    )
+    fetched = replace(_well(old), content=raw, content_sha256=_sha256(raw), next_at=next_at_of(old, now))
     if old.url is None:
         return fetched
     fetched = replace(fetched, fetched_at=now)
@@ -474,14 +482,7 @@ async def _failed(deps: RosterDeps, old: StoredCalendar, trouble: Failed, cause:
 
 
 def _notice(deps: RosterDeps, state: PartnerState, calendar: StoredCalendar, now: datetime) -> NoticeIssued:
-    managers = {
-        credential.contact_id
-        for credential in state.credentials
-        if credential.kind is CredentialKind.PERSON
-        and credential.contact_id is not None
-        and credential.revoked_at is None
-        and Role.ROSTER_MANAGER in credential.roles
-    }
+    managers = managers_of(state.credentials)
     rota = rota_of(state, calendar.rota_id)
     facts = {"rota": rota.name, "calendar": calendar.name, "reason": calendar.reason or ""}
     if calendar.failing_since is not None:
@@ -490,7 +491,7 @@ def _notice(deps: RosterDeps, state: PartnerState, calendar: StoredCalendar, now
         notice_id=deps.ids.new(),
         partner=state.partner.code,
         kind="calendar_trouble",
-        contact_ids=tuple(sorted(managers)),
+        contact_ids=managers,
         # Somebody has to hear of it.
         to_office=not managers,
         facts=facts,

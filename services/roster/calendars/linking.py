@@ -160,7 +160,7 @@ async def read_link(deps: RosterDeps, token: str, *, known_etag: str | None) -> 
     today = datetime.combine(now.date(), time(0), now.tzinfo)
     etag = _etag_of(link, version[0], today)
     async with deps.intake.transaction() as tx:
-        stored = await roster_store.find_partner(tx, deps.keys, link.partner)
+        stored = await roster_store.find_without_addresses(tx, link.partner)
     if stored is None or not stored.state.partner.active:
         raise missing("calendar")
     rotas = [rota for rota in stored.state.rotas if link.rota_id in (None, rota.id)]

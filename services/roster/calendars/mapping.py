@@ -105,13 +105,14 @@ def map_events(calendar_id: CalendarId, events: Iterable[CalendarEvent], rules: 
             said[folded(rule.match)].add(rule.contact_id)
     shifts: dict[ImportedShiftId, ImportedShift] = {}
     unmapped: dict[tuple[str, str, tuple[str, ...]], tuple[int, int]] = {}
+    named = [_Known(known) for known in (names.by_name, names.by_credential)]
     remembered: dict[tuple[str, tuple[str, ...], str | None], frozenset[ContactId]] = {}
     count = 0
     for event in events:
         told = (event.summary, event.people, event.organizer)
         meant = remembered.get(told)
         if meant is None:
-            meant = remembered[told] = _meant(event, said, names)
+            meant = remembered[told] = _meant(event, said, names, named)
         if len(meant) == 1:
             (contact_id,) = meant
             shift_id = ImportedShiftId(
@@ -145,7 +146,24 @@ def parts_of(summary: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
-def _meant(event: CalendarEvent, said: dict[str, set[ContactId]], names: Names) -> frozenset[ContactId]:
+class _Known:
+    """Names by the word that they begin with, so that not every name is sought in every summary."""
+
+    def __init__(self, people: dict[str, frozenset[ContactId]]) -> None:
+        self.people = people
+        self._by_first: dict[str, list[str]] = defaultdict(list)
+        for name in people:
+            self._by_first[name.partition(" ")[0]].append(name)
+
+    def inside(self, words: str) -> list[str]:
+        """The names that stand as whole words in a text that has a space before, between and after its words."""
+        firsts = dict.fromkeys(words.split())
+        return [name for first in firsts for name in self._by_first.get(first, ()) if f" {name} " in words]
+
+
+def _meant(
+    event: CalendarEvent, said: dict[str, set[ContactId]], names: Names, named: Iterable[_Known]
+) -> frozenset[ContactId]:
     addresses = [*event.people, *([event.organizer] if event.organizer is not None else [])]
     texts = [*parts_of(event.summary), *map(folded, addresses)]
     if meant := frozenset().union(*(said.get(text, frozenset()) for text in texts)):
@@ -154,11 +172,11 @@ def _meant(event: CalendarEvent, said: dict[str, set[ContactId]], names: Names) 
         if meant := frozenset().union(*(names.by_mail.get(folded(one), frozenset()) for one in group)):
             return meant
     words = f" {_words(event.summary)} "
-    for known in (names.by_name, names.by_credential):
-        found = [name for name in known if f" {name} " in words]
+    for known in named:
+        found = known.inside(words)
         # "Ann Lee" does not stand there beside "Ann Lee Park", it is a part of her.
         longest = [name for name in found if not any(name != other and f" {name} " in f" {other} " for other in found)]
-        if meant := frozenset().union(*(known[name] for name in longest)):
+        if meant := frozenset().union(*(known.people[name] for name in longest)):
             return meant
     return frozenset()
 

@@ -23,8 +23,8 @@ RULE_STEPS_MAX = 100_000
 is 46,000 of them, every hour since 2015 is 100,000.
 """
 YEAR_MIN, YEAR_MAX = 1900, 2199
-OBSERVANCES_MAX = 100
-"""Of one time zone that a calendar defines for itself."""
+OBSERVANCES_MAX = 12
+"""Of one time zone that a calendar defines for itself, in the years that are looked at."""
 FAULTS_MAX = 100
 """Faults that are told one by one; of further ones only how many there are."""
 SUMMARY_CHARACTERS_MAX = 200

@@ -129,7 +129,7 @@ class _Reader:
         self._from_at, self._to_at = now - WINDOW_BEFORE, now + WINDOW_AFTER
         inner = [child for root in roots if root.name == "VCALENDAR" for child in root.children]
         self._components = [*(root for root in roots if root.name != "VCALENDAR"), *inner]
-        self._zones = Zones(one for one in self._components if one.name == "VTIMEZONE")
+        self._zones = Zones((one for one in self._components if one.name == "VTIMEZONE"), now)
         self._steps = 0
         named = (root.first(name) for root in roots for name in ("X-WR-CALNAME", "NAME"))
         self.name = next((_text(one, NAME_CHARACTERS_MAX) for one in named if one is not None), None)

@@ -205,6 +205,26 @@ async def save_calendar(tx: Transaction, keys: KeyRing, calendar: StoredCalendar
     await tx.execute(statement.on_conflict_do_update(index_elements=["id"], set_=replaced))
 
 
+async def save_trouble(
+    tx: Transaction, calendar_id: UUID, *, reason: str, now: datetime, until: datetime
+) -> PartnerCode | None:
+    """A calendar failed for a reason of ours and is left alone until then; nothing encrypted of it is opened.
+
+    Returns whose it is if it fails since now.
+    """
+    table = calendars.c
+    failing = update(calendars).where(table.id == calendar_id)
+    failing = failing.values(
+        failing_since=func.coalesce(table.failing_since, now),
+        failures=table.failures + 1,
+        reason=reason,
+        detail="it could not be read for a reason of ours",
+        next_at=until,
+    )
+    row = (await tx.execute(failing.returning(table.partner, table.failures))).first()
+    return PartnerCode(row.partner) if row is not None and row.failures == 1 else None
+
+
 async def remove_calendar(tx: Transaction, calendar_id: UUID) -> None:
     """Takes the calendar away; its shifts are the rota's to take away."""
     await tx.execute(delete(calendars).where(calendars.c.id == calendar_id))

@@ -11,19 +11,27 @@ from typing import Annotated
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from services.roster.calendars.handlers import Draft, Edit, Outcome
 from services.roster.calendars.linking import MadeLink
 from services.roster.calendars.mapping import MATCH_CHARACTERS_MAX, RULES_MAX, Rule, rule_of
 from services.roster.calendars.model import BYTES_MAX, NAME_CHARACTERS_MAX
 from services.roster.calendars.store import StoredCalendar, StoredLink
-from services.roster.views import PreviewView, preview_view
+from services.roster.checks import text_faults
+from services.roster.rota_views import PreviewView, preview_view
 from shared.egress import URL_LENGTH_MAX
 from shared.errors import FieldError, Invalid
 from shared.web import UtcDateTime
 
 SHIFTS_SHOWN_MAX = 500
+
+
+def _one_line(name: str) -> str:
+    for fault in text_faults("name", name, NAME_CHARACTERS_MAX):
+        raise ValueError(fault.detail)
+    return name
+
 
 Name = Annotated[
     str,
@@ -33,6 +41,7 @@ Name = Annotated[
         pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$",
         examples=["Duty calendar of the ministry"],
     ),
+    AfterValidator(_one_line),
 ]
 Text = Annotated[
     str,

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, timedelta, timezone, tzinfo
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -18,18 +19,27 @@ from icalendar import Timezone
 from icalendar.timezone.windows_to_olson import WINDOWS_TO_OLSON
 
 from services.roster.calendars.lines import Component
-from services.roster.calendars.model import OBSERVANCES_MAX
+from services.roster.calendars.model import OBSERVANCES_MAX, YEAR_MAX
 
 _UTC_NAMES = frozenset({"utc", "etc/utc", "z", "zulu", "gmt", "etc/gmt", "uct", "universal"})
 _OFFSET = re.compile(r"[+-][0-9]{4}(?:[0-9]{2})?")
-_RULE = re.compile(r"FREQ=YEARLY(?:;(?:BYMONTH|BYDAY|BYMONTHDAY|UNTIL|INTERVAL|WKST)=[A-Z0-9,+-]+)*", re.IGNORECASE)
+_RULE = re.compile(
+    r"FREQ=YEARLY(?:;(?:(?:BYMONTH|BYDAY|UNTIL|INTERVAL|WKST)=[A-Z0-9+-]+|BYMONTHDAY=[0-9,+-]{1,30}))*", re.IGNORECASE
+)
+"""Once a year: one month, and one weekday of it, perhaps within some days."""
 _START = re.compile(r"[0-9]{8}T[0-9]{6}")
+_UNTIL = re.compile(r"UNTIL=([0-9]{4})")
+YEARS_BEFORE = 3
+"""A zone of a calendar's own is read from so many years before the window on: what recurs may have begun earlier, but
+it recurs by the clock on the wall.
+"""
 
 
 class Zones:
     """The zones of one calendar."""
 
-    def __init__(self, defined: Iterable[Component]) -> None:
+    def __init__(self, defined: Iterable[Component], now: datetime) -> None:
+        self._first_year = now.year - YEARS_BEFORE
         self._defined: dict[str, Component] = {}
         self._known: dict[str, tzinfo | None] = {}
         for component in defined:
@@ -53,7 +63,7 @@ class Zones:
         location = component.first("X-LIC-LOCATION")
         if location is not None and (known := known_zone(_cleaned(location.value))) is not None:
             return known
-        return _as_defined(component)
+        return _as_defined(component, self._first_year)
 
 
 def known_zone(name: str) -> tzinfo | None:
@@ -75,34 +85,69 @@ def known_zone(name: str) -> tzinfo | None:
 @lru_cache(maxsize=1)
 def _known_names() -> dict[str, str]:
     """Names in small letters, by which programs that do not keep to capitals are understood as well."""
-    names = {
-        name.lower(): name
-        for name in available_timezones()
-        if "/" in name and not name.startswith(("Etc/", "SystemV/", "posix/", "right/"))
-    }
-    return names | {
-        windows.lower(): name for windows, name in WINDOWS_TO_OLSON.items() if name in available_timezones()
-    }
+    known = available_timezones()
+    plain = (one for one in known if "/" in one and not one.startswith(("Etc/", "SystemV/", "posix/", "right/")))
+    names = {name.lower(): name for name in plain}
+    return names | {windows.lower(): name for windows, name in WINDOWS_TO_OLSON.items() if name in known}
 
 
 def _cleaned(name: str) -> str:
     return name.strip().strip('"').strip()
 
 
-def _as_defined(component: Component) -> tzinfo | None:
-    """The zone that a calendar defines; None if the definition is not of the usual kind, or makes no zone."""
-    observances = [child for child in component.children if child.name in ("STANDARD", "DAYLIGHT")]
-    if not 1 <= len(observances) <= OBSERVANCES_MAX:
+@dataclass(frozen=True, slots=True)
+class _Observance:
+    """One offset of a zone that a calendar defines: once from `start` on, or each year by `rule` up to `until_year`."""
+
+    kind: str
+    start: str
+    offset_from: str
+    offset_to: str
+    rule: str | None
+    until_year: int
+
+    @property
+    def year(self) -> int:
+        """The last year in which it begins."""
+        return self.until_year if self.rule is not None else int(self.start[:4])
+
+    def lines(self, number: int, first_year: int) -> list[str]:
+        """The observance as it is written, its rule from `first_year` on: zones are looked up from their beginning."""
+        start = self.start
+        if self.rule is not None and int(start[:4]) < first_year:
+            day = "28" if start[4:8] == "0229" else start[6:8]
+            start = f"{first_year:04}{start[4:6]}{day}{start[8:]}"
+        rules = [] if self.rule is None else [f"RRULE:{self.rule}"]
+        return [
+            f"BEGIN:{self.kind}",
+            f"DTSTART:{start}",
+            f"TZOFFSETFROM:{self.offset_from}",
+            f"TZOFFSETTO:{self.offset_to}",
+            f"TZNAME:{self.kind}{number}",
+            *rules,
+            f"END:{self.kind}",
+        ]
+
+
+def _as_defined(component: Component, first_year: int) -> tzinfo | None:
+    """The zone that a calendar defines, as it is from `first_year` on.
+
+    None if the definition is not of the usual kind, or makes no zone.
+    """
+    children = [child for child in component.children if child.name in ("STANDARD", "DAYLIGHT")]
+    observances = [one for one in map(_observance, children) if one is not None]
+    if not observances or len(observances) != len(children):
         return None
-    written = [_written(child, number) for number, child in enumerate(observances)]
+    # Of what was over before, the last one says what holds until something else does.
+    over = sorted((one for one in observances if one.year < first_year), key=lambda one: (one.year, one.start))
+    needed = [*over[-1:], *(one for one in observances if one.year >= first_year)]
+    if len(needed) == 1 and needed[0].rule is None:
+        return _fixed(needed[0].offset_to)
+    if len(needed) > OBSERVANCES_MAX:
+        return None
     lines = ["BEGIN:VTIMEZONE", "TZID:defined"]
-    for one in written:
-        if one is None:
-            return None
-        lines += one
-    offset = observances[0].first("TZOFFSETTO")
-    if len(observances) == 1 and offset is not None and not any(observances[0].every("RRULE")):
-        return _fixed(offset.value)
+    for number, one in enumerate(needed):
+        lines += one.lines(number, first_year)
     lines += ["END:VTIMEZONE", ""]
     try:
         defined = Timezone.from_ical("\r\n".join(lines))
@@ -113,25 +158,21 @@ def _as_defined(component: Component) -> tzinfo | None:
     return zone
 
 
-def _written(observance: Component, number: int) -> list[str] | None:
-    """One observance in lines of our own; None if anything of it is out of the ordinary."""
-    start, before, after = (observance.first(name) for name in ("DTSTART", "TZOFFSETFROM", "TZOFFSETTO"))
-    rules = [rule.value for rule in observance.every("RRULE")]
+def _observance(component: Component) -> _Observance | None:
+    """One observance; None if anything of it is out of the ordinary."""
+    start, before, after = (component.first(name) for name in ("DTSTART", "TZOFFSETFROM", "TZOFFSETTO"))
+    rules = [rule.value.upper() for rule in component.every("RRULE")]
     if start is None or before is None or after is None or _START.fullmatch(start.value) is None:
         return None
     offsets_are_plain = all(_OFFSET.fullmatch(offset.value) for offset in (before, after))
     rules_are_plain = len(rules) <= 1 and all(_RULE.fullmatch(rule) for rule in rules)
-    if not offsets_are_plain or not rules_are_plain or any(observance.every("RDATE")):
+    if not offsets_are_plain or not rules_are_plain or any(component.every("RDATE")):
         return None
-    return [
-        f"BEGIN:{observance.name}",
-        f"DTSTART:{start.value}",
-        f"TZOFFSETFROM:{before.value}",
-        f"TZOFFSETTO:{after.value}",
-        f"TZNAME:{observance.name}{number}",
-        *(f"RRULE:{rule}" for rule in rules),
-        f"END:{observance.name}",
-    ]
+    rule = rules[0] if rules else None
+    until = _UNTIL.search(rule or "")
+    return _Observance(
+        component.name, start.value, before.value, after.value, rule, int(until[1]) if until else YEAR_MAX
+    )
 
 
 def _fixed(offset: str) -> tzinfo | None:

@@ -78,15 +78,17 @@ def _age(state: EditionState | None, now: datetime) -> timedelta:
 
 
 async def _made_sheet(deps: RosterDeps, code: str, now: datetime) -> bool:
-    async with deps.database.transaction() as tx:
-        stored = await roster_store.find_partner(tx, deps.keys, code)
-    if stored is None:
-        return False
     try:
+        async with deps.database.transaction() as tx:
+            stored = await roster_store.find_partner(tx, deps.keys, code)
+        if stored is None:
+            return False
         sheet, _ = await deps.files.run(COMPUTE_SECONDS_MAX, document.parts_of, stored.state, now)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one partner must not stop the others
         _raise_unless_ours(error)
         log.warning("call_tree.failed", partner=code, error=type(error).__name__)
+        async with deps.database.transaction() as tx:
+            await store.save_sheet_failure(tx, code, again_at=now + FAILED_AGAIN_AFTER)
         return False
     async with deps.database.transaction() as tx:
         await store.save_sheet(tx, code, version=stored.version, document=sheet, now=now)

@@ -34,8 +34,9 @@ call_tree_sheets = Table(
     metadata,
     Column("partner", Text, primary_key=True),
     Column("partner_version", Integer, nullable=False),
-    _at("made_at"),
-    Column("document", Text, nullable=False),
+    _at("made_at", nullable=True),
+    _at("again_at", nullable=True),
+    Column("document", Text),
 )
 
 call_trees = Table(
@@ -59,7 +60,8 @@ async def find_sheets_due(
 ) -> list[str]:
     """Active partners whose sheet is missing, of another version than they are, or of that age; the oldest first.
 
-    A partner that was edited less than `settled` ago is left for later: more edits may follow.
+    A partner that was edited less than `settled` ago is left for later: more edits may follow. So is one whose sheet
+    has failed, until it is to be tried again.
     """
     sheet, partner = call_tree_sheets.c, partners.c
     due = (
@@ -68,6 +70,7 @@ async def find_sheets_due(
         .where(
             partner.active,
             partner.changed_at <= now - settled,
+            or_(sheet.again_at.is_(None), sheet.again_at <= now),
             or_(sheet.partner.is_(None), sheet.partner_version != partner.version, sheet.made_at <= now - age),
         )
         .order_by(sheet.made_at.asc().nulls_first(), partner.code)
@@ -78,9 +81,15 @@ async def find_sheets_due(
 
 async def save_sheet(tx: Transaction, code: str, *, version: int, document: str, now: datetime) -> None:
     """Replaces a partner's sheet."""
-    values = {"partner_version": version, "made_at": now, "document": document}
+    values = {"partner_version": version, "made_at": now, "again_at": None, "document": document}
     kept = insert(call_tree_sheets).values(partner=code, **values)
     await tx.execute(kept.on_conflict_do_update(index_elements=["partner"], set_=values))
+
+
+async def save_sheet_failure(tx: Transaction, code: str, *, again_at: datetime) -> None:
+    """A sheet could not be made; the old one stays, if there is one, and it is tried again then."""
+    kept = insert(call_tree_sheets).values(partner=code, partner_version=0, again_at=again_at)
+    await tx.execute(kept.on_conflict_do_update(index_elements=["partner"], set_={"again_at": again_at}))
 
 
 async def drop_inactive(tx: Transaction) -> int:
@@ -99,13 +108,15 @@ async def drop_inactive(tx: Transaction) -> int:
 
 async def find_sheets(tx: Transaction) -> list[str]:
     """All sheets as JSON."""
-    return list((await tx.execute(select(call_tree_sheets.c.document))).scalars())
+    table = call_tree_sheets.c
+    return list((await tx.execute(select(table.document).where(table.document.is_not(None)))).scalars())
 
 
 async def find_digest(tx: Transaction) -> str:
     """Names what all sheets say together: the same as long as none says anything else."""
-    each = func.md5(call_tree_sheets.c.document)
-    found = (await tx.execute(select(each).order_by(call_tree_sheets.c.partner))).scalars()
+    table = call_tree_sheets.c
+    each = select(func.md5(table.document)).where(table.document.is_not(None)).order_by(table.partner)
+    found = (await tx.execute(each)).scalars()
     return hashlib.sha256("".join(found).encode()).hexdigest()
 
 
@@ -133,7 +144,8 @@ class Edition:
 
 async def find_versions(tx: Transaction) -> dict[str, int]:
     """The version of every partner that has a sheet: only then it can have an edition."""
-    found = select(call_tree_sheets.c.partner, call_tree_sheets.c.partner_version)
+    table = call_tree_sheets.c
+    found = select(table.partner, table.partner_version).where(table.document.is_not(None))
     return {row.partner: row.partner_version for row in await tx.execute(found)}
 
 

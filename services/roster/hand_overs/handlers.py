@@ -26,5 +26,5 @@ async def find_signatures(
     """Who has signed these changes of a partner's rotas."""
     if not changes:
         return {}
-    async with deps.intake.transaction() as tx:
+    async with deps.intake.statement() as tx:
         return await store.find(tx, partner, changes)

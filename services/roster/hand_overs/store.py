@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from sqlalchemy import Column, DateTime, Table, Text, Uuid
 
@@ -23,6 +24,9 @@ hand_overs = Table(
     Column("incoming_signed_at", DateTime(timezone=True)),
 )
 
+KEPT_FOR = timedelta(days=92)
+"""Who is on call is shown with a change of the last month at most; the record keeps who has signed."""
+
 
 async def save(tx: Transaction, signed: HandOverSigned) -> None:
     """Keeps what was signed. A signature is never taken back, so the order of events does not matter."""
@@ -42,6 +46,9 @@ async def save(tx: Transaction, signed: HandOverSigned) -> None:
         signed.partner,
         signed.outgoing_signed_at,
         signed.incoming_signed_at,
+    )
+    await connection.execute(
+        "DELETE FROM hand_overs WHERE partner = $1 AND start_at < $2", signed.partner, signed.start_at - KEPT_FOR
     )
 
 

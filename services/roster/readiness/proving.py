@@ -24,6 +24,8 @@ from services.roster.readiness.handlers import known_facts
 from services.roster.readiness.score import score_of
 from services.roster.readiness.store import StoredReadiness
 from services.roster.readiness.telling import (
+    CHASED_FOR,
+    Chase,
     News,
     chases,
     forgotten,
@@ -61,15 +63,23 @@ CHASE_KEPT_FOR = timedelta(days=3)
 HOLE_KEPT_FOR = timedelta(hours=24)
 """How long after it was issued, or a hole after it has begun, a notice that nobody could take is still told."""
 
-CHASES_REMEMBERED_FOR = timedelta(days=730)
+CHASES_REMEMBERED_FOR = 2 * CHASED_FOR
+"""For longer than anybody is asked, so that nobody is asked twice."""
+
+SCORES_KEPT_FOR = timedelta(days=732)
+"""Two years, the longest history that can be asked for."""
+
 CODES_SHOWN_MAX = 10
 
 
 async def prove_partners(deps: RosterDeps) -> int:
-    """One pass: proves at most `BATCH` partners that are due. Returns how many it looked at."""
+    """One pass: proves at most `BATCH` partners that are due. Returns how many it looked at.
+
+    None while duty plans are being published: those come first, and the worker computes both.
+    """
     now = deps.clock.now()
     async with deps.database.transaction() as tx:
-        due = await store.find_due(tx, now=now, limit=BATCH)
+        due = [] if await store.plans_are_coming(tx, now) else await store.find_due(tx, now=now, limit=BATCH)
     for code in due:
         try:
             await _prove_one(deps, code, now)
@@ -94,7 +104,7 @@ async def _put_off(deps: RosterDeps, code: str, now: datetime, error: Exception)
 
 async def _prove_one(deps: RosterDeps, code: str, now: datetime) -> None:
     async with deps.database.transaction() as tx:
-        stored = await roster_store.find_partner(tx, deps.keys, code)
+        stored = await roster_store.find_without_addresses(tx, code)
         facts = await known_facts(tx, deps, code)
     if stored is None:
         return
@@ -117,6 +127,7 @@ async def _prove_one(deps: RosterDeps, code: str, now: datetime) -> None:
             proved_at=now,
             due_at=min(at for at in instants if at is not None),
         )
+        await store.forget_old(tx, code, before=(now - SCORES_KEPT_FOR).date())
         cause = Cause(correlation_id=deps.ids.new())
         entries = [
             record.Entry(
@@ -250,7 +261,10 @@ async def _ask_to_confirm(tx: Transaction, told: _Told) -> list[NoticeIssued]:
     """Asks each contact whose points have come to a stage at which they were not asked before."""
     code, now = told.code, told.now
     await store.forget_chases(tx, code, expired_before=now - CHASES_REMEMBERED_FOR)
-    asked = await store.save_chases(tx, code, list(chases(told.state, now)), now=now)
+    asked: dict[UUID, Chase] = {}
+    for chase in await store.save_chases(tx, code, list(chases(told.state, now)), now=now):
+        # Who is asked for two ends at once is asked for the first.
+        asked.setdefault(chase.contact_id, chase)
     return [
         told.notice(
             "points_unconfirmed",
@@ -258,7 +272,7 @@ async def _ask_to_confirm(tx: Transaction, told: _Told) -> list[NoticeIssued]:
             contact_ids=(chase.contact_id,),
             kept_for=CHASE_KEPT_FOR,
         )
-        for chase in asked
+        for chase in asked.values()
     ]
 
 
@@ -282,7 +296,7 @@ async def readiness_troubles(deps: Deps) -> list[str]:
     if holes:
         alarms.append(f"nobody is on call at some time within 24 hours: {_shown(holes)}")
     if late:
-        alarms.append(f"the coming 14 days were not proven for more than two hours: {_shown(late)}")
+        alarms.append(f"the coming 14 days cannot be proven for more than two hours: {_shown(late)}")
     return alarms
 
 

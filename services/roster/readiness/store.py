@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -57,6 +57,9 @@ from shared.db import Transaction
 from shared.ids import PartnerCode
 from shared.keys import KeyRing, fingerprints, point_context
 from shared.vocabulary import ChannelName
+
+PLANS_FIRST_WITHIN = timedelta(seconds=30)
+"""Duty plans that have been due for so long hold nothing else up any more."""
 
 
 def _at(name: str, *, nullable: bool = False) -> Column[datetime]:
@@ -235,6 +238,12 @@ class StoredReadiness:
     digest_until_at: datetime | None
 
 
+async def plans_are_coming(tx: Transaction, now: datetime) -> bool:
+    """Whether duty plans are being published just now: what is made from them can wait for that, but not for long."""
+    coming = partners.c.plan_due_at.between(now - PLANS_FIRST_WITHIN, now)
+    return (await tx.execute(select(partners.c.code).where(coming).limit(1))).first() is not None
+
+
 async def find_due(tx: Transaction, *, now: datetime, limit: int) -> list[PartnerCode]:
     """Active partners whose proof is due, or older than their duty plan; those never proven first."""
     table, owner = readiness.c, partners.c
@@ -386,11 +395,12 @@ async def find_scores(tx: Transaction, code: str, *, since: date) -> list[DaySco
 
 
 async def find_troubles(tx: Transaction, *, proven_before: datetime) -> tuple[list[str], list[str]]:
-    """Codes of active partners where nobody is on call within a day, and of those not proven since an instant."""
+    """Codes of active partners where nobody is on call within a day, and of those whose proof has failed since then."""
     table, owner = readiness.c, partners.c
     known = select(owner.code).join(readiness, table.partner == owner.code).where(owner.active).order_by(owner.code)
     holes = await tx.execute(known.where(table.alarms > 0))
-    late = await tx.execute(known.where(func.coalesce(table.proved_at, owner.changed_at) < proven_before))
+    stale = func.coalesce(table.proved_at, owner.changed_at) < proven_before
+    late = await tx.execute(known.where(table.failures > 0, stale))
     return list(holes.scalars()), list(late.scalars())
 
 
@@ -466,7 +476,16 @@ async def save_chases(tx: Transaction, code: str, asked: Sequence[Chase], *, now
     return fresh
 
 
+async def forget_old(tx: Transaction, code: str, *, before: date) -> None:
+    """Forgets a partner's scores of days before that one, and checks of endpoints that it has no more."""
+    scores, checks = readiness_scores.c, endpoint_checks.c
+    await tx.execute(delete(readiness_scores).where(scores.partner == code, scores.day < before))
+    owned = select(store.endpoints.c.id).where(store.endpoints.c.partner == code)
+    gone = delete(endpoint_checks).where(checks.partner == code, checks.endpoint_id.not_in(owned))
+    await tx.execute(gone)
+
+
 async def forget_chases(tx: Transaction, code: str, *, expired_before: datetime) -> None:
-    """What was asked for ends so long ago that no contact point can have them any more."""
+    """What ended so long ago is asked for no more."""
     table = told_chases.c
     await tx.execute(delete(told_chases).where(table.partner == code, table.expires_at < expired_before))

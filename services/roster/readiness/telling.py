@@ -33,6 +33,12 @@ DIGEST_WEEKDAY, DIGEST_TIME = 0, time(9)
 CHASED_BEFORE = (timedelta(days=14), timedelta(days=3), timedelta(0))
 """When a contact is asked to confirm their points, before the 90 days end; the last time when they have ended."""
 
+CHASED_FOR = timedelta(days=365)
+"""Nobody is asked about an end that is longer ago."""
+
+ONE_END = timedelta(days=1)
+"""Points that end so close to each other were confirmed together, and end as one."""
+
 
 class Issued(Protocol):
     """What is asked of a credential, as the roster has it or as a row."""
@@ -198,7 +204,7 @@ def _is_worse(finding: Finding, known: Sequence[Finding], told_until_at: datetim
 
 @dataclass(frozen=True, slots=True)
 class Chase:
-    """One contact is asked to confirm: the first of their points ends at `expires_at`, `count` of them soon."""
+    """One contact is asked to confirm: points of theirs end at `expires_at`; `count` end soon or have ended."""
 
     contact_id: UUID
     expires_at: datetime
@@ -207,18 +213,21 @@ class Chase:
 
 
 def chases(state: PartnerState, now: datetime) -> Iterator[Chase]:
-    """Who is to be asked now, each at the latest stage that they have come to."""
+    """Who is to be asked now, for each of their ends at the latest stage that it has come to, the earliest first.
+
+    Each end counts: somebody who never confirms one point is asked for the others all the same.
+    """
     for contact in state.contacts:
-        chase = _chase(contact, now)
-        if chase is not None:
-            yield chase
+        yield from _chases_of(contact, now)
 
 
-def _chase(contact: Contact, now: datetime) -> Chase | None:
-    ends = [at for at in map(confirmed_until, contact.points) if at is not None]
-    first_at = min(ends, default=None)
-    reached = [before for before in CHASED_BEFORE if first_at is not None and first_at - before <= now]
-    if first_at is None or not reached:
-        return None
+def _chases_of(contact: Contact, now: datetime) -> Iterator[Chase]:
+    ends = sorted(at.astimezone(UTC) for at in map(confirmed_until, contact.points) if at is not None)
     soon = [at for at in ends if at - CHASED_BEFORE[0] <= now]
-    return Chase(contact.id, first_at.astimezone(UTC), min(reached).days, len(soon))
+    asked_at: datetime | None = None
+    for at in soon:
+        if at <= now - CHASED_FOR or (asked_at is not None and at - asked_at < ONE_END):
+            continue
+        asked_at = at
+        reached = [before for before in CHASED_BEFORE if at - before <= now]
+        yield Chase(contact.id, at, min(reached).days, len(soon))

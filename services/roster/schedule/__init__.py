@@ -22,9 +22,11 @@ nothing drifts: every four hours from 08:00 stays 08:00, 12:00, 16:00. A turn th
 jumped over it, has no shift and still counts.
 
 `turns` knows the rotations, `rules` the recurrence rules, `windows` restrictions and holidays, `instants` the rule
-above, `shifts` lays all over each other; `faults` says what is wrong with a rota, `fairness` what it asks of whom.
+above, `shifts` lays all over each other; `faults` says what is wrong with a rota, `fairness` what it asks of whom,
+`cost` what a question to it may cost.
 """
 
+from services.roster.schedule.cost import steps_around
 from services.roster.schedule.fairness import NIGHT_FROM, NIGHT_UNTIL, Burden, Load, burdens, fairness
 from services.roster.schedule.faults import (
     contacts_of,
@@ -138,4 +140,5 @@ __all__ = [
     "rota_faults",
     "rule_faults",
     "shifts",
+    "steps_around",
 ]

@@ -16,6 +16,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from services.roster.domain import PartnerState
+from services.roster.rota_edits import with_override
 from services.roster.schedule import OVERRIDES_MAX, Override, OverrideId, Rota, Shift, contacts_of
 from shared.errors import Conflict, FieldError
 from shared.ids import ContactId, PartnerCode, RotaId
@@ -205,8 +206,13 @@ def ended(swap: Swap, state: SwapState, *, now: datetime) -> Swap:
     return replace(swap, state=state, ended_at=now, version=swap.version + 1)
 
 
-def with_overrides(state: PartnerState, swap: Swap, by: ContactId, ids: Sequence[OverrideId]) -> PartnerState:
-    """The partner's state after the swap: one override for each stretch, laid over all that is there."""
+def with_overrides(
+    state: PartnerState, swap: Swap, by: ContactId, ids: Sequence[OverrideId], *, now: datetime
+) -> PartnerState:
+    """The partner's state after the swap: one override for each stretch, laid over all that is there.
+
+    Overrides that are over make room for them, as for every other one.
+    """
     takers = (by, swap.offered_by)
     made = tuple(
         Override(override_id, taker, stretch.start_at, stretch.end_at)
@@ -216,11 +222,13 @@ def with_overrides(state: PartnerState, swap: Swap, by: ContactId, ids: Sequence
     def changed(rota: Rota) -> Rota:
         if rota.id != swap.rota_id:
             return rota
-        if len(rota.overrides) + len(made) > OVERRIDES_MAX:
+        for override in made:
+            rota = with_override(rota, override, now=now)
+        if len(rota.overrides) > OVERRIDES_MAX:
             raise Conflict(
-                f"the rota would have more than {OVERRIDES_MAX} overrides; have those removed that are over",
+                f"the rota would have more than {OVERRIDES_MAX} overrides that are not over; have some removed",
                 code="too_many_overrides",
             )
-        return replace(rota, overrides=(*rota.overrides, *made))
+        return rota
 
     return replace(state, rotas=tuple(map(changed, state.rotas)))

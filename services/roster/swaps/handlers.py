@@ -76,7 +76,7 @@ async def own_swaps(
     reader = _reader(principal, code)
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
-        stored = await roster_store.find_partner(tx, deps.keys, code)
+        stored = await roster_store.find_without_addresses(tx, code)
         if stored is None:
             raise missing()
         member_of = [rota.id for rota in stored.state.rotas if reader in contacts_of(rota)]
@@ -90,7 +90,7 @@ async def own_swap(deps: RosterDeps, principal: Principal, code: str, swap_id: U
     """One of them."""
     reader = _reader(principal, code)
     async with deps.intake.transaction() as tx:
-        stored = await roster_store.find_partner(tx, deps.keys, code)
+        stored = await roster_store.find_without_addresses(tx, code)
         swap = await store.find_swap(tx, code, swap_id)
     if stored is None or swap is None or not _may_see(swap, stored.state, reader):
         raise missing("swap")
@@ -190,7 +190,7 @@ async def accept_swap(
                         f"whoever takes this is on call in {', '.join(double)} at the same time", code="double_duty"
                     )
                 override_ids = [OverrideId(one) for one in deps.ids.many(len(swap.stretches))]
-                after = domain.with_overrides(stored.state, swap, by, override_ids)
+                after = domain.with_overrides(stored.state, swap, by, override_ids, now=now)
                 _, messages = await save_changed(tx, deps, stored, after, cause=call.cause, now=now)
                 outcome = Outcome(domain.accepted(swap, by, now=now), after, double)
                 await store.save_swap(tx, outcome.swap)
@@ -342,7 +342,7 @@ async def _loaded(tx: Transaction, call: Call, stored: StoredPartner, swap_id: U
 
 async def _seen(deps: RosterDeps, code: str) -> StoredPartner:
     async with deps.intake.transaction() as tx:
-        stored = await roster_store.find_partner(tx, deps.keys, code)
+        stored = await roster_store.find_without_addresses(tx, code)
     if stored is None:
         raise missing()
     return stored

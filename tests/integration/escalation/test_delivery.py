@@ -340,6 +340,28 @@ async def test_the_ending_reaches_who_was_paged_before_a_correction(rig: Rig) ->
     assert sorted(rig.outlet.take()) == [("alert.ended", name) for name in ("gb-1", "gb-2", "gb-system")]
 
 
+async def test_a_correction_reaches_who_was_told_and_has_gone_off_duty_since(rig: Rig) -> None:
+    """Person 1 was paged for the original and is off duty now: they are told of the Update, once, and asked nothing."""
+    await rig.handle(rig.plan("GB"))
+    alert = rig.released("GB")
+    await rig.handle(alert)
+    await rig.settle()
+    changed = rig.plan("GB", version=2)
+    rota_1, rota_2 = changed.rotas
+    await rig.handle(
+        changed.model_copy(update={"rotas": (rota_1.model_copy(update={"shifts": rota_2.shifts}), rota_2)})
+    )
+    rig.outlet.take()
+    await rig.handle(rig.update_of(alert))
+    await rig.settle()
+    assert sorted(rig.outlet.take()) == [("alert.updated", name) for name in ("gb-1", "gb-2", "gb-system")]
+    asks = {
+        row["told"]: row["asks"]
+        for row in await rig.rows("SELECT told, asks FROM pages WHERE message_type = $1", "alert.updated")
+    }
+    assert sorted(asks.values()) == [False, True, True]
+
+
 async def test_the_end_of_a_takeover_is_not_the_end_of_the_alert(rig: Rig) -> None:
     """When the partner answers, those who were woken for it hear of the answer."""
     for code in ("CA", "XR"):

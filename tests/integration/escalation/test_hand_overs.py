@@ -30,6 +30,7 @@ from shared.contracts import (
     PublishedCredential,
     Role,
 )
+from shared.errors import Unavailable
 from shared.ids import derived
 from shared.security import Principal, issue_token
 from tests.integration.escalation.test_api import code_of
@@ -270,6 +271,12 @@ async def test_a_note_has_a_limit(rig: Rig, length: int, status: int) -> None:
     assert (await sign(rig, OUTGOING, "x" * length)).status_code == status
 
 
+@pytest.mark.parametrize(("note", "status"), [("a\nb\tc", 200), ("a\x00b", 422), ("a\x1b[2Jb", 422)])
+async def test_a_note_is_plain_text(rig: Rig, note: str, status: int) -> None:
+    """Lines and tabs, and no other control character: it is shown on terminals."""
+    assert (await sign(rig, OUTGOING, note)).status_code == status
+
+
 # --- whom escalations page --------------------------------------------------------------------------------------------
 
 
@@ -331,6 +338,24 @@ async def test_other_processes_learn_of_signatures_and_of_plans(rig: Rig) -> Non
     assert await on_duty() == {INCOMING.contact_id}
     await rig.handle(planned(rig, version=3, signs=False))
     assert await on_duty() == {INCOMING.contact_id}
+
+
+async def test_signatures_that_could_not_be_read_are_read_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that fails in the middle leaves nothing that passes for read: the next look finds who has signed."""
+    elsewhere = Directories(frozenset(ChannelName))
+    await sign(rig, OUTGOING)
+    await sign(rig, INCOMING)
+
+    async def fails(*_: object) -> list[object]:
+        raise Unavailable("the database does not answer")
+
+    async with rig.deps.database.transaction() as tx:
+        with monkeypatch.context() as patched:
+            patched.setattr("services.escalation.store.find_signed", fails)
+            with pytest.raises(Unavailable):
+                await elsewhere.find_one(tx, "GB")
+        directory = await elsewhere.find_one(tx, "GB")
+    assert {target.contact_id for target in directory.on_duty(CHANGE_AT)} == {INCOMING.contact_id}
 
 
 def paged(rig: Rig) -> set[str]:

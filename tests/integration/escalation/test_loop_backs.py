@@ -22,7 +22,7 @@ from redphone.counterparts.telephone import Line, Pickup, Sms, Trouble
 from services.escalation.channels.email import EmailChannel, MailServer
 from services.escalation.channels.mail import MailHouse
 from services.escalation.heartbeats import handlers as heartbeat_handlers
-from services.escalation.heartbeats import loop_backs
+from services.escalation.heartbeats import loop_backs, paths
 from services.escalation.heartbeats.beating import NOT_RETURNED
 from services.escalation.heartbeats.domain import FAILING_RETRY_AFTER, INTERVAL, RETRY_AFTER, State
 from services.escalation.heartbeats.handlers import Wanted
@@ -133,6 +133,19 @@ async def test_an_sms_goes_through_each_provider_and_its_receipt_ends_the_beat(
         before = len(x.company.messages)
         await pass_time(x.rig, INTERVAL)
         assert len(x.company.messages) - before == len(OURS)
+
+
+async def test_a_process_that_knows_no_loop_back_leaves_them_to_those_that_do(cluster: Cluster, tmp_path: Path) -> None:
+    """Processes of other channels or settings do not forget each other's paths; what nobody sends for a day goes."""
+    async with telephones(cluster, tmp_path, "sms") as x:
+        await first_beats(x.rig)
+        known = await x.rig.rows("SELECT * FROM heartbeats WHERE kind = 'loop_back' ORDER BY id")
+        assert len(known) == len(OURS)
+        await paths.refresh(x.rig.deps, {})
+        assert await x.rig.rows("SELECT * FROM heartbeats WHERE kind = 'loop_back' ORDER BY id") == known
+        x.rig.clock.advance((INTERVAL + paths.GONE_AFTER).total_seconds())
+        await paths.refresh(x.rig.deps, {})
+        assert await x.rig.rows("SELECT * FROM heartbeats WHERE kind = 'loop_back'") == []
 
 
 @BOTH

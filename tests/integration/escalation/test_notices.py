@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from services.escalation import notices
+from services.escalation import answers, notices
 from services.escalation.channels import AttemptState, Reason, SendResult
 from services.escalation.notices.issuing import CALM_PRIORITY, ITEMS_KEPT_MAX, TRIED_FOR_MAX, URGENT_PRIORITY
 from shared.clock import ManualClock
@@ -22,6 +22,7 @@ from shared.contracts import (
     CredentialKind,
     CredentialsPublished,
     DutyPlanPublished,
+    EndReason,
     NoticeIssued,
     PlannedContact,
     Precedence,
@@ -31,9 +32,10 @@ from shared.contracts import (
     Status,
     Tlp,
 )
+from shared.events import Cause
 from shared.security import hash_secret
 from tests.support.cluster import Cluster
-from tests.support.escalation_rig import Rig, escalation_rig, message
+from tests.support.escalation_rig import Rig, escalation_rig, message, person
 
 NOON = datetime(2021, 8, 15, 11, 0, 20, tzinfo=UTC)
 """In London it is noon, and some seconds."""
@@ -276,6 +278,39 @@ async def test_the_roster_managers_are_known_by_their_credentials(rig: Rig) -> N
     assert await issue() == 1
     await rig.settle()
     assert taken(rig) == [("sms", "+447700900002")]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "pages"),
+    [
+        (Status.EXERCISE, EndReason.EXPIRED, 1),
+        (Status.EXERCISE, EndReason.CANCELLED, 0),
+        (Status.ACTUAL, EndReason.EXPIRED, 0),
+    ],
+)
+async def test_a_drill_that_nobody_acknowledged_is_told_to_the_roster_managers(
+    rig: Rig, status: Status, reason: EndReason, pages: int
+) -> None:
+    """Once, where it ran out; not where it was stopped, and of an Actual alert others are told."""
+    await rig.handle(credentials(manager=rig.contact("GB", 2).id, officer=rig.contact("GB", 1).id))
+    drill = rig.released("GB", status=status)
+    await rig.handle(drill)
+    for _ in range(2):
+        await rig.handle(rig.ended(drill, reason))
+    found = await rig.rows("SELECT contact_id FROM pages WHERE data->>'kind' = 'drill_unanswered'")
+    assert [row["contact_id"] for row in found] == [rig.contact("GB", 2).id] * pages
+
+
+async def test_a_drill_that_somebody_acknowledged_is_told_to_nobody(rig: Rig) -> None:
+    """However it ends."""
+    await rig.handle(credentials(manager=rig.contact("GB", 2).id, officer=rig.contact("GB", 1).id))
+    drill = rig.released("GB", status=Status.EXERCISE)
+    await rig.handle(drill)
+    (row,) = await rig.rows("SELECT id FROM escalations WHERE partner = 'GB'")
+    caused = Cause(correlation_id=rig.ids.new())
+    await answers.acknowledge(rig.deps, person("GB"), row["id"], contact_id=None, via="api", cause=caused)
+    await rig.handle(rig.ended(drill, EndReason.EXPIRED))
+    assert not await rig.rows("SELECT contact_id FROM pages WHERE data->>'kind' = 'drill_unanswered'")
 
 
 def credentials(*, manager: UUID, officer: UUID) -> CredentialsPublished:

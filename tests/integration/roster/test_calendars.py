@@ -127,7 +127,7 @@ def events_of(raw: bytes) -> list[Any]:
 
 async def test_a_file_becomes_shifts_that_are_paged(desk: Desk) -> None:
     """Who the ministry's calendar names holds the rota, the next plan says so, and the record counts it once."""
-    ann, bob, _ = desk.rota.layers[0].participants
+    ann, bob, *_ = desk.rota.layers[0].participants
     start = desk.rig.clock.now() + timedelta(days=2)
     text = calendar(
         event(f"Duty – {name_of(desk, bob)}", start),
@@ -210,7 +210,7 @@ async def test_the_mapping_is_corrected(desk: Desk) -> None:
 
 async def test_a_newer_file_takes_the_place_of_the_old_one(desk: Desk) -> None:
     """What the newer file does not name goes, what it still names stays the same shift."""
-    ann, bob, _ = desk.rota.layers[0].participants
+    ann, bob, *_ = desk.rota.layers[0].participants
     start = desk.rig.clock.now() + timedelta(days=1)
     both = [event(name_of(desk, ann), start), event(name_of(desk, bob), start + timedelta(days=1))]
     made = (await desk.add(text=calendar(*both))).json()
@@ -219,6 +219,52 @@ async def test_a_newer_file_takes_the_place_of_the_old_one(desk: Desk) -> None:
     path = f"{desk.path}/{made['id']}"
     assert (await desk.rig.client.put(path, json={"text": calendar(both[1])}, headers=seen)).status_code == 200
     assert {shift.contact_id: shift.id for shift in (await desk.fresh()).imported} == {bob: before[bob]}
+
+
+async def test_a_newer_file_is_never_lost_to_a_refresh(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is replaced while the old one is being read again stays: what was read is not the newest any more."""
+    ann, bob, *_ = desk.rota.layers[0].participants
+    start = desk.rig.clock.now() + timedelta(days=1)
+    made = (await desk.add(text=calendar(event(name_of(desk, ann), start)))).json()
+    path = f"{desk.path}/{made['id']}"
+    read, newer = handlers.read, calendar(event(name_of(desk, bob), start))
+
+    async def overtaken(*given: Any) -> Any:
+        monkeypatch.setattr(handlers, "read", read)
+        seen = {**desk.manager, "If-Match": "*"}
+        assert (await desk.rig.client.put(path, json={"text": newer}, headers=seen)).status_code == 200
+        return await read(*given)
+
+    monkeypatch.setattr(handlers, "read", overtaken)
+    assert (await desk.rig.client.post(f"{path}/refresh", headers=desk.manager)).status_code == 200
+    assert [shift.contact_id for shift in (await desk.fresh()).imported] == [bob]
+    assert (await desk.rig.client.post(f"{path}/refresh", headers=desk.manager)).status_code == 200
+    assert [shift.contact_id for shift in (await desk.fresh()).imported] == [bob]
+
+
+async def test_one_that_cannot_be_opened_is_put_off_and_shown(desk: Desk) -> None:
+    """It is tried hourly and not at once again, says that it fails, keeps its shifts, and a good file ends that."""
+    ann = desk.rota.layers[0].participants[0]
+    text = calendar(event(name_of(desk, ann), desk.rig.clock.now() + timedelta(days=30)))
+    made = (await desk.add(text=text)).json()
+    path = f"{desk.path}/{made['id']}"
+    async with desk.rig.database.transaction() as tx:
+        await tx.exec_driver_sql("UPDATE calendars SET encrypted_content = 'nobody can open this'")
+    await desk.pass_time(timedelta(hours=2))
+    shown = await desk.get(made["id"])
+    assert shown["reason"] == "internal"
+    assert len((await desk.fresh()).imported) == 1
+    assert await desk.rig.service.loops["calendars"].run_once() == 0
+    await desk.pass_time(timedelta(hours=1))
+    assert await desk.rig.count("calendars WHERE failures = 2") == 1
+    async with desk.rig.database.transaction() as tx:
+        await tx.exec_driver_sql("UPDATE calendars SET encrypted_content = NULL")
+    mended = await desk.rig.client.put(path, json={"text": text}, headers={**desk.manager, "If-Match": "*"})
+    assert (mended.status_code, mended.json()["failing_since"], mended.json()["reason"]) == (200, None, None)
+    assert [kind for kind in await desk.kinds() if kind in ("calendar.failing", "calendar.recovered")] == [
+        "calendar.failing",
+        "calendar.recovered",
+    ]
 
 
 async def test_removing_takes_the_shifts_away(desk: Desk) -> None:
@@ -247,6 +293,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"text": "x", "mapping": [{"match": "A", "contact_id": str(UUID(int=1))}]}, "invalid"),
     ({"text": "x", "unknown": 1}, "invalid"),
     ({"text": "x", "name": "\u0007"}, "invalid"),
+    ({"text": "x", "name": "yrtsinim\u202e"}, "invalid"),
     ({"text": "x", "name": "x" * 101}, "invalid"),
     ({"text": "x", "mapping": [{"match": " ", "contact_id": str(UUID(int=1))}]}, "invalid"),
     ({"text": "x", "mapping": [{"match": "A", "contact_id": str(UUID(int=1))}] * 201}, "invalid"),
@@ -348,7 +395,7 @@ async def test_a_contact_leaves(desk: Desk) -> None:
 
 async def test_a_subscription_follows_the_ministry(desk: Desk) -> None:
     """What the ministry changes is on duty within the hour; what has not changed is not fetched again."""
-    ann, bob, _ = desk.rota.layers[0].participants
+    ann, bob, *_ = desk.rota.layers[0].participants
     start = desk.rig.clock.now() + timedelta(days=1)
     first, second = (calendar(event(name_of(desk, one), start, uid="one")).encode() for one in (ann, bob))
     async with Receiver(status(200, headers=[("ETag", '"a"')], body=first)) as server:
@@ -548,6 +595,7 @@ async def test_a_private_address(desk: Desk, capsys: pytest.CaptureFixture[str])
     logged = capsys.readouterr()
     assert "/v1/calendars/{token}.ics" in logged.out
     assert token not in logged.out + logged.err
+    assert (await desk.rig.client.head(path)).status_code == 200
     listed = (await desk.rig.client.get("/v1/calendar-links", headers=own)).json()["items"]
     assert [(one["id"], "url" in one) for one in listed] == [(made.json()["id"], False)]
     assert listed[0]["used_at"] is not None
@@ -589,7 +637,7 @@ async def test_a_change_of_the_roster_is_a_new_calendar(desk: Desk) -> None:
 
 async def test_who_makes_private_addresses(desk: Desk) -> None:
     """One's own for oneself; for rotas and for others roster managers alone; for other governments nobody."""
-    ann, bob, _ = desk.rota.layers[0].participants
+    ann, bob, *_ = desk.rota.layers[0].participants
     own, other = await person(desk.rig, ann), await headers_of(desk.rig, Role.ROSTER_MANAGER, "IT")
     path = "/v1/partners/CA/calendar-links"
 

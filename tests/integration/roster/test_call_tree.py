@@ -10,11 +10,14 @@ import pytest_asyncio
 from pypdf import PdfReader
 from sqlalchemy import text
 
+from services.roster import schedule
 from services.roster.call_tree import renewal
 from services.roster.call_tree.renewal import AGAIN_AFTER, DAILY, FAILED_AGAIN_AFTER, LATE_AFTER, SETTLED
+from services.roster.call_tree.store import NETWORK_EDITION
 from services.roster.worker import Worker
 from shared.contracts import Role
 from shared.errors import Unavailable
+from shared.keys import CannotOpen
 from shared.security import Principal, PrincipalKind
 from tests.support.cluster import Cluster
 from tests.support.roster_rig import Rig, roster_rig
@@ -99,8 +102,12 @@ async def test_all_three_forms_say_the_same(rig: Rig) -> None:
     said = json.json()
     assert (said["edition"], said["tlp"], said["age_seconds"]) == ("CA", "TLP:AMBER", 0)
     wanted = [one["offices"][0]["switchboard"] for one in said["partners"]]
-    wanted += [contact.name for contact in (await rig.stored("CA")).contacts[:5]]
-    wanted += [point.address for contact in (await rig.stored("CA")).contacts[:5] for point in contact.points[:2]]
+    own = await rig.stored("CA")
+    on_rotas = {contact_id for rota in own.rotas for contact_id in schedule.contacts_of(rota)}
+    people = [contact for contact in own.contacts if contact.id in on_rotas]
+    assert len(people) == 5
+    wanted += [contact.name for contact in people]
+    wanted += [point.address for contact in people for point in contact.points[:2]]
     assert [one["code"] for one in said["partners"]] == ["CA", "NZ", "XR"]
     for form in (html.text, pdf_text(pdf), json.text):
         assert [one for one in wanted if one not in form] == []
@@ -244,6 +251,29 @@ async def test_one_that_cannot_be_made_stops_no_other(rig: Rig, monkeypatch: pyt
     await renew(rig)
     assert await renewal.call_tree_troubles(rig.deps) == []
     assert (await get(rig, FORMS[2], await person(rig, "CA", Role.DUTY_OFFICER))).status_code == 200
+
+
+async def test_a_partner_that_cannot_be_read_stops_no_other(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sheet is put off, not tried in every pass, and the others' sheets and editions are made."""
+    find = renewal.roster_store.find_partner
+    asked: list[str] = []
+
+    async def failing(tx: Any, keys: Any, code: str) -> Any:
+        asked.append(code)
+        if code == "CA":
+            raise CannotOpen(code)
+        return await find(tx, keys, code)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(renewal.roster_store, "find_partner", failing)
+        await renew(rig)
+        assert set(await made_at(rig)) == {"NZ", "XR", NETWORK_EDITION}
+        asked.clear()
+        assert await renew(rig) == 0
+        assert asked == []
+    rig.clock.advance(FAILED_AGAIN_AFTER.total_seconds())
+    await renew(rig)
+    assert "CA" in await made_at(rig)
 
 
 async def test_who_takes_no_part_any_more_is_in_none(rig: Rig) -> None:

@@ -100,6 +100,15 @@ async def test_signatures_belong_to_one_change_of_one_partner(rig: Rig) -> None:
     assert (await on_call(rig))["hand_over"]["signed"] is False
 
 
+async def test_signatures_of_long_ago_are_forgotten(rig: Rig) -> None:
+    """What no change of the last month can be is gone with the next signature of that partner."""
+    await shared_rota(rig)
+    for days in (100, 90, 0):
+        await signed(rig, outgoing_signed_at=NOW, start_at=BEGAN_AT - timedelta(days=days))
+    rows = await rig.rows("SELECT start_at FROM hand_overs ORDER BY start_at")
+    assert [row.start_at for row in rows] == [BEGAN_AT - timedelta(days=90), BEGAN_AT]
+
+
 async def test_nobody_else_learns_of_it(rig: Rig) -> None:
     """Another government sees the role of who is on call, and nothing of who was."""
     await shared_rota(rig)

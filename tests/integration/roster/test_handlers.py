@@ -86,9 +86,9 @@ async def test_applying_twice_changes_nothing(rig: Rig) -> None:
     first = (await rig.apply()).json()
     before = [await rig.count(table) for table in ("outbox", "record", "seeded_hashes")]
     second = (await rig.apply()).json()
-    assert (len(first["created"]), first["updated"], first["unchanged"], first["left_alone"]) == (478, [], [], [])
+    assert (len(first["created"]), first["updated"], first["unchanged"], first["left_alone"]) == (508, [], [], [])
     assert second["created"] == second["updated"] == second["left_alone"] == second["secrets"] == []
-    assert len(second["unchanged"]) == 478
+    assert len(second["unchanged"]) == 508
     assert [await rig.count(table) for table in ("outbox", "record", "seeded_hashes")] == before
 
 
@@ -110,7 +110,7 @@ async def test_a_dry_run_writes_nothing(rig: Rig) -> None:
     """A dry run says what would be created, makes no secret, and leaves every table as it was."""
     before = await rig.dump()
     answer = (await rig.apply(dry_run=True)).json()
-    assert (answer["dry_run"], len(answer["created"]), answer["secrets"]) == (True, 478, [])
+    assert (answer["dry_run"], len(answer["created"]), answer["secrets"]) == (True, 508, [])
     assert await rig.dump() == before
 
 
@@ -204,7 +204,7 @@ async def test_two_applications_at_once_create_once(rig: Rig) -> None:
         return answer
 
     answers = await asyncio.gather(apply(), apply())
-    assert sorted(len(answer.json()["created"]) for answer in answers) == [0, 478]
+    assert sorted(len(answer.json()["created"]) for answer in answers) == [0, 508]
     assert sorted(len(answer.json()["secrets"]) for answer in answers) == [0, 56]
 
 
@@ -381,6 +381,18 @@ async def test_a_worker_that_dies_is_replaced() -> None:
             await own.run(5, os.abort)
         assert await own.run(5, os.getppid) == os.getpid()
         assert await own.run(5, signal.getsignal, signal.SIGINT) == signal.SIG_IGN
+    finally:
+        await own.stop()
+
+
+async def test_a_worker_of_two_processes_does_two_things_at_once(tmp_path: Path) -> None:
+    """Each end of a pipe waits until the other one is opened, so one process alone would never come to the second."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    own = Worker(processes=2)
+    try:
+        ends = [own.run(30, os.open, pipe, flags) for flags in (os.O_RDONLY, os.O_WRONLY)]
+        assert all(end >= 0 for end in await asyncio.gather(*ends))
     finally:
         await own.stop()
 

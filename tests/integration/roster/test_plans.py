@@ -10,10 +10,13 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from services.roster import plans
-from services.roster.worker import Worker
+from services.roster import plans, store
+from services.roster import worker as worker_module
+from services.roster.changes import changes
+from services.roster.worker import Worker, compute_plans, compute_sealed
 from shared.contracts import DutyPlanPublished, Role
 from shared.errors import Unavailable
+from shared.keys import KeyRing, point_context
 from shared.security import Principal, PrincipalKind
 from tests.support.cluster import Cluster
 from tests.support.roster_rig import Rig, roster_rig
@@ -110,7 +113,9 @@ async def test_one_failing_partner_stops_no_other(rig: Rig) -> None:
     """A partner whose plan cannot be computed keeps its old one, is reported, and is tried again a minute later."""
     async with rig.database.transaction() as tx:
         (kept,) = await tx.execute(text("SELECT encrypted_address FROM contact_points WHERE partner = 'AU' LIMIT 1"))
-        await tx.execute(text("UPDATE contact_points SET encrypted_address = 'ar1.x.y' WHERE partner = 'AU'"))
+        await tx.execute(
+            text("UPDATE contact_points SET encrypted_address = 'ar1.x.y', sealing_key = NULL WHERE partner = 'AU'")
+        )
     rig.clock.advance(24 * 3600)
     await rig.publish_plans()
     assert len(await rig.events(DutyPlanPublished)) == 21
@@ -139,7 +144,7 @@ class DyingWorker(Worker):
     """Loses its process at the given partner's plan."""
 
     async def run(self, seconds_max: float, function: Any, *args: Any) -> Any:  # noqa: ARG002 - it computes at once
-        if args[0].partner.code == "AU":
+        if function is compute_plans and any("Australia" in task.document for task in args[0]):
             raise Unavailable("the work was interrupted", code="worker_lost")
         return function(*args)
 
@@ -162,7 +167,7 @@ class ChangingWorker(Worker):
 
     async def run(self, seconds_max: float, function: Any, *args: Any) -> Any:  # noqa: ARG002 - it computes at once
         result = function(*args)
-        if self.change is not None:
+        if function is compute_plans and self.change is not None:
             change, self.change = self.change, None
             await change()
         return result
@@ -198,3 +203,137 @@ async def test_a_plan_names_the_subjects_of_its_people(rig: Rig, partner: str) -
     people = {one.subject for one in (await rig.credentials(partner)).credentials if one.contact_id is not None}
     assert subjects == people
     assert subjects
+
+
+# --- several plans at once --------------------------------------------------------------------------------------------
+
+
+class CountingWorker(Worker):
+    """Computes at once, and remembers how many plans each task was for."""
+
+    def __init__(self, costly: str | None = None) -> None:
+        super().__init__(processes=2)
+        self.costly = costly
+        self.tasks: list[int] = []
+        self.sealed: list[int] = []
+
+    async def run(self, seconds_max: float, function: Any, *args: Any) -> Any:  # noqa: ARG002 - it computes at once
+        if function is compute_plans:
+            self.tasks.append(len(args[0]))
+            if self.costly is not None and any(self.costly in task.document for task in args[0]):
+                raise TimeoutError
+        if function is compute_sealed:
+            self.sealed.append(len(args[0]))
+        return function(*args)
+
+
+async def test_plans_that_are_due_together_are_made_in_groups(rig: Rig) -> None:
+    """Eleven partners take two tasks; each plan has an event and a record row of its own, under a cause of its own."""
+    worker = CountingWorker()
+    rig.clock.advance(24 * 3600)
+    assert await plans.publish_plans(replace(rig.deps, shifts=worker)) == 11
+    assert sorted(worker.tasks) == [1, 10]
+    assert {plan.plan_version for plan in await rig.events(DutyPlanPublished)} == {1, 2}
+    causes = await rig.rows(
+        "SELECT o.correlation_id FROM outbox o JOIN record r USING (correlation_id)"
+        " WHERE o.type = :type AND r.kind = 'duty_plan.published' AND r.partner = o.visible_to[1]"
+        " AND (r.data ->> 'plan_version')::int = 2",
+        type=DutyPlanPublished.type,
+    )
+    assert len({row.correlation_id for row in causes}) == 11
+
+
+async def test_a_costly_partner_is_found_alone(rig: Rig) -> None:
+    """A group that takes too long is made again partner by partner: one is put off, ten are published."""
+    worker = CountingWorker(costly="Australia")
+    rig.clock.advance(24 * 3600)
+    await plans.publish_plans(replace(rig.deps, shifts=worker))
+    assert sorted(worker.tasks) == [1] * 11 + [10]
+    assert len(await rig.events(DutyPlanPublished)) == 21
+    assert await plans.plan_troubles(rig.deps) == ["the duty plan cannot be computed, and the old one holds: AU"]
+
+
+async def test_a_plan_that_is_too_large_stops_no_other(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no broker would take is that partner's failure alone."""
+    largest = max(await rig.events(DutyPlanPublished), key=lambda plan: len(plan.model_dump_json()))
+    monkeypatch.setattr(worker_module, "EVENT_BYTES_MAX", len(largest.model_dump_json()) - 1)
+    rig.clock.advance(24 * 3600)
+    await plans.publish_plans(replace(rig.deps, shifts=CountingWorker()))
+    (failed,) = await rig.rows("SELECT code FROM partners WHERE plan_failures > 0")
+    assert failed.code == largest.partner
+    assert len(await rig.events(DutyPlanPublished)) == 21
+
+
+async def test_trouble_of_the_database_is_nobodys_failure(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pass fails and is tried again; no partner is reported."""
+
+    async def unavailable(*_: Any, **__: Any) -> Any:
+        raise Unavailable("the database does not answer", code="database_unavailable")
+
+    rig.clock.advance(24 * 3600)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "save_plans", unavailable)
+        with pytest.raises(Unavailable):
+            await plans.publish_plans(rig.deps)
+    assert await plans.plan_troubles(rig.deps) == []
+    await rig.publish_plans()
+    assert len(await rig.events(DutyPlanPublished)) == 22
+
+
+# --- sealed addresses -------------------------------------------------------------------------------------------------
+
+
+def opened(plan: DutyPlanPublished, keys: KeyRing) -> set[str]:
+    """The addresses of the people of a plan."""
+    return {
+        keys.unseal(point.sealed_address, context=point_context(point.id))
+        for contact in plan.contacts
+        for point in contact.points
+    }
+
+
+async def test_an_address_is_sealed_once(rig: Rig) -> None:
+    """The next plan carries the same sealed forms; one whose address was edited has a new one, and it opens."""
+    first = await rig.plan("CA")
+    worker = CountingWorker()
+    rig.clock.advance(24 * 3600)
+    await plans.publish_plans(replace(rig.deps, shifts=worker))
+    assert worker.sealed == []
+    assert (await rig.plan("CA")).contacts == first.contacts
+    state = await rig.stored("CA")
+    contact = state.contacts[0]
+    points = (replace(contact.points[0], address="+16135550999"), *contact.points[1:])
+    after = replace(state, contacts=(replace(contact, points=points), *state.contacts[1:]))
+    async with rig.database.transaction() as tx:
+        await store.save_partner(tx, rig.keys, state.partner, changes(state, after), now=rig.clock.now())
+    await plans.publish_plans(replace(rig.deps, shifts=worker))
+    assert worker.sealed == [1]
+    assert "+16135550999" in opened(await rig.plan("CA"), rig.keys)
+
+
+async def test_another_sealing_key_seals_everything_anew(rig: Rig) -> None:
+    """After a change of keys the next plan opens with the new one alone, and what is kept is sealed with it."""
+    new = KeyRing.generate()
+    keys = replace(rig.keys, sealing_keys=(*new.sealing_keys, *rig.keys.sealing_keys))
+    rig.clock.advance(24 * 3600)
+    await plans.publish_plans(replace(rig.deps, keys=keys))
+    state = await rig.stored("CA")
+    addresses = {point.address for contact in state.contacts for point in contact.points}
+    assert opened(await rig.plan("CA"), new) == addresses
+    kept = await rig.rows(
+        "SELECT DISTINCT sealing_key FROM contact_points UNION SELECT DISTINCT sealing_key FROM endpoints"
+    )
+    assert [row.sealing_key for row in kept] == [keys.sealing_keys[0].id]
+
+
+async def test_an_address_that_is_edited_while_it_is_sealed_keeps_no_old_form(rig: Rig) -> None:
+    """The form of the old address is not kept beside the new one."""
+    async with rig.database.transaction() as tx:
+        await tx.execute(text("UPDATE contact_points SET sealing_key = NULL, sealed_address = NULL"))
+        before = await store.find_unsealed(tx, ["CA"], sealing_key="key")
+    async with rig.database.transaction() as tx:
+        await tx.execute(
+            text("UPDATE contact_points SET encrypted_address = 'other' WHERE id = :id"), {"id": before[0].id}
+        )
+        await store.save_sealed(tx, [(one, f"sealed {one.id}") for one in before], sealing_key="key")
+        assert [one.id for one in await store.find_unsealed(tx, ["CA"], sealing_key="key")] == [before[0].id]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -128,6 +129,36 @@ async def test_scores_are_kept_by_day(rig: Rig) -> None:
     assert await rig.count("readiness_scores WHERE partner = 'CA'") == 2
 
 
+async def test_what_nobody_asks_for_any_more_is_forgotten(rig: Rig) -> None:
+    """Scores of more than two years ago, and checks of endpoints that the partner has no more."""
+    given = {"gone": UUID(int=1), "now": rig.clock.now(), "day": rig.clock.now().date()}
+    score = text(
+        "INSERT INTO readiness_scores SELECT partner, CAST(:day AS date) - CAST(:ago AS integer), score, lowest,"
+        " alarms, blocking, warnings FROM readiness_scores WHERE partner = 'CA' AND day = :day"
+    )
+    check = text(
+        "INSERT INTO endpoint_checks (endpoint_id, partner, fingerprint, checked_at, answering, since_at)"
+        " VALUES (:gone, 'CA', '', :now, true, :now)"
+    )
+    async with rig.database.transaction() as tx:
+        for ago in (100, 731, 733):
+            await tx.execute(score, given | {"ago": ago})
+        await tx.execute(check, given)
+    rig.clock.advance(3600)
+    await settle(rig)
+    days = await rig.rows("SELECT CAST(:day AS date) - day AS ago FROM readiness_scores WHERE partner = 'CA'", **given)
+    assert sorted(row.ago for row in days) == [0, 100, 731]
+    assert await rig.count(f"endpoint_checks WHERE endpoint_id = '{given['gone']}'") == 0
+
+
+async def test_duty_plans_come_first_but_hold_nothing_up_for_long(rig: Rig) -> None:
+    """No proof is made while plans are due, unless they have been so for half a minute."""
+    rig.clock.advance(24 * 3600)
+    assert await proving.prove_partners(rig.deps) == 0
+    rig.clock.advance(31)
+    assert await proving.prove_partners(rig.deps) == 11
+
+
 class DyingWorker(Worker):
     """Loses its process at the given partner's proof."""
 
@@ -147,7 +178,7 @@ async def test_one_failing_partner_stops_no_other(rig: Rig) -> None:
     rig.clock.advance(3601)
     await proving.prove_partners(deps)
     assert await proving.readiness_troubles(rig.deps) == [
-        "the coming 14 days were not proven for more than two hours: AU"
+        "the coming 14 days cannot be proven for more than two hours: AU"
     ]
     rig.clock.advance(300)
     await settle(rig)
@@ -325,6 +356,23 @@ async def test_a_check_of_another_address_says_nothing(rig: Rig) -> None:
     gone = replace(foreign, body=foreign.body.model_copy(update={"partner": "NZ"}), id=rig.deps.ids.new())
     await handlers.SUBSCRIPTIONS[EndpointChecked](rig.deps, gone)
     assert await rig.count("endpoint_checks WHERE partner = 'NZ'") == 0
+
+
+async def test_a_subscription_that_cannot_be_read_is_found(rig: Rig) -> None:
+    """While a calendar of a rota fails, readiness says so with its reason; not for one that is read."""
+    rota = (await rig.stored("CA")).rotas[0]
+    given = {"rota": rota.id, "now": rig.clock.now(), "one": rig.deps.ids.new(), "other": rig.deps.ids.new()}
+    columns = "id, partner, rota_id, name, encrypted_rules, encrypted_findings, version, events, shifts, unmapped"
+    values = "'CA', :rota, 'Ministry', '', '', 1, 0, 0, 0, :now"
+    async with rig.database.transaction() as tx:
+        for row, fails in ((":one", ":now, 3, 'http_500'"), (":other", "NULL, 0, NULL")):
+            sql = f"({columns}, created_at, failing_since, failures, reason, next_at) VALUES ({row}, {values}, {fails}"
+            await tx.execute(text(f"INSERT INTO calendars {sql}, :now)"), given)
+    rig.clock.advance(3600)
+    await settle(rig)
+    (row,) = await rig.rows("SELECT findings FROM readiness WHERE partner = 'CA'")
+    (found,) = [one for one in row.findings if one["code"] == "calendar_ending"]
+    assert (found["calendar_id"], found["rota_id"], found["reason"]) == (str(given["one"]), str(rota.id), "http_500")
 
 
 # --- the digest -------------------------------------------------------------------------------------------------------

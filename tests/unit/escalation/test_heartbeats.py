@@ -232,3 +232,10 @@ def test_paths_come_and_go_with_endpoints(
     """New ones are added, moved ones tried anew, removed ones forgotten, unless what is there could not be read."""
     changed = compare([path()], [replace(path(), **changes)], keep=keep)
     assert (len(changed.new), len(changed.moved), len(changed.gone)) == expected
+
+
+def test_what_others_send_is_not_gone() -> None:
+    """A path that is not ours to forget stays, and what is wanted of it is taken over all the same."""
+    others = {path().id}
+    assert compare([path()], [], keep=set(), others=others).gone == ()
+    assert len(compare([path()], [replace(path(), told="ops room")], keep=set(), others=others).moved) == 1

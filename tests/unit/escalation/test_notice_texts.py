@@ -26,6 +26,7 @@ FACTS: dict[str, dict[str, str]] = {
     "swap_declined": {"declined_by": "PLANTEDone"},
     "swap_withdrawn": {"offered_by": "PLANTEDone"},
     "shift_ahead": {},
+    "shift_changed": {},
     "hand_over_due": {"outgoing": "PLANTEDone", "incoming": "PLANTEDtwo"},
     "hand_over_signed": {"signed_by": "PLANTEDone"},
     "readiness_digest": {"score": "73", "findings": "41"},
@@ -33,6 +34,7 @@ FACTS: dict[str, dict[str, str]] = {
     "hole_ahead_elsewhere": {"partner": "NZ"},
     "points_unconfirmed": {"expires_at": "2026-08-17T15:00:00Z", "count": "37"},
     "calendar_trouble": {"calendar": "PLANTEDcalendar"},
+    "drill_unanswered": {"reference": "RP-XR-2026-0042", "since_at": "2026-08-17T15:00:00Z"},
     "heartbeat_failed": {"what": "endpoint", "since_at": "2026-08-17T15:00:00Z"},
     "heartbeat_recovered": {"what": "PLANTEDwhat", "since_at": "2026-08-17T15:00:00Z"},
     "release_asked": {"reference": "PLANTEDreference", "precedence": "FLASH", "drafted_by": "PLANTEDone"},
@@ -205,6 +207,7 @@ def test_what_is_optional_is_said_where_it_is_known() -> None:
             "05:30 (03:",
         ),
         ("shift_ahead", {"deputy": "PLANTEDdeputy"}, "PLANTEDdeputy"),
+        ("shift_changed", {"count": "37"}, "37"),
     ],
 )
 def test_every_sentence_that_may_be_left_out_is_there_in_every_language(

@@ -835,6 +835,28 @@ def test_doctor_names_failing_heartbeats(server: Canned, run: Callable[..., Resu
     assert found["todo"].endswith(f"redphone heartbeat now {ENDPOINT_ID}")
 
 
+def test_doctor_names_in_one_line_who_has_nobody_on_call(server: Canned, run: Callable[..., Result]) -> None:
+    """The secretariat learns of all partners, others of their own; no alarm is no line."""
+    ready = {
+        "GET /healthz": (200, {"status": "alive"}),
+        "GET /readyz": (200, {"status": "ready", "checks": {}}),
+        "GET /v1/partners": (200, {"items": [{"code": "CA"}], "next_cursor": None}),
+    }
+
+    def said() -> list[str]:
+        found = [json.loads(line) for line in run("doctor", "--json").stdout.splitlines()]
+        return [line["said"] for line in found if line["check"] == "Readiness"]
+
+    every = [{"partner": code, "alarms": alarms} for code, alarms in (("CA", 0), ("ES", 2), ("NZ", 1))]
+    server.answers |= ready | {"GET /v1/readiness": (200, {"items": every, "next_cursor": None})}
+    assert said() == ["nobody is on call at some time within 24 hours: ES; NZ"]
+    server.answers["GET /v1/readiness"] = (403, problem("role_missing", 403, "this needs a role"))
+    server.answers["GET /v1/partners/CA/readiness"] = (200, {"alarms": 1})
+    assert said() == ["nobody is on call at some time within 24 hours: CA"]
+    server.answers["GET /v1/partners/CA/readiness"] = (200, {"alarms": 0})
+    assert said() == []
+
+
 def test_doctor_names_providers_without_a_loop_back(
     run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

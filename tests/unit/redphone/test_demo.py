@@ -19,10 +19,23 @@ from rich.text import Text
 from redphone import demo, demo_screen
 from redphone.counterparts.telephone import PlacedCall, Spoken
 from redphone.demo_channels import Heard
-from redphone.demo_network import ON_DUTY, demonstration_network, written
+from redphone.demo_network import ON_DUTY, RELIEF, RELIEF_OFFICER, demonstration_network, written
 from redphone.demo_receivers import FAILURES_FIRST, Receipt, Receivers
-from redphone.demo_report import AFTER_ANSWER_GRACE, Facts, report_of
-from redphone.demo_scenario import CRISES, NORMAL, QUICK, Machine, Pace, Part, Scenario, Timeline, Via, Wakes, scenario
+from redphone.demo_report import AFTER_ANSWER_GRACE, LAST_LEVEL, Facts, HoleSeen, ShiftChange, report_of
+from redphone.demo_scenario import (
+    CRISES,
+    HOLE_AT,
+    NORMAL,
+    QUICK,
+    Machine,
+    Pace,
+    Part,
+    Scenario,
+    Timeline,
+    Via,
+    Wakes,
+    scenario,
+)
 from redphone.demo_screen import Line
 from redphone.exits import Failed
 from redphone.output import Output
@@ -177,8 +190,28 @@ def test_whoever_is_on_duty_has_a_credential_to_answer_with() -> None:
     for partner in document["partners"].values():
         holders = {credential.get("contact") for credential in partner["credentials"].values()}
         for key, rota in partner["rotas"].items():
-            assert [layer["participants"] for layer in rota["layers"]] == [[ON_DUTY[key]]]
+            assert {tuple(layer["participants"]) for layer in rota["layers"]} == {(ON_DUTY[key],)}
             assert ON_DUTY[key] in holders
+            assert rota["notice_hours"] == []
+
+
+@every_crisis
+def test_whoever_relieves_an_officer_can_sign_for_it(played: Scenario) -> None:
+    """One addressed partner's shift ends in the midst, another's rota has a hole; its hand-overs are to be signed."""
+    assert HOLE_AT in played.addressed
+    assert played.relieved in played.addressed
+    assert played.relieved != HOLE_AT
+    document = tomllib.loads(demonstration_network("http://127.0.0.1:4711", NORMAL, played.parts).text)
+    partner = document["partners"][played.relieved]
+    assert partner["credentials"][f"{played.relieved.lower()}-{RELIEF_OFFICER}"]["contact"] == RELIEF
+    assert partner["rotas"]["duty"]["signs_hand_over"] is True
+
+
+@each_pace
+def test_a_shift_ends_after_level_1_was_paged_and_before_level_3_is(pace: Pace) -> None:
+    """What is left of the shift at the release is more than nothing, and less than the wait for the last level."""
+    assert 1 < pace.shift_left_seconds < pace.acknowledge_within_seconds
+    assert pace.shift_left_seconds < pace.shift_ends_after_seconds
 
 
 def test_whoever_answers_a_call_is_called_at_once_unless_messages_get_lost() -> None:
@@ -420,6 +453,18 @@ def _facts(played: Scenario) -> Facts:
                 )
                 for state in states
             ]
+    hole = {"rota": "Duty officers", "begins_at": _z(7200), "ends_at": _z(36000), "severity": "alarm"}
+    relieved = played.relieved
+    receipts += [
+        _receipt(HOLE_AT, "notice.issued", -3, data={"kind": "hole_ahead"}, place="office", headline=""),
+        _receipt("XR", "notice.issued", -3, data={"kind": "hole_ahead_elsewhere"}, place="office", headline=""),
+        _receipt(relieved, "alert.released", 0.1, place="duty-1"),
+        *(_receipt(relieved, "level.raised", 12, level=3, place=place) for place in ("duty-1", RELIEF)),
+        _receipt(relieved, "level.raised", 16, level=3, place=RELIEF),
+        _receipt(relieved, "alert.updated", 19, place=RELIEF),
+        *(_receipt(relieved, "alert.ended", 25, place=place) for place in ("duty-1", RELIEF)),
+    ]
+    acknowledged[relieved] = AT + timedelta(seconds=19)
     alert = {
         "id": "a",
         "reference": "RP-CA-2026-0001",
@@ -443,6 +488,9 @@ def _facts(played: Scenario) -> Facts:
         timeline=[{"at": _z(0), "type": "alert_released", "data": {}}],
         unreached_at=unreached,
         acknowledged_at=acknowledged,
+        rotas=frozenset({"Duty officers"}),
+        hole=HoleSeen(HOLE_AT, AT + timedelta(hours=2), AT + timedelta(hours=10), found=(hole,), left=()),
+        change=ShiftChange(relieved, "duty-1", RELIEF, AT + timedelta(seconds=7), AT + timedelta(seconds=13)),
         seconds=30.0,
     )
 
@@ -564,6 +612,49 @@ def test_a_call_that_waits_for_its_turn_after_a_lost_message_fails_the_report() 
     assert "US was called only 9.8 s after" in _broken(replace(facts, heard=[*others, _heard("US", "voice", 10)]))
 
 
+def test_a_notice_about_a_roster_is_part_of_no_alert() -> None:
+    """It names a rota, and needs no EXERCISE; it is for those alone whose rota it is about, and the secretariat."""
+    facts = _facts(scenario("afghanistan"))
+    heard = _heard("NZ", "sms", 1, "Hand-over to sign: Duty officers, Sunday")
+    assert _broken(replace(facts, heard=[*facts.heard, heard])) == ""
+    stray = _receipt("GB", "notice.issued", 1, data={"kind": "shift_ahead"}, headline="")
+    assert "GB system got notice.issued" in _broken(replace(facts, receipts=[*facts.receipts, stray]))
+
+
+def test_a_hole_that_is_not_found_told_or_filled_fails_the_report() -> None:
+    """Readiness must find the very hole, tell both before the alert, and find none once it is filled."""
+    facts = _facts(scenario("afghanistan"))
+    assert facts.hole is not None
+    assert "there was none" in _broken(replace(facts, hole=None))
+    assert "ES: readiness did not find it" in _broken(replace(facts, hole=replace(facts.hole, found=())))
+    assert "still found one" in _broken(replace(facts, hole=replace(facts.hole, left=facts.hole.found)))
+    late = [
+        replace(one, at=AT + timedelta(seconds=1)) if one.notice_kind == "hole_ahead" else one for one in facts.receipts
+    ]
+    assert "ES was not told before the alert" in _broken(replace(facts, receipts=late))
+
+
+def test_a_shift_change_that_is_not_honoured_fails_the_report() -> None:
+    """Without a change after the release, without a page to the new officer, or with one to the wrong officer."""
+    facts = _facts(scenario("afghanistan"))
+    change = facts.change
+    assert change is not None
+    assert "no shift ended after the release" in _broken(replace(facts, change=replace(change, change_at=AT)))
+    to_old = [one for one in facts.receipts if one.place != RELIEF]
+    assert "NZ: second officer was never paged" in _broken(replace(facts, receipts=to_old))
+    assert "no hand-over was signed" in _broken(replace(facts, change=replace(change, signed_at=None)))
+    early = _receipt("NZ", "alert.released", 1, place=RELIEF)
+    assert "before the change duty officer and second officer" in _broken(
+        replace(facts, receipts=[*facts.receipts, early])
+    )
+    again = _receipt("NZ", "level.raised", 16, level=LAST_LEVEL, place="duty-1")
+    assert "duty officer and second officer was paged after both had signed" in _broken(
+        replace(facts, receipts=[*facts.receipts, again])
+    )
+    alone = [one for one in facts.receipts if (one.place, one.level) != ("duty-1", LAST_LEVEL)]
+    assert "NZ: second officer was paged before both had signed" in _broken(replace(facts, receipts=alone))
+
+
 def test_strays_and_open_escalations_fail_the_report() -> None:
     """Requests for nobody and an escalation that outlives its alert are faults."""
     facts = _facts(scenario("afghanistan"))
@@ -676,7 +767,7 @@ def test_the_report_fits_its_terminal_and_names_what_failed(width: int) -> None:
     assert "✔ nobody is paged for whom it was not" in text
     assert "✘ all" in text
     assert "1 requests were no messages" in text
-    assert "1 of 14 checks do not hold" in text
+    assert "1 of 17 checks do not hold" in text
 
 
 def test_lines_carry_the_seconds_since_the_release() -> None:

@@ -175,6 +175,34 @@ def test_zone_of_the_calendars_own() -> None:
     assert spans(raw) == [(at(24, 5), at(24, 6)), (at(25, 6), at(25, 7))]
 
 
+def test_zone_with_its_history() -> None:
+    """What was over long ago costs nothing: the last of it says what holds until the rules of today begin."""
+    history = "".join(
+        f"BEGIN:{kind}\nDTSTART:{year}{month}01T030000\nTZOFFSETFROM:+0300\nTZOFFSETTO:+0500\nEND:{kind}\n"
+        for year in range(1950, 2020)
+        for kind, month in (("STANDARD", "10"), ("DAYLIGHT", "03"))
+    )
+    started = clock.perf_counter()
+    events = [
+        event(f"DTSTART;TZID=Customized Time Zone:20261024T{n % 24:02}0000", "DURATION:PT1H", uid=f"{n}")
+        for n in range(1_000)
+    ]
+    raw = calendar(DEFINED.replace("BEGIN:STANDARD\n", f"{history}BEGIN:STANDARD\n", 1), *events)
+    found = spans(raw)
+    assert clock.perf_counter() - started < 5
+    assert len(found) == 1_000
+    assert found[0][0] == at(23, 21)
+
+
+def test_zone_that_has_not_changed_for_long() -> None:
+    """A zone whose last change is past has the offset of that change."""
+    ended = DEFINED.replace("BYMONTH=10", "BYMONTH=10;UNTIL=20150101T000000Z").replace(
+        "BYMONTH=3", "BYMONTH=3;UNTIL=20140601T000000Z"
+    )
+    raw = calendar(ended, event("DTSTART;TZID=Customized Time Zone:20261024T080000", "DURATION:PT1H"))
+    assert spans(raw) == [(at(24, 6), at(24, 7))]
+
+
 def test_zone_of_another_calendar() -> None:
     """What one calendar calls its zone is not what another one finds under the name."""
     read(calendar(DEFINED, event("DTSTART;TZID=Customized Time Zone:20261024T080000", "DURATION:PT1H")))
@@ -192,7 +220,9 @@ def test_zone_with_one_offset() -> None:
     ]
 
 
-@pytest.mark.parametrize("rule", ["FREQ=SECONDLY", "FREQ=YEARLY;BYSECOND=1,2", "FREQ=DAILY"])
+@pytest.mark.parametrize(
+    "rule", ["FREQ=SECONDLY", "FREQ=YEARLY;BYSECOND=1,2", "FREQ=DAILY", "FREQ=YEARLY;BYMONTH=1,2;BYDAY=MO,TU,WE"]
+)
 def test_zone_that_is_an_attack(rule: str) -> None:
     """A definition that changes more often than zones do is no definition."""
     definition = DEFINED.replace("FREQ=YEARLY;BYDAY=-1SU;BYMONTH=10", rule)

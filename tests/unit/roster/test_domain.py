@@ -95,6 +95,7 @@ def test_a_whole_partner_is_sound() -> None:
         ({"name": "n" * (domain.NAME_CHARACTERS_MAX + 1)}, ["name"]),
         ({"name": "Can\nada"}, ["name"]),
         ({"name": "Can\u202eada"}, ["name"]),
+        ({"name": "Can\u2028ada"}, ["name"]),
         ({"name": "Can\ud800ada"}, ["name"]),
         ({"standing": Standing.SECRETARIAT}, ["standing"]),
         ({"code": "XR", "iso3": None, "m49": None}, ["standing"]),

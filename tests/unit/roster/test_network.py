@@ -5,7 +5,6 @@ from __future__ import annotations
 import time as stopwatch
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -13,6 +12,8 @@ from hypothesis import strategies as st
 
 from services.roster import domain, network, publication, schedule
 from services.roster.network import Kind, NetworkFile, NetworkFileError, parse
+from services.roster.readiness.checks import findings_of
+from services.roster.readiness.findings import Facts, FindingCode
 from services.roster.schedule import Frequency
 from shared.contracts import DEFAULT_DEADLINES, ChannelName, CredentialKind, Precedence, Role, Standing
 from shared.egress import EgressPolicy
@@ -136,14 +137,87 @@ def test_every_partner_can_answer(shipped: NetworkFile, code: str) -> None:
 
 @pytest.mark.parametrize("code", list(ZONES))
 def test_every_partner_is_covered_for_a_year(shipped: NetworkFile, code: str) -> None:
-    """No rota of any partner has a minute without somebody on call in the year after a fixed date, in its own zone."""
+    """No rota of any partner has a minute without somebody on call, or a deputy, in the year after a fixed date."""
     state = next(state for state in shipped.states() if state.partner.code == code)
     assert len(state.rotas) >= 2
     for rota in state.rotas:
         assert rota.time_zone == ZONES[code]
+        shifts = schedule.shifts(rota, FIXED_DAY, FIXED_DAY + timedelta(days=366))
         assert schedule.gaps(rota, FIXED_DAY, FIXED_DAY + timedelta(days=366)) == ()
-        for shift in schedule.shifts(rota, FIXED_DAY, FIXED_DAY + timedelta(days=366))[1:]:
-            assert shift.start_at.astimezone(ZoneInfo(rota.time_zone)).time() == rota.layers[0].hand_over_time
+        assert all(shift.deputy_id not in (None, shift.contact_id) for shift in shifts)
+        assert len({shift.contact_id for shift in shifts}) >= 2
+
+
+DAYS = {
+    "Christmas": "2026-12-20",
+    "New Year": "2026-12-30",
+    "clocks of America go forward": "2027-03-10",
+    "clocks of Europe go forward": "2027-03-25",
+    "clocks of Sydney and Auckland go back": "2027-04-01",
+    "summer": "2027-07-01",
+    "clocks of Auckland go forward": "2026-09-24",
+    "clocks of Sydney go forward": "2026-10-01",
+    "clocks of Europe and America go back": "2026-10-21",
+}
+
+
+@pytest.mark.parametrize("day", DAYS.values(), ids=DAYS.keys())
+def test_readiness_of_the_shipped_file_lacks_only_what_nobody_can_know_yet(shipped: NetworkFile, day: str) -> None:
+    """On every date: no hole, nobody on two duties, a deputy in every shift, two ways to everybody, no rota at its end.
+    Only points that nobody has verified, and systems that no heartbeat has reached, are missing.
+    """
+    facts = Facts(carriers={channel: channel.value for channel in ChannelName})
+    now = datetime.fromisoformat(f"{day}T05:30:00+00:00")
+    for state in shipped.states():
+        found = {finding.code for finding in findings_of(state, facts, now)}
+        assert found == {FindingCode.UNVERIFIED_POINT, FindingCode.ENDPOINT_UNCHECKED}, state.partner.code
+
+
+@pytest.mark.parametrize("day", DAYS.values(), ids=DAYS.keys())
+def test_nobody_in_the_shipped_file_has_two_duties_at_once(shipped: NetworkFile, day: str) -> None:
+    """Counted without readiness: in each hour of 14 days every holder and every deputy is somebody else."""
+    begin = datetime.fromisoformat(f"{day}T05:30:00+00:00")
+    for state in shipped.states():
+        duties = [shift for rota in state.rotas for shift in schedule.shifts(rota, begin, begin + timedelta(days=14))]
+        for hour in range(14 * 24):
+            at = begin + timedelta(hours=hour)
+            now = [shift for shift in duties if shift.start_at <= at < shift.end_at]
+            people = [one for shift in now for one in (shift.contact_id, shift.deputy_id)]
+            assert len(people) == len(set(people)) == 2 * len(state.rotas), (state.partner.code, at)
+
+
+def test_the_shipped_file_shows_what_rotas_can_do(shipped: NetworkFile) -> None:
+    """Every kind of turn, hours, holidays, zones and signatures are in use, and every policy pages the deputy."""
+    rotas = {str(state.partner.code): state.rotas[0] for state in shipped.states()}
+    layers = [layer for rota in rotas.values() for layer in rota.layers]
+    assert {layer.rotation.frequency for layer in layers} == set(Frequency)
+    assert {layer.on_holidays for layer in layers} == set(schedule.OnHolidays)
+    assert any(layer.time_zone for layer in layers)
+    assert any(layer.restrictions for layer in layers)
+    assert {code for code, rota in rotas.items() if rota.signs_hand_over} == {"CA", "GB", "DE", "XR"}
+    assert rotas["EU"].holiday_calendar == "EU"
+    for state in shipped.states():
+        targets = [target for level in state.policy.levels for target in level.targets]
+        assert any(target.deputy and target.id == rotas[state.partner.code].id for target in targets)
+
+
+@pytest.mark.parametrize(
+    ("code", "sunday", "expected"),
+    [
+        ("AU", "2026-10-04", "2026-10-03T16:00:00+00:00"),
+        ("AU", "2027-04-04", "2027-04-03T15:30:00+00:00"),
+        ("NZ", "2026-09-27", "2026-09-26T14:00:00+00:00"),
+        ("NZ", "2027-04-04", "2027-04-03T13:30:00+00:00"),
+    ],
+)
+def test_a_week_that_begins_at_half_past_two_begins_once(
+    shipped: NetworkFile, code: str, sunday: str, expected: str
+) -> None:
+    """Where 02:30 is jumped over the week begins at 03:00, where it comes twice at the first."""
+    state = next(state for state in shipped.states() if state.partner.code == code)
+    around = datetime.fromisoformat(f"{sunday}T00:00:00+00:00")
+    shifts = schedule.shifts(state.rotas[0], around - timedelta(days=2), around + timedelta(days=2))
+    assert [shift.start_at.isoformat() for shift in shifts[1:]] == [expected]
 
 
 def test_the_people_of_the_shipped_file_are_invented(shipped: NetworkFile) -> None:

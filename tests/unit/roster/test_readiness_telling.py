@@ -189,9 +189,10 @@ def state(*ages_days: float) -> PartnerState:
         ((75.9,), None, 0),
         ((76,), 14, 1),
         ((86.9, 10), 14, 1),
-        ((87, 80), 3, 2),
         ((90,), 0, 1),
+        ((87, 86.5), 3, 2),
         ((400, 1), 0, 1),
+        ((455.1,), None, 0),
     ],
 )
 def test_contacts_are_asked_in_three_stages(ages: tuple[float, ...], stage: int | None, count: int) -> None:
@@ -200,6 +201,15 @@ def test_contacts_are_asked_in_three_stages(ages: tuple[float, ...], stage: int 
     assert [(one.days_before, one.count) for one in found] == ([(stage, count)] if stage is not None else [])
     for one in found:
         assert one.expires_at == NOW - timedelta(days=max(ages)) + CONFIRMED_FOR
+
+
+def test_one_end_hides_no_other() -> None:
+    """Who lets one point lapse is asked for the next one in its turn, however long ago the first one ended."""
+    found = list(chases(state(500, 120, 80, 79.8, 10), NOW))
+    assert [(one.expires_at, one.days_before) for one in found] == [
+        (NOW - timedelta(days=30), 0),
+        (NOW + timedelta(days=10), 14),
+    ]
 
 
 def test_points_that_nobody_has_confirmed_are_not_chased() -> None:

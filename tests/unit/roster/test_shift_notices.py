@@ -11,7 +11,16 @@ import pytest
 
 from services.roster.domain import Partner, PartnerState
 from services.roster.schedule import Frequency, Layer, LayerId, Override, OverrideId, Rota, Rotation
-from services.roster.shift_notices import BEGUN_WITHIN, NOTICES_MAX, NoticeKind, ShiftNotice, notices_of
+from services.roster.shift_notices import (
+    BEGUN_WITHIN,
+    NOTICES_MAX,
+    Changes,
+    GivenAway,
+    NoticeKind,
+    ShiftNotice,
+    changes_of,
+    notices_of,
+)
 from shared.ids import ContactId, PartnerCode, RotaId
 from shared.vocabulary import Standing
 
@@ -166,3 +175,77 @@ def test_there_is_a_limit() -> None:
     found = notices_of(PartnerState(PARTNER, rotas=rotas), (), NOW)
     assert len(found) == NOTICES_MAX
     assert [one.due_at for one in found] == sorted(one.due_at for one in found)
+
+
+def changes(made: Rota, known: tuple[ShiftNotice, ...], *given: GivenAway, now: datetime = NOW) -> Changes:
+    """What has changed for the people of a partner with this rota."""
+    return changes_of(PartnerState(PARTNER, rotas=(made,)), known, given, now)
+
+
+def span(notice: ShiftNotice) -> tuple[NoticeKind, float, float]:
+    """What it is about, in hours from now."""
+    return (notice.kind, (notice.start_at - NOW) / HOUR, (notice.end_at - NOW) / HOUR)
+
+
+def test_whoever_loses_a_shift_is_told() -> None:
+    """Once, at once, and only whoever held it; an edit that changes nothing tells nobody."""
+    daily = rota(1, 2)
+    known = due(daily)
+    assert changes(daily, known) == Changes()
+    changed = replace(daily, overrides=(override(3, 30, 24),))
+    (taken,) = changes(changed, known).due
+    (held,) = of(known, 30)
+    assert (taken.contact_id, taken.due_at, span(taken)) == (held.contact_id, NOW, (NoticeKind.TAKEN, 30, 54))
+    assert [span(one) for one in changes(changed, known).void] == [(NoticeKind.SHIFT, 30, 54)]
+    after = (*due(changed), told(taken, NOW))
+    assert changes(changed, after) == Changes()
+
+
+def test_a_part_that_is_taken_is_told_as_that_part() -> None:
+    """Of a shift that runs only what lies ahead; of two holes both."""
+    daily = rota(1, 2)
+    known = tuple(told(one, NOW) for one in due(daily))
+    later = NOW + 8 * HOUR
+    changed = replace(daily, overrides=(override(3, 0, 12), override(3, 20, 2)))
+    assert [span(one) for one in changes(changed, known, now=later).due] == [
+        (NoticeKind.TAKEN, 8, 12),
+        (NoticeKind.TAKEN, 20, 22),
+    ]
+
+
+def test_what_was_given_away_in_a_swap_is_not_told() -> None:
+    """Both know of it; what of it somebody else takes beside is told."""
+    daily = rota(1, 2)
+    known = due(daily)
+    (first, *_) = of(known, 30)
+    changed = replace(daily, overrides=(override(3, 30, 24),))
+    given = GivenAway(first.rota_id, first.contact_id, first.start_at, first.end_at)
+    assert changes(changed, known, given).due == ()
+    assert changes(changed, known, replace(given, contact_id=uid(9))).due != ()
+    assert changes(changed, known, replace(given, end_at=given.end_at - HOUR)).due != ()
+
+
+def test_what_comes_back_is_told() -> None:
+    """The middle of a shift at once; a whole shift in its turn; and a second loss of the same time again."""
+    daily = rota(1, 2)
+    known = tuple(told(one, NOW) for one in due(daily) if one.start_at == NOW + 6 * HOUR)
+    less = replace(daily, overrides=(override(3, 14, 2),))
+    (taken,) = changes(less, known).due
+    gone = told(taken, NOW)
+    rest = tuple(told(one, NOW) for one in due(less) if one.start_at in (NOW + 6 * HOUR, NOW + 16 * HOUR))
+    (back,) = changes(daily, (gone, *rest)).due
+    assert span(back) == (NoticeKind.SHIFT, 14, 16)
+    here = told(back, NOW)
+    assert changes(daily, (gone, here, *rest)) == Changes(void=(gone,))
+    again = changes(less, (gone, here, *rest))
+    assert [span(one) for one in again.due] == [(NoticeKind.TAKEN, 14, 16)]
+    assert gone in again.void
+    whole = replace(gone, start_at=NOW + 6 * HOUR, end_at=NOW + 30 * HOUR)
+    assert changes(daily, (whole,)) == Changes(void=(whole,))
+
+
+def test_a_rota_that_announces_nothing_takes_nothing() -> None:
+    """Whoever was told of no shift is told of none that goes."""
+    daily = rota(1, 2)
+    silent = replace(daily, notice_hours=(), overrides=(override(3, 30, 24),))
+    assert changes(silent, due(daily)) == Changes()

@@ -51,10 +51,10 @@ def swap(to: ContactId | None = BOB, *, back: Stretch | None = None, given: Stre
     return Swap(uuid5(_IDS, "swap"), code, ROTA.id, ANN, to, given or stretch(24, 34), back, offered_at=NOW)
 
 
-def state(overrides: int = 0) -> PartnerState:
-    """A partner with the rota and so many overrides of the past."""
+def state(overrides: int = 0, *, begin: float = -48) -> PartnerState:
+    """A partner with the rota and so many overrides, of the past unless they begin later."""
     laid = tuple(
-        Override(OverrideId(uuid5(_IDS, str(place))), BOB, at(-48 + place / 60), at(-48 + (place + 1) / 60))
+        Override(OverrideId(uuid5(_IDS, str(place))), BOB, at(begin + place / 60), at(begin + (place + 1) / 60))
         for place in range(overrides)
     )
     rota = Rota(ROTA.id, ROTA.name, "UTC", overrides=laid)
@@ -143,14 +143,23 @@ def test_the_overrides_lie_over_what_is_there() -> None:
     """One for each stretch, after those that are there, crosswise; not beyond the limit of the rota."""
     ids = [OverrideId(uuid5(_IDS, name)) for name in ("first", "second")]
     offered = swap(back=stretch(48, 58))
-    after = domain.with_overrides(state(3), offered, BOB, ids)
+    after = domain.with_overrides(state(3), offered, BOB, ids, now=NOW)
     made = after.rotas[0].overrides[3:]
     assert [(one.contact_id, one.start_at, one.end_at) for one in made] == [
         (BOB, at(24), at(34)),
         (ANN, at(48), at(58)),
     ]
     assert after.rotas[1] == OTHER
-    domain.with_overrides(state(OVERRIDES_MAX - 2), offered, BOB, ids)
+    domain.with_overrides(state(OVERRIDES_MAX - 2, begin=1), offered, BOB, ids, now=NOW)
     with pytest.raises(Conflict) as refused:
-        domain.with_overrides(state(OVERRIDES_MAX - 1), offered, BOB, ids)
+        domain.with_overrides(state(OVERRIDES_MAX - 1, begin=1), offered, BOB, ids, now=NOW)
     assert refused.value.code == "too_many_overrides"
+
+
+def test_overrides_that_are_over_make_room_for_a_swap() -> None:
+    """A rota full of what is past refuses no swap: as many of the oldest go as come."""
+    ids = [OverrideId(uuid5(_IDS, name)) for name in ("first", "second")]
+    full = state(OVERRIDES_MAX)
+    after = domain.with_overrides(full, swap(back=stretch(48, 58)), BOB, ids, now=NOW).rotas[0].overrides
+    assert (len(after), after[:-2]) == (OVERRIDES_MAX, full.rotas[0].overrides[2:])
+    assert [one.id for one in after[-2:]] == ids

@@ -13,8 +13,9 @@ TABLES = """
 CREATE TABLE call_tree_sheets (
     partner text NOT NULL CONSTRAINT pk_call_tree_sheets PRIMARY KEY,
     partner_version integer NOT NULL,
-    made_at timestamptz NOT NULL,
-    document text NOT NULL
+    made_at timestamptz,
+    again_at timestamptz,
+    document text
 );
 CREATE TABLE call_trees (
     edition text NOT NULL CONSTRAINT pk_call_trees PRIMARY KEY,
