@@ -11,6 +11,7 @@ from pypdf import PdfReader
 from sqlalchemy import text
 
 from services.roster import schedule
+from services.roster import store as roster_store
 from services.roster.call_tree import renewal
 from services.roster.call_tree.renewal import AGAIN_AFTER, DAILY, FAILED_AGAIN_AFTER, LATE_AFTER, SETTLED
 from services.roster.call_tree.store import NETWORK_EDITION
@@ -255,7 +256,7 @@ async def test_one_that_cannot_be_made_stops_no_other(rig: Rig, monkeypatch: pyt
 
 async def test_a_partner_that_cannot_be_read_stops_no_other(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sheet is put off, not tried in every pass, and the others' sheets and editions are made."""
-    find = renewal.roster_store.find_partner
+    find = roster_store.find_partner
     asked: list[str] = []
 
     async def failing(tx: Any, keys: Any, code: str) -> Any:
@@ -265,7 +266,7 @@ async def test_a_partner_that_cannot_be_read_stops_no_other(rig: Rig, monkeypatc
         return await find(tx, keys, code)
 
     with monkeypatch.context() as patched:
-        patched.setattr(renewal.roster_store, "find_partner", failing)
+        patched.setattr(roster_store, "find_partner", failing)
         await renew(rig)
         assert set(await made_at(rig)) == {"NZ", "XR", NETWORK_EDITION}
         asked.clear()

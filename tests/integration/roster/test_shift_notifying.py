@@ -12,6 +12,7 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from services.roster import shift_notifying
+from services.roster import store as roster_store
 from shared.contracts import NoticeIssued, Role
 from tests.integration.roster.test_readiness import person
 from tests.support.cluster import Cluster
@@ -142,7 +143,7 @@ async def test_a_partner_that_cannot_be_read_stops_no_other(rig: Rig, monkeypatc
     """What is due is issued and the others' notices are computed; that partner's are tried again after a minute."""
     contact = await put_on(rig, RELEASER, 3 * HOUR, HOUR)
     await rig.publish_plans()
-    find = shift_notifying.store.find_without_addresses
+    find = roster_store.find_without_addresses
     asked: list[str] = []
 
     async def failing(tx: Any, code: str) -> Any:
@@ -156,7 +157,7 @@ async def test_a_partner_that_cannot_be_read_stops_no_other(rig: Rig, monkeypatc
         await tx.execute(
             text("UPDATE partners SET plan_computed_at = plan_computed_at - interval '1 h' WHERE code='NZ'")
         )
-    monkeypatch.setattr(shift_notifying.store, "find_without_addresses", failing)
+    monkeypatch.setattr(roster_store, "find_without_addresses", failing)
     while await shift_notifying.notify_of_shifts(rig.deps):
         pass
     assert asked[0] == "NZ"
