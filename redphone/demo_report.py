@@ -68,12 +68,15 @@ class ShiftChange:
     signed_at: datetime | None = None
 
     def pages(self, receipts: Sequence[Receipt]) -> list[Receipt]:
-        """The pages that the two officers got."""
+        """The pages that the two officers got, those that repeat a level after a correction too."""
         places = (self.outgoing, self.incoming)
         return [
             one
             for one in receipts
-            if one.partner == self.partner and one.place in places and one.type in PAGING_TYPES and one.refused is None
+            if one.partner == self.partner
+            and one.place in places
+            and one.type in (*PAGING_TYPES, "alert.updated")
+            and one.refused is None
         ]
 
 

@@ -131,7 +131,7 @@ class Persons:
             by is not None and now < by,
             now.replace(second=0, microsecond=0),
             self._directories.names.get(part.facts.raiser),
-            row["data"] and store.dump(row["data"]),
+            store.dump(row["data"]) if row["data"] else None,
         )
 
     def _template(self, facts: PageFacts, *, asks: bool) -> _Template:
@@ -182,7 +182,7 @@ def _said_once(rows: Sequence[store.Row]) -> list[store.Row]:
     """
     found: dict[tuple[object, ...], store.Row] = {}
     for row in rows:
-        said = (row["escalation_id"] or row["id"], row["message_type"], row["data"] and store.dump(row["data"]))
+        said = (row["escalation_id"] or row["id"], row["message_type"], store.dump(row["data"]) if row["data"] else None)
         found.setdefault(said, row)
     return list(found.values())
 
