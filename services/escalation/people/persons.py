@@ -131,7 +131,7 @@ class Persons:
             by is not None and now < by,
             now.replace(second=0, microsecond=0),
             self._directories.names.get(part.facts.raiser),
-            store.dump(row["data"]) if row["data"] else None,
+            _said_beside(row),
         )
 
     def _template(self, facts: PageFacts, *, asks: bool) -> _Template:
@@ -182,9 +182,14 @@ def _said_once(rows: Sequence[store.Row]) -> list[store.Row]:
     """
     found: dict[tuple[object, ...], store.Row] = {}
     for row in rows:
-        said = (row["escalation_id"] or row["id"], row["message_type"], store.dump(row["data"]) if row["data"] else None)
+        said = (row["escalation_id"] or row["id"], row["message_type"], _said_beside(row))
         found.setdefault(said, row)
     return list(found.values())
+
+
+def _said_beside(row: store.Row) -> str | None:
+    """What a page says beside its alert, as one text to compare; None if it says nothing."""
+    return store.dump(row["data"]) if row["data"] else None
 
 
 def _stand_in(said: str) -> str:

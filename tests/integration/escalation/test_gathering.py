@@ -323,19 +323,22 @@ async def test_a_correction_is_told_to_who_has_gone_off_duty(rig: Rig) -> None:
     """Person 1 was told by SMS and is off duty now: the correction reaches their telephone, without a code."""
     numbers = (NUMBER, "+447700900102")
     people = tuple(somebody(rig, n, rig.point(at, ChannelName.SMS)) for n, at in enumerate(numbers, start=1))
-    for version, holder in enumerate(people, start=2):
-        base = rig.plan("GB", levels=1, version=version, contacts=people, office=None, endpoints=())
+
+    async def on_duty(number: int) -> None:
+        base = rig.plan("GB", levels=1, version=number + 1, contacts=people, office=None, endpoints=())
         [rota] = base.rotas
-        shift = rota.shifts[0].model_copy(update={"contact_id": holder.id})
+        shift = rota.shifts[0].model_copy(update={"contact_id": people[number - 1].id})
         await rig.handle(base.model_copy(update={"rotas": (rota.model_copy(update={"shifts": (shift,)}),)}))
-        if version == 2:
-            first = alert(rig, 1)
-            await rig.handle(first)
-            await rig.settle()
-            [asked] = sent(rig)
+
+    await on_duty(1)
+    first = alert(rig, 1)
+    await rig.handle(first)
+    await rig.settle()
+    [asked] = sent(rig)
+    await on_duty(2)
     await rig.handle(rig.update_of(first))
     await rig.settle()
-    told = {page.target: page.message for page in rig.outlets["sms"].sent}
+    told: dict[str, Any] = {page.target: page.message for page in rig.outlets["sms"].sent}
     assert set(told) == set(numbers)
     assert asked.code is not None
     assert told[NUMBER].code is None
