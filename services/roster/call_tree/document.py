@@ -46,10 +46,9 @@ class OfficeSheet(BaseModel):
 
 
 class AskFor(BaseModel):
-    """Whom to ask for at a level: an office, or people by their roles."""
+    """Whom to ask for at a level: an office, or people by their roles. A rota's name is its government's alone."""
 
     kind: TargetKind
-    rota: str | None = Field(default=None, description="The rota's name.", examples=["Duty officers"])
     deputy: bool = Field(default=False, description="True for the deputies of a rota.")
     office: str | None = Field(default=None, examples=["Watch Centre"])
     titles: list[str] = Field(
@@ -195,11 +194,10 @@ def _office(office: DutyOffice) -> OfficeSheet:
 
 
 def _ask_for(state: PartnerState, target: Target, found: Found) -> AskFor:
-    office, rota = _named(state, target)
+    office, _rota = _named(state, target)
     titles = [contact.title or NOBODY for contact in _people(state, target, found)]
     return AskFor(
         kind=target.kind,
-        rota=rota.name if rota is not None else None,
         deputy=target.deputy,
         office=office.name if office is not None else None,
         titles=list(dict.fromkeys(titles)),

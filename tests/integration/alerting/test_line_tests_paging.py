@@ -98,6 +98,8 @@ async def test_an_unanswered_test_pages_nobody_else(stage: Stage) -> None:
     assert {(partner, kind) for partner, kind, _ in await stage.pages()} == {
         ("GB", "alert.released"),
         ("GB", "alert.ended"),
+        # Its roster managers, with the morning's mail.
+        ("GB", "notice.issued"),
     }
     assert await stage.told("partner_unreached", "level_raised", "coverage_goal_missed", "partner_taken_over") == 0
     test = await stage.outcome()

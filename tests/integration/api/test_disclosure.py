@@ -205,6 +205,17 @@ def readable(allowed: dict[str, frozenset[str]], played: Played, who: str) -> se
     return own - played.entitled.keys() if role == "keeper" else own
 
 
+def on_call_tree(name: str, played: Played, partner: str) -> set[str]:
+    """What the call tree adds, for the day when nothing electronic works: the numbers of every office, and of one's own
+    people.
+    """
+    if not name.startswith("get_call_tree"):
+        return set()
+    offices = {m.text for m in played.network.marks if m.kind in {"switchboard", "embassy"}}
+    own = {m.text for m in played.network.marks if m.owner == partner and m.kind in {"point", "name", "rota", "label"}}
+    return offices | own
+
+
 def entitlement(played: Played) -> dict[str, frozenset[str]]:
     """Which partners may see each mark. Secrets and what nobody was entitled to are nobody's."""
     allowed = dict(played.entitled)
@@ -220,6 +231,8 @@ def entitlement(played: Played) -> dict[str, frozenset[str]]:
             more = {"XR"}  # as above: the secretariat sees the raiser's takeover
         if mark.kind == "endpoint description" and mark.owner == "XR":
             more = {"CA"}  # and the raiser the secretariat's
+        if mark.kind == "rota":
+            more = {"XR"}  # the secretariat is told which rota has nobody on duty: it says a role, and no person
         allowed[mark.text] = frozenset({mark.owner, *more}) if mark.owner else frozenset()
     return allowed
 
@@ -308,7 +321,7 @@ async def test_nobody_reads_what_is_not_theirs(cluster: Cluster, tmp_path: Path)
                 own = readable(allowed, played, who)
                 async for name, status, text in readings(played, who, document):
                     found = shown(text, allowed)
-                    leaks |= {(who, name, mark) for mark in found - own}
+                    leaks |= {(who, name, mark) for mark in found - own - on_call_tree(name, played, partner)}
                     seen[partner] |= found
                     assert status != 500, (who, name)
                     if status >= 400 and not name.startswith("is_ready"):
@@ -374,4 +387,5 @@ async def test_every_webhook_is_as_documented(cluster: Cluster, tmp_path: Path) 
         for _, kind, body in played.webhooks:
             models[kind].validate_python(orjson.loads(body))
             kinds.add(kind)
-        assert kinds == set(models)
+        # A heartbeat goes to systems at its hour, not because of what is played.
+        assert kinds == set(models) - {"test.heartbeat"}

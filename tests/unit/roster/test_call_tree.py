@@ -116,11 +116,11 @@ def test_the_sheet_of_a_partner_holds_no_person() -> None:
     assert not re.search("Ann|Bob|Cat |55501[01]|5550181|private|Duty desk", sheet)
     read = PartnerSheet.model_validate_json(sheet)
     assert [one.country_name for one in read.offices[0].embassies] == ["Afghanistan", "Egypt"]
-    asked = [[(one.kind.value, one.rota, one.deputy, one.titles) for one in level.ask_for] for level in read.levels]
+    asked = [[(one.kind.value, one.deputy, one.titles) for one in level.ask_for] for level in read.levels]
     assert asked == [
-        [("rota", "Duty officers", False, ["Duty officer"])],
-        [("rota", "Duty officers", True, ["Head of unit"]), ("contact", None, False, ["Head of unit"])],
-        [("office", None, False, [])],
+        [("rota", False, ["Duty officer"])],
+        [("rota", True, ["Head of unit"]), ("contact", False, ["Head of unit"])],
+        [("office", False, [])],
     ]
 
 
