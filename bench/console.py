@@ -25,14 +25,16 @@ from pyreqwest.client import ClientBuilder
 from bench import network, report
 from bench.fanout import Progress
 from bench.rig import PATH, Refused, Rig, rig
-from shared.contracts import CredentialsPublished
+from shared.contracts import SECRETARIAT, CredentialKind, CredentialsPublished, PublishedCredential, Role
 from shared.events import Event
 from shared.keys import KeyRing
+from shared.security import hash_secret
 from shared.settings import SERVICES
 from shared.streams import STREAMS_PER_CLIENT_MAX
 
 LANGUAGES = ("en", "fr", "de", "ar")
 WARM_UP_ALERTS = 2
+SECRETARIAT_CLIENT = "xr-watch"
 OPEN_SECONDS_MAX = 30.0
 VISIBLE_SECONDS_MAX = 10.0
 
@@ -100,6 +102,7 @@ async def console(partners: int, *, boards: int, alerts: int, rounds: int, chang
     def events(listed: Sequence[network.Partner], keys: KeyRing, secret: str, now: datetime) -> Iterator[Event]:
         for event in network.events(listed, keys, secret, now):
             yield _with_people(event, boards) if isinstance(event, CredentialsPublished) else event
+        yield _secretariat(secret)
 
     progress(f"building up {partners} partners")
     async with rig(partners, own_sink=True, events=events, services=SERVICES) as running:
@@ -139,6 +142,20 @@ async def console(partners: int, *, boards: int, alerts: int, rounds: int, chang
         "ratio_of_last": report.ratio(measured.last_with, measured.last_without),
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
     }
+
+
+def _secretariat(secret: str) -> CredentialsPublished:
+    """Somebody who may raise a level."""
+    credential = PublishedCredential(
+        client_id=SECRETARIAT_CLIENT,
+        kind=CredentialKind.PERSON,
+        subject=SECRETARIAT_CLIENT,
+        name="Secretariat",
+        partner=SECRETARIAT,
+        roles=(Role.SECRETARIAT,),
+        secret_sha256=hash_secret(secret),
+    )
+    return CredentialsPublished(partner=SECRETARIAT, version=1, credentials=(credential,))
 
 
 def client_id(number: int) -> str:
@@ -245,8 +262,10 @@ async def _with(running: Rig, sessions: Sequence[str], boards: int, measured: Me
 async def _changes(running: Rig, cookie: str, alert_id: str, changes: int, measured: Measured) -> None:
     """Raises the level of one partner after the other, and waits until an open board shows it."""
     [board] = await _open(running, [cookie], 1)
-    headers = {"authorization": f"Bearer {await running.raiser.token()}"}
     url = running.url("escalation")
+    body = {"client_id": SECRETARIAT_CLIENT, "client_secret": running.raiser.secret}
+    answer = await running.raiser.client.post(f"{url}/v1/tokens").body_json(body).build().send()
+    headers = {"authorization": f"Bearer {(await answer.json())['access_token']}"}
     query = f"{url}/v1/escalations?alert_id={alert_id}&limit={changes}"
     answer = await running.raiser.client.get(query).headers(headers).build().send()
     for escalation in (await answer.json())["items"]:
