@@ -429,6 +429,11 @@ class ReleaseAsked(Event):
     def visible_to(self) -> frozenset[str]:
         return frozenset({self.raiser})
 
+    def for_viewer(self, viewer: str) -> ReleaseAsked:
+        if viewer == self.raiser:
+            return self
+        return self.model_copy(update={"drafted_by": self.drafted_by.withheld()})
+
 
 # --- roster -----------------------------------------------------------------------------------------------------------
 

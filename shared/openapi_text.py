@@ -23,6 +23,8 @@ TAGS: dict[str, str] = {
     "Feed": "Every event that concerns you, numbered and signed: for systems behind a firewall, and as a second road.",
     "Partners": "Who takes part, and who answers at an instant.",
     "Roster": "Your own offices, contacts, rotas, levels and endpoints. Nobody else reads or writes them.",
+    "Swaps": "Stretches of shifts that one person offers and another takes.",
+    "Call tree": "Whom to ring at each partner, in order, for the day when nothing electronic works.",
     "Calendars": "What your ministry's own calendar says of a rota, and rotas as calendars to subscribe to.",
     "Contact points": "How you yourself are reached: keep, verify and confirm it. It needs no role.",
     "Readiness": "Whether the coming 14 days are proven: what is missing, and what to do about it.",

@@ -38,7 +38,7 @@ def of_ann(event: type[Event]) -> Event | None:
         return None
     values: dict[str, Any] = {"partner": "AU", "raiser": "CA", "answers_visible_to": ("US",), "recipients": ()}
     values["asked"] = ("NZ", "US")
-    if not actors.keys().isdisjoint({"released_by", "answered_by", "confirmed_by"}):
+    if not actors.keys().isdisjoint({"released_by", "drafted_by", "answered_by", "confirmed_by"}):
         values |= {"partner": "NZ", "raiser": "AU"}
     given: Any = {name: value for name, value in values.items() if name in event.model_fields} | actors
     return event.model_construct(**given)
