@@ -70,8 +70,7 @@ def _ask_for(target: Mapping[str, Any]) -> str:
     if target["kind"] == "office":
         return "the duty office"
     who = " or ".join(target["titles"]) or "nobody on duty in this fortnight"
-    rota = f" ({target['rota']}{', deputy' if target['deputy'] else ''})" if target["rota"] else ""
-    return plain(f"{who}{rota}")
+    return plain(f"{who} (deputy)" if target["deputy"] else who)
 
 
 def _own_rows(tree: Mapping[str, Any]) -> Iterator[tuple[Text | str, ...]]:
