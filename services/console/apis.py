@@ -183,13 +183,6 @@ class Apis:
         except (httpx.HTTPError, OSError):
             raise Down(api) from None
 
-    async def is_up(self, api: Api) -> bool:
-        """Whether the API answers at all."""
-        try:
-            return (await self._of(api).get("/healthz", timeout=CONNECT_SECONDS_MAX)).is_success
-        except (httpx.HTTPError, OSError, Down):
-            return False
-
     def _of(self, api: Api) -> httpx.AsyncClient:
         client = self._clients.get(api)
         if client is None:
