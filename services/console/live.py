@@ -25,6 +25,7 @@ from uuid import UUID
 import orjson
 
 from services.console.apis import Apis, Down, Missing, Refused, ServerEvent, SignedOut
+from services.console.asking import AskedOnce
 from services.console.board_view import GAPS, AlertRow, Cell, Rows, attempt_text, order_of, order_of_cell
 from services.console.sessions import Session
 from services.console.web import pieces_of, render
@@ -100,6 +101,7 @@ class Hub:
         self._clock = clock
         self._audiences: dict[Kind, Audience] = {}
         self._stood_at: dict[UUID, float] = {}
+        self._checking = AskedOnce[None]()
 
     def audience(self, session: Session) -> Audience:
         """Everybody who sees what this session sees."""
@@ -119,9 +121,12 @@ class Hub:
         if now - self._stood_at.get(session.id, float("-inf")) < within_seconds:
             return
         with suppress(Down, Missing, Refused):
-            await self._apis.get(session, "escalation", "/v1/escalations", limit=1)
+            await self._checking.ask(session.id, lambda: self._ask(session))
             kept = {one: at for one, at in self._stood_at.items() if now - at < CHECKED_SECONDS}
             self._stood_at = {**kept, session.id: now}
+
+    async def _ask(self, session: Session) -> None:
+        await self._apis.get(session, "escalation", "/v1/escalations", limit=1)
 
     async def close(self) -> None:
         """Ends every stream."""

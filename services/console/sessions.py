@@ -20,6 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from services.console import store
+from services.console.asking import AskedOnce
 from shared import record
 from shared.contracts import Role
 from shared.events import Cause
@@ -56,6 +57,7 @@ class Sessions:
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
         self._tokens: dict[UUID, tuple[str, datetime]] = {}
+        self._finding = AskedOnce[Any]()
         self._secure = (deps.settings.public_url or "").startswith("https://")
 
     @property
@@ -95,13 +97,10 @@ class Sessions:
         """The session of a cookie, if it has not ended; using it keeps it alive."""
         if not value or len(value) > 100:
             return None
-        now, digest = self._deps.clock.now(), _hash(value)
-        async with self._deps.intake.transaction() as tx:
-            row = await store.find_session(tx, digest)
-            if row is None or row.seen_at + IDLE_MAX < now or row.created_at + AGE_MAX < now:
-                return None
-            if row.seen_at + SEEN_EVERY < now:
-                await store.save_seen(tx, digest, now)
+        digest = _hash(value)
+        row = await self._finding.ask(digest, lambda: self._find(digest))
+        if row is None:
+            return None
         said = row.claims
         principal = Principal(
             subject=said["subject"],
@@ -115,6 +114,16 @@ class Sessions:
         )
         csrf = hmac.new(value.encode(), b"redphone csrf", hashlib.sha256).hexdigest()
         return Session(row.id, principal, csrf, row.created_at)
+
+    async def _find(self, digest: bytes) -> Any | None:
+        now = self._deps.clock.now()
+        async with self._deps.intake.statement() as tx:
+            row = await store.find_session(tx, digest)
+            if row is None or row.seen_at + IDLE_MAX < now or row.created_at + AGE_MAX < now:
+                return None
+            if row.seen_at + SEEN_EVERY < now:
+                await store.save_seen(tx, digest, now)
+        return row
 
     async def end(self, value: str | None, cause: Cause) -> None:
         """Ends the session of a cookie. Twice is harmless."""

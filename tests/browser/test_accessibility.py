@@ -41,7 +41,9 @@ async def faults(page: Page) -> list[str]:
 
 
 async def things(system: System) -> dict[str, str]:
-    """An alert and a rota to look at."""
+    """An alert and a rota to look at, and an alert that is over."""
+    await system.raise_alert("GB")
+    await system.close_all()
     alert = await system.raise_alert("GB", "US")
     rotas = await system.call("ca-roster-manager", "GET", "/v1/partners/CA/rotas")
     return {"alert": alert["id"], "rota": rotas["items"][0]["id"]}

@@ -1,6 +1,7 @@
 """A real PostgreSQL and a real NATS server per test session (and xdist worker), and a fresh database for each test.
 
-A template database per service is migrated once; a test gets a clone of it in some 50 ms and commits for real.
+A template database per service is migrated once; a test gets a clone of it in some 50 ms and commits for real. What
+many tests begin with is kept as a further template, with what was learnt in making it.
 PostgreSQL runs without fsync here: these tests are about what is written, not about power cuts. NATS lives as long: a
 test that makes streams deletes them, or gives them names of its own.
 """
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -41,6 +43,8 @@ class Cluster:
         self.servers = LocalServers(self._directory, fsync=False, sync_always=False)
         self._urls: ServerUrls | None = None
         self._templates: dict[str, str] = {}
+        self.kept: dict[str, Any] = {}
+        """What goes with a state that was kept, by its name."""
         self._numbers = itertools.count(1)
 
     async def start(self) -> None:
@@ -72,14 +76,20 @@ class Cluster:
         await migrate(clone.owner_url)
         self._templates[service] = template
 
+    async def keep(self, service: str, clone: Clone, state: str) -> None:
+        """Makes a template of what is in a clone that nobody uses any more."""
+        kept = await self._create(service, f"kept_{next(self._numbers)}", source=clone.name)
+        self._templates[f"{service} {state}"] = kept.name
+
     @asynccontextmanager
-    async def clone(self, service: str) -> AsyncIterator[Clone]:
-        """A fresh copy of the service's template (empty, if none was prepared), dropped afterwards with its
-        connections.
+    async def clone(self, service: str, *, state: str = "") -> AsyncIterator[Clone]:
+        """A fresh copy of the service's template (empty, if none was prepared), or of a state that was kept; dropped
+        afterwards with its connections.
         """
         if service not in self._templates:
             await self.prepare(service, _no_migration)
-        clone = await self._create(service, f"{service}_{next(self._numbers)}", source=self._templates[service])
+        source = self._templates[f"{service} {state}" if state else service]
+        clone = await self._create(service, f"{service}_{next(self._numbers)}", source=source)
         try:
             yield clone
         finally:

@@ -6,10 +6,14 @@ says who may see it: `owner` always, and `others` because of what has been playe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from tests.support.world import World
+from tests.support.cluster import Cluster
+from tests.support.world import World, world
 
 PARTNERS = ("CA", "US", "GB", "DE", "NZ", "XR")
 PEOPLE = {
@@ -67,6 +71,28 @@ class MarkedNetwork:
         )
         assert answer.status_code == 200, answer.text
         return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+@asynccontextmanager
+async def marked_world(
+    cluster: Cluster,
+    directory: Path,
+    codes: Sequence[str],
+    *,
+    outlets: Mapping[str, Any] | None = None,
+    further: str = "",
+) -> AsyncIterator[tuple[World, MarkedNetwork]]:
+    """A world that knows the network of these partners already; `further` is TOML that stands above it."""
+
+    async def apply(made: World) -> MarkedNetwork:
+        network = marked_network(codes)
+        network.toml = network.toml.replace("[deadlines.FLASH]", f"{further}\n[deadlines.FLASH]")
+        await network.apply(made)
+        return network
+
+    state = f"network of {', '.join(codes)} {further}"
+    async with world(cluster, directory, outlets=outlets, after=apply, state=state) as made:
+        yield made, made.told
 
 
 READ_BACK = """

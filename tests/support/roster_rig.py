@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ from shared.migrate import template
 from shared.process import Service
 from shared.security import Principal, administrator, authenticate, issue_token
 from shared.settings import Settings
-from tests.support.cluster import Cluster
+from tests.support.cluster import Clone, Cluster
 from tests.support.memory_bus import MemoryBroker, MemoryBus
 
 NOW = datetime(2026, 10, 20, 9, 30, tzinfo=UTC)
@@ -189,31 +189,57 @@ class Rig:
         )
 
 
+async def applied(rig: Rig) -> None:
+    """The shipped network is known, with plain rotas for Canada."""
+    answer = await rig.apply()
+    assert answer.status_code == 200, answer.text
+
+
 @asynccontextmanager
-async def roster_rig(cluster: Cluster, **settings: Any) -> AsyncIterator[Rig]:
-    """The service on a fresh database, its loops at rest."""
+async def roster_rig(
+    cluster: Cluster, *, after: Callable[[Rig], Awaitable[None]] | None = None, **settings: Any
+) -> AsyncIterator[Rig]:
+    """The service on a database of its own, its loops at rest. What comes `after` a fresh one is done for the first
+    test that asks for it, by the name of the function; the others get a copy of the database that it leaves.
+    """
     await cluster.prepare("roster", template("roster"))
-    async with cluster.clone("roster") as clone:
-        clock, keys = ManualClock(NOW), KeyRing.generate()
-        ids = Ids(clock.now, SeededBits(11))
-        broker = MemoryBroker(clock)
-        bus = MemoryBus(clock, broker=broker)
-        await bus.start()
-        service = build(
-            Settings(roster_database_url=SecretStr(clone.url), **settings),
-            clock=clock,
-            ids=ids,
-            keys=keys,
-            bus=bus,
-            files=WORKER,
-            shifts=WORKER,
-        )
-        app = host([service])
-        transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
-        try:
-            async with httpx.AsyncClient(transport=transport, base_url="http://roster.test") as client:
-                yield Rig(service, clock, keys, broker, client, service.deps.intake, app)
-        finally:
-            await service.deps.relay.drain()
-            await service.deps.intake.close()
-            await service.deps.database.close()
+    state = f"{after.__module__}.{after.__qualname__}" if after is not None else ""
+    if after is not None and state not in cluster.kept:
+        keys = KeyRing.generate()
+        async with cluster.clone("roster") as clone:
+            async with _rig_on(clone, keys, SeededBits(11), settings) as rig:
+                await after(rig)
+            await cluster.keep("roster", clone, state)
+        cluster.kept[state] = keys
+    async with cluster.clone("roster", state=state) as clone:
+        # Ids are drawn from elsewhere than those that the state has already.
+        keys, seed = (cluster.kept[state], 12) if state else (KeyRing.generate(), 11)
+        async with _rig_on(clone, keys, SeededBits(seed), settings) as rig:
+            yield rig
+
+
+@asynccontextmanager
+async def _rig_on(clone: Clone, keys: KeyRing, bits: SeededBits, settings: dict[str, Any]) -> AsyncIterator[Rig]:
+    clock = ManualClock(NOW)
+    ids = Ids(clock.now, bits)
+    broker = MemoryBroker(clock)
+    bus = MemoryBus(clock, broker=broker)
+    await bus.start()
+    service = build(
+        Settings(roster_database_url=SecretStr(clone.url), **settings),
+        clock=clock,
+        ids=ids,
+        keys=keys,
+        bus=bus,
+        files=WORKER,
+        shifts=WORKER,
+    )
+    app = host([service])
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://roster.test") as client:
+            yield Rig(service, clock, keys, broker, client, service.deps.intake, app)
+    finally:
+        await service.deps.relay.drain()
+        await service.deps.intake.close()
+        await service.deps.database.close()

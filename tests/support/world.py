@@ -9,10 +9,11 @@ are imported when the world is made, and one that is not written yet is left out
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib
 import importlib.util
 import inspect
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -35,7 +36,7 @@ from shared.loops import Loop
 from shared.migrate import template
 from shared.process import Service
 from shared.settings import SERVICES, Settings
-from tests.support.cluster import Cluster
+from tests.support.cluster import Clone, Cluster
 from tests.support.memory_bus import MemoryBroker, MemoryBus
 
 STARTED_AT = datetime(2021, 8, 15, 9, 30, tzinfo=UTC)
@@ -65,6 +66,8 @@ class World:
     buses: dict[str, MemoryBus]
     http: httpx.AsyncClient
     outlets: Mapping[str, Any]
+    told: Any = None
+    """What was learnt by whatever came before, as `world` says."""
     _due: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     _versions: dict[str, int] = field(default_factory=dict)
     _credentials: dict[str, list[PublishedCredential]] = field(default_factory=dict)
@@ -216,27 +219,56 @@ async def world(
     *,
     services: Sequence[str] = SERVICES,
     outlets: Mapping[str, Any] | None = None,
-    seed: int = 1,
+    after: Callable[[World], Awaitable[Any]] | None = None,
+    state: str = "",
 ) -> AsyncIterator[World]:
-    """A new world on fresh databases. `outlets` stand where escalation's channels are (channel name to channel); by
-    default one that remembers every webhook and accepts it.
+    """A new world on databases of its own. `outlets` stand where escalation's channels are (channel name to channel);
+    by default one that remembers every webhook and accepts it.
+
+    What comes `after` a fresh one is done for the first test that names this `state`; the others get a copy of the
+    databases that it leaves. What it returns is `World.told`.
     """
-    clock = ManualClock(STARTED_AT)
-    ids = Ids(clock.now, SeededBits(seed))
-    keys = KeyRing.generate()
-    broker = MemoryBroker(clock)
     present = [service for service in services if _is_written(service)]
-    if outlets is None and "escalation" in present:
+    for service in present:
+        await cluster.prepare(service, template(service))
+    if after is not None and state not in cluster.kept:
+        keys = KeyRing.generate()
+        async with AsyncExitStack() as stack:
+            clones = {service: await stack.enter_async_context(cluster.clone(service)) for service in present}
+            async with _world_on(clones, directory, keys, outlets, seed=1) as first:
+                told, at = await after(first), first.clock.now()
+            for service, clone in clones.items():
+                await cluster.keep(service, clone, state)
+        cluster.kept[state] = keys, told, at
+    async with AsyncExitStack() as stack:
+        clones = {service: await stack.enter_async_context(cluster.clone(service, state=state)) for service in present}
+        # Ids are drawn from elsewhere than those that the state has already.
+        keys, told, at = cluster.kept[state] if state else (KeyRing.generate(), None, STARTED_AT)
+        async with _world_on(clones, directory, keys, outlets, seed=2 if state else 1, at=at) as made:
+            made.told = copy.deepcopy(told)
+            yield made
+
+
+@asynccontextmanager
+async def _world_on(
+    clones: Mapping[str, Clone],
+    directory: Path,
+    keys: KeyRing,
+    outlets: Mapping[str, Any] | None,
+    *,
+    seed: int,
+    at: datetime = STARTED_AT,
+) -> AsyncIterator[World]:
+    clock = ManualClock(at)
+    ids = Ids(clock.now, SeededBits(seed))
+    broker = MemoryBroker(clock)
+    if outlets is None and "escalation" in clones:
         outlets = {"webhook": importlib.import_module("tests.support.escalation_rig").Outlet()}
     async with AsyncExitStack() as stack:
-        clones = {}
-        for service in present:
-            await cluster.prepare(service, template(service))
-            clones[service] = (await stack.enter_async_context(cluster.clone(service))).url
-        settings = settings_for(clones, directory)
+        settings = settings_for({service: clone.url for service, clone in clones.items()}, directory)
         built: dict[str, Service] = {}
         buses: dict[str, MemoryBus] = {}
-        for service in present:
+        for service in clones:
             buses[service] = MemoryBus(clock, broker=broker)
             build = importlib.import_module(f"services.{service}.app").build
             extra: dict[str, Any] = {"channels": outlets, "jitter": lambda: 0.5}

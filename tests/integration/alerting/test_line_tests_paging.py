@@ -12,8 +12,8 @@ import pytest_asyncio
 from services.alerting.line_tests.handlers import unanswered_alarms
 from tests.support.cluster import Cluster
 from tests.support.escalation_rig import Outlet
-from tests.support.marked_network import MarkedNetwork, marked_network
-from tests.support.world import World, world
+from tests.support.marked_network import MarkedNetwork, marked_world
+from tests.support.world import World
 
 HASTY = """
 [deadlines.IMMEDIATE]
@@ -79,10 +79,8 @@ async def stage(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest
     """A network with the deadlines by default, or those that the test brings."""
     deadlines = getattr(request, "param", "")
     outlets = {"webhook": Outlet(), "sms": Outlet(name="sms", provider="sms provider")}
-    async with world(cluster, tmp_path, outlets=outlets) as made:
-        network = marked_network(("CA", "GB", "XR"))
-        network.toml = network.toml.replace("[deadlines.FLASH]", f"{deadlines}\n[deadlines.FLASH]")
-        await network.apply(made)
+    partners = ("CA", "GB", "XR")
+    async with marked_world(cluster, tmp_path, partners, outlets=outlets, further=deadlines) as (made, network):
         yield Stage(made, network)
 
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from tests.support.cluster import Cluster
-from tests.support.marked_network import MarkedNetwork, marked_network
-from tests.support.world import PUBLIC_URL, World, world
+from tests.support.marked_network import MarkedNetwork, marked_world
+from tests.support.world import PUBLIC_URL, World
 
 
 @dataclass
@@ -50,18 +50,22 @@ class Browser:
 
 
 @pytest.fixture
-async def made(cluster: Cluster, tmp_path: Path) -> AsyncIterator[World]:
+async def known(cluster: Cluster, tmp_path: Path) -> AsyncIterator[tuple[World, MarkedNetwork]]:
     """Three governments and the secretariat, with rosters, known to all services."""
-    async with world(cluster, tmp_path) as made:
-        yield made
+    async with marked_world(cluster, tmp_path, ("CA", "US", "GB", "XR")) as found:
+        yield found
 
 
 @pytest.fixture
-async def network(made: World) -> MarkedNetwork:
+def made(known: tuple[World, MarkedNetwork]) -> World:
+    """Their world."""
+    return known[0]
+
+
+@pytest.fixture
+def network(known: tuple[World, MarkedNetwork]) -> MarkedNetwork:
     """The network of that world."""
-    network = marked_network(("CA", "US", "GB", "XR"))
-    await network.apply(made)
-    return network
+    return known[1]
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import pytest
 from tests.integration.console.conftest import Browser
 from tests.support.cluster import Cluster
 from tests.support.escalation_rig import Outlet, sent_by
-from tests.support.marked_network import MarkedNetwork, marked_network
-from tests.support.world import PUBLIC_URL, World, world
+from tests.support.marked_network import marked_world
+from tests.support.world import PUBLIC_URL, World
 
 MONDAY = datetime(2021, 8, 16, 7, 0, tzinfo=UTC)
 """08:00 in London: the hand-over of the next shift."""
@@ -263,11 +263,11 @@ async def test_a_swap_is_offered_and_taken_and_a_hand_over_is_signed(
 async def with_sms(cluster: Cluster, tmp_path: Path) -> AsyncIterator[tuple[World, Browser]]:
     """A world that sends short messages, and a browser."""
     outlets = {"webhook": Outlet(), "sms": Outlet(name="sms", provider="sms provider", usual=sent_by("sms"))}
-    async with world(cluster, tmp_path, outlets=outlets) as made:
-        network: MarkedNetwork = marked_network(("CA", "XR"))
-        await network.apply(made)
-        async with httpx.AsyncClient(transport=made.http._transport, base_url=PUBLIC_URL) as http:
-            yield made, Browser(network, http)
+    async with (
+        marked_world(cluster, tmp_path, ("CA", "XR"), outlets=outlets) as (made, network),
+        httpx.AsyncClient(transport=made.http._transport, base_url=PUBLIC_URL) as http,
+    ):
+        yield made, Browser(network, http)
 
 
 async def test_ones_own_points_are_kept_verified_and_confirmed(with_sms: tuple[World, Browser]) -> None:

@@ -24,7 +24,7 @@ from services.roster.schedule import Rota, Shift, shifts
 from shared.contracts import Role
 from shared.ids import ContactId
 from tests.support.cluster import Cluster
-from tests.support.roster_rig import Rig, roster_rig
+from tests.support.roster_rig import Rig, applied, roster_rig
 
 
 @dataclass
@@ -54,8 +54,7 @@ async def credential(rig: Rig, contact_id: ContactId, role: Role) -> tuple[str, 
 @pytest_asyncio.fixture
 async def desk(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
     """The service on a free port of loopback."""
-    async with roster_rig(cluster) as rig:
-        await rig.apply()
+    async with roster_rig(cluster, after=applied) as rig:
         state = await rig.stored("CA")
         rota = next(rota for rota in state.rotas if rota.name == "Duty officers")
         clients = {one: await credential(rig, one, Role.DUTY_OFFICER) for one in rota.layers[0].participants}

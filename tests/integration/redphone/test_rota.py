@@ -24,7 +24,7 @@ from services.roster.domain import PartnerState
 from shared.contracts import Role
 from tests.integration.roster.test_api import signed_in
 from tests.support.cluster import Cluster
-from tests.support.roster_rig import Rig, roster_rig
+from tests.support.roster_rig import Rig, applied, roster_rig
 
 Run = Callable[..., Coroutine[Any, Any, Result]]
 SUMMER = """
@@ -42,8 +42,7 @@ hand_over_time = 08:00:00
 @pytest_asyncio.fixture
 async def rig(cluster: Cluster) -> AsyncIterator[Rig]:
     """The service with the shipped network."""
-    async with roster_rig(cluster) as made:
-        await made.apply()
+    async with roster_rig(cluster, after=applied) as made:
         yield made
 
 

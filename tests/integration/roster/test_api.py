@@ -15,14 +15,13 @@ from shared.contracts import Role
 from shared.hosting import host
 from shared.security import Principal, PrincipalKind, Unauthenticated
 from tests.support.cluster import Cluster
-from tests.support.roster_rig import Rig, roster_rig
+from tests.support.roster_rig import Rig, applied, roster_rig
 
 
 @pytest_asyncio.fixture
 async def rig(cluster: Cluster) -> AsyncIterator[Rig]:
     """The service with the shipped network."""
-    async with roster_rig(cluster) as made:
-        await made.apply()
+    async with roster_rig(cluster, after=applied) as made:
         yield made
 
 

@@ -24,7 +24,7 @@ from shared.security import Principal, PrincipalKind
 from tests.support import receiver as behaviours
 from tests.support.cluster import Cluster
 from tests.support.receiver import Receiver, status
-from tests.support.roster_rig import Rig, roster_rig
+from tests.support.roster_rig import Rig, applied, roster_rig
 
 Headers = dict[str, str]
 
@@ -94,8 +94,7 @@ async def person(rig: Rig, contact_id: ContactId, role: Role = Role.OBSERVER) ->
 @pytest_asyncio.fixture
 async def desk(cluster: Cluster) -> AsyncIterator[Desk]:
     """The shipped network in an installation that may fetch from loopback."""
-    async with roster_rig(cluster, development=True, public_url="https://redphone.example") as rig:
-        await rig.apply()
+    async with roster_rig(cluster, after=applied, development=True, public_url="https://redphone.example") as rig:
         state = await rig.stored("CA")
         rota = next(rota for rota in state.rotas if rota.name == "Duty officers")
         yield Desk(rig, state, rota, await headers_of(rig, Role.ROSTER_MANAGER))
@@ -483,8 +482,7 @@ async def test_what_cannot_be_fetched_is_not_subscribed_to(desk: Desk) -> None:
 
 async def test_production_subscribes_to_the_public_internet_alone(cluster: Cluster) -> None:
     """Without the development switch neither http nor an address inside is accepted."""
-    async with roster_rig(cluster) as rig:
-        await rig.apply()
+    async with roster_rig(cluster, after=applied) as rig:
         state = await rig.stored("CA")
         desk = Desk(rig, state, state.rotas[0], await headers_of(rig, Role.ROSTER_MANAGER))
         for url in ("http://calendar.example/x.ics", "https://127.0.0.1/x.ics", "webcal://169.254.169.254/x.ics"):

@@ -21,7 +21,7 @@ from shared.errors import Unavailable
 from shared.keys import CannotOpen
 from shared.security import Principal, PrincipalKind
 from tests.support.cluster import Cluster
-from tests.support.roster_rig import Rig, roster_rig
+from tests.support.roster_rig import Rig, applied, roster_rig
 
 FORMS = ("/v1/call-tree", "/v1/call-tree.pdf", "/v1/call-tree.json")
 PARTNERS = ("CA", "NZ", "XR")
@@ -32,8 +32,7 @@ EDITIONS = len(PARTNERS) + 1
 @pytest_asyncio.fixture
 async def rig(cluster: Cluster) -> AsyncIterator[Rig]:
     """Three partners of the shipped network, half a minute after it was applied."""
-    async with roster_rig(cluster) as made:
-        await made.apply()
+    async with roster_rig(cluster, after=applied) as made:
         async with made.database.transaction() as tx:
             await tx.execute(text("UPDATE partners SET active = code = ANY(:codes)"), {"codes": list(PARTNERS)})
         made.clock.advance(SETTLED.total_seconds())

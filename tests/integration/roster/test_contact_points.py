@@ -13,7 +13,7 @@ from shared.contracts import ChannelName, ContactPointFailing, ContactPointVerif
 from shared.ids import ContactPointId
 from shared.keys import fingerprints
 from tests.support.cluster import Cluster
-from tests.support.roster_rig import Rig, roster_rig
+from tests.support.roster_rig import Rig, applied, roster_rig
 
 OWN = "/v1/me/contact-points"
 
@@ -21,8 +21,7 @@ OWN = "/v1/me/contact-points"
 @pytest_asyncio.fixture
 async def rig(cluster: Cluster) -> AsyncIterator[Rig]:
     """The service with the shipped network."""
-    async with roster_rig(cluster) as made:
-        await made.apply()
+    async with roster_rig(cluster, after=applied) as made:
         yield made
 
 
@@ -101,8 +100,7 @@ async def test_a_person_reads_and_replaces_their_own_points_without_any_role(rig
 
 async def test_only_chat_services_that_are_allowed_here_are_taken(cluster: Cluster) -> None:
     """A chat room that no page would ever be sent to is refused to the person as it is to a manager."""
-    async with roster_rig(cluster, chat_schemas="matrixs") as rig:
-        await rig.apply()
+    async with roster_rig(cluster, after=applied, chat_schemas="matrixs") as rig:
         _contact, headers = await somebody(rig)
         for address, status in (("discord://1/token", 422), ("matrixs://user:secret@chat.ca.example/room", 200)):
             points = {"points": [{"channel": "chat", "address": address}]}

@@ -13,7 +13,7 @@ from shared.contracts import HandOverSigned
 from tests.integration.roster.test_api import get, manager
 from tests.integration.roster.test_rotas_api import people, send
 from tests.support.cluster import Cluster
-from tests.support.roster_rig import NOW, Rig, roster_rig
+from tests.support.roster_rig import NOW, Rig, applied, roster_rig
 
 BEGAN_AT = datetime.fromisoformat("2026-10-20T04:00:00+00:00")
 """Midnight in Toronto, five and a half hours before `NOW`."""
@@ -22,8 +22,7 @@ BEGAN_AT = datetime.fromisoformat("2026-10-20T04:00:00+00:00")
 @pytest_asyncio.fixture
 async def rig(cluster: Cluster) -> AsyncIterator[Rig]:
     """The service with the shipped network, and a rota of Canada on its first level that two people share by days."""
-    async with roster_rig(cluster) as made:
-        await made.apply()
+    async with roster_rig(cluster, after=applied) as made:
         yield made
 
 

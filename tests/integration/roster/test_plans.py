@@ -19,16 +19,20 @@ from shared.errors import Unavailable
 from shared.keys import KeyRing, point_context
 from shared.security import Principal, PrincipalKind
 from tests.support.cluster import Cluster
-from tests.support.roster_rig import Rig, roster_rig
+from tests.support.roster_rig import Rig, applied, roster_rig
 
 
 @pytest_asyncio.fixture
 async def rig(cluster: Cluster) -> AsyncIterator[Rig]:
     """The service with the shipped network and a plan of every partner."""
-    async with roster_rig(cluster) as made:
-        await made.apply()
-        await made.publish_plans()
+    async with roster_rig(cluster, after=published) as made:
         yield made
+
+
+async def published(rig: Rig) -> None:
+    """The shipped network is known, and so are the plans of its partners."""
+    await applied(rig)
+    await rig.publish_plans()
 
 
 async def manager(rig: Rig, partner: str = "CA") -> dict[str, str]:

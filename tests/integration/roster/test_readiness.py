@@ -21,7 +21,7 @@ from shared.contracts import EndpointChecked, NoticeIssued, Role
 from shared.errors import Unavailable
 from shared.security import Principal, PrincipalKind
 from tests.support.cluster import Cluster
-from tests.support.roster_rig import Rig, roster_rig
+from tests.support.roster_rig import Rig, applied, roster_rig
 
 HOUR = timedelta(hours=1)
 
@@ -29,10 +29,14 @@ HOUR = timedelta(hours=1)
 @pytest_asyncio.fixture
 async def rig(cluster: Cluster) -> AsyncIterator[Rig]:
     """The service with the shipped network, a plan and a proof of every partner."""
-    async with roster_rig(cluster) as made:
-        await made.apply()
-        await settle(made)
+    async with roster_rig(cluster, after=proved) as made:
         yield made
+
+
+async def proved(rig: Rig) -> None:
+    """The shipped network with a plan and a proof of every partner."""
+    await applied(rig)
+    await settle(rig)
 
 
 async def settle(rig: Rig) -> None:

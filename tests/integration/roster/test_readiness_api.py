@@ -11,9 +11,9 @@ import pytest_asyncio
 
 from services.roster.readiness.api import HISTORY_DAYS_MAX
 from shared.contracts import Role
-from tests.integration.roster.test_readiness import HOUR, nobody, person, settle
+from tests.integration.roster.test_readiness import HOUR, nobody, person, proved, settle
 from tests.support.cluster import Cluster
-from tests.support.roster_rig import Rig, roster_rig
+from tests.support.roster_rig import Rig, applied, roster_rig
 
 PATH = "/v1/partners/CA/readiness"
 
@@ -21,9 +21,7 @@ PATH = "/v1/partners/CA/readiness"
 @pytest_asyncio.fixture
 async def rig(cluster: Cluster) -> AsyncIterator[Rig]:
     """The service with the shipped network, a plan and a proof of every partner."""
-    async with roster_rig(cluster) as made:
-        await made.apply()
-        await settle(made)
+    async with roster_rig(cluster, after=proved) as made:
         yield made
 
 
@@ -125,8 +123,7 @@ async def test_the_history_of_the_score(rig: Rig) -> None:
 
 async def test_before_the_first_proof(cluster: Cluster) -> None:
     """A partner that was never proven has no score, and no finding is made up."""
-    async with roster_rig(cluster) as rig:
-        await rig.apply()
+    async with roster_rig(cluster, after=applied) as rig:
         await rig.publish_plans()
         body = await seen(rig, PATH, await person(rig, Role.ROSTER_MANAGER))
         assert (body["score"], body["proved_at"], body["findings"], body["history"]) == (None, None, [], [])

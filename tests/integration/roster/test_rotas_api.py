@@ -15,14 +15,13 @@ from services.roster.schedule import OVERRIDES_MAX, REPLACEMENTS_MAX
 from shared.contracts import Role
 from tests.integration.roster.test_api import get, manager, signed_in
 from tests.support.cluster import Cluster
-from tests.support.roster_rig import NOW, Rig, roster_rig
+from tests.support.roster_rig import NOW, Rig, applied, roster_rig
 
 
 @pytest_asyncio.fixture
 async def rig(cluster: Cluster) -> AsyncIterator[Rig]:
     """The service with the shipped network."""
-    async with roster_rig(cluster) as made:
-        await made.apply()
+    async with roster_rig(cluster, after=applied) as made:
         yield made
 
 

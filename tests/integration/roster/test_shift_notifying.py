@@ -16,7 +16,7 @@ from services.roster import store as roster_store
 from shared.contracts import NoticeIssued, Role
 from tests.integration.roster.test_readiness import person
 from tests.support.cluster import Cluster
-from tests.support.roster_rig import Rig, roster_rig
+from tests.support.roster_rig import Rig, applied, roster_rig
 
 HOUR = timedelta(hours=1)
 RELEASER = 6
@@ -26,10 +26,14 @@ RELEASER = 6
 @pytest_asyncio.fixture
 async def rig(cluster: Cluster) -> AsyncIterator[Rig]:
     """The service with the shipped network, its plans published and what was late issued."""
-    async with roster_rig(cluster) as made:
-        await made.apply()
-        await settle(made)
+    async with roster_rig(cluster, after=told) as made:
         yield made
+
+
+async def told(rig: Rig) -> None:
+    """The shipped network, its plans published and what was late issued."""
+    await applied(rig)
+    await settle(rig)
 
 
 async def settle(rig: Rig) -> None:

@@ -19,7 +19,7 @@ from shared.contracts import NoticeIssued, Role
 from shared.ids import ContactId
 from shared.security import Principal, PrincipalKind
 from tests.support.cluster import Cluster
-from tests.support.roster_rig import Rig, roster_rig
+from tests.support.roster_rig import Rig, applied, roster_rig
 
 Headers = dict[str, str]
 
@@ -105,8 +105,7 @@ async def manager_of(rig: Rig, partner: str) -> Headers:
 @pytest_asyncio.fixture
 async def desk(cluster: Cluster) -> AsyncIterator[Desk]:
     """The shipped network; Canada's people have credentials without any role that reads or writes rosters."""
-    async with roster_rig(cluster) as rig:
-        await rig.apply()
+    async with roster_rig(cluster, after=applied) as rig:
         state = await rig.stored("CA")
         rota = next(rota for rota in state.rotas if rota.name == "Duty officers")
         named = [*rota.layers[0].participants, *state.rotas[1].layers[0].participants]
