@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import OrderedDict
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, unquote_plus
 
@@ -92,7 +93,7 @@ class WrongSecrets:
 
 def token_router(deps: IdentityDeps) -> APIRouter:
     """The one route."""
-    router = APIRouter()
+    router = APIRouter(generate_unique_id_function=attrgetter("name"))
     wrong_secrets = WrongSecrets(deps.clock)
     schema = TokenRequest.model_json_schema()
 

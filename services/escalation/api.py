@@ -38,7 +38,7 @@ from shared.paging import PAGE_SIZE_DEFAULT, CursorText, Page, PageSize, decode_
 from shared.problems import ProblemType, declare_problems, problem_responses
 from shared.security import Principal
 from shared.streams import STREAM_RESPONSES, last_event_id
-from shared.web import UtcDateTime, authenticated, cause_of, new_router, still_allowed
+from shared.web import UtcDateTime, authenticated, cause_of, join, new_router, still_allowed
 
 declare_problems(
     {
@@ -135,7 +135,7 @@ class Acknowledgements(BaseModel):
 def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
     """All routes of escalation."""
     routes = new_router()
-    routes.include_router(push_key.router(deps.settings, deps.keys))
+    join(routes, push_key.router(deps.settings, deps.keys))
     caller = authenticated(deps)
 
     @routes.get(

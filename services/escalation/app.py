@@ -41,6 +41,7 @@ from shared.keys import KeyRing
 from shared.loops import Loop
 from shared.process import Deps, Handler, Service, assemble
 from shared.settings import Settings
+from shared.web import join
 
 RELEASES_AT_ONCE = 8
 SYSTEMS = frozenset({ChannelName.WEBHOOK.value})
@@ -158,8 +159,7 @@ def _router(
     routes = api.router(deps, news)
     email = outlets.get(ChannelName.EMAIL)
     mailing = email if isinstance(email, EmailChannel) else None
-    routes.include_router(inbound_mail.router(deps, mailing, receipts.note_status))
-    routes.include_router(provider_api.router(deps, providers))
+    join(routes, inbound_mail.router(deps, mailing, receipts.note_status), provider_api.router(deps, providers))
     return routes
 
 

@@ -50,7 +50,7 @@ from shared.openapi import BODY_LIMIT, Documentation, declare_documentation
 from shared.paging import PAGE_SIZE_DEFAULT, CursorText, Page, PageSize, decode_cursor, encode_cursor
 from shared.problems import HttpProblem, ProblemType, declare_problems, problem_responses
 from shared.security import Principal
-from shared.web import IfMatchHeader, UtcDateTime, authenticated, cause_of, new_router
+from shared.web import IfMatchHeader, UtcDateTime, authenticated, cause_of, join, new_router
 
 FILE_BYTES_MAX = 4_000_000
 FILENAME_CHARACTERS_MAX = 200
@@ -98,7 +98,7 @@ def router(deps: RosterDeps) -> APIRouter:
         part = new_router(tags=[tag])
         for add in adders:
             add(part, deps)
-        routes.include_router(part)
+        join(routes, part)
     return routes
 
 

@@ -119,7 +119,8 @@ class Cluster:
     async def _create(self, service: str, name: str, *, source: str) -> Clone:
         owner = f"{database_name(service)}_owner"
         async with self._as_superuser("postgres") as connection:
-            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {source} OWNER {owner}")
+            # Copied file by file: half as long as through the log, which nobody needs here.
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {source} STRATEGY FILE_COPY OWNER {owner}")
             await connection.execute(access_rights(name, login=database_name(service)))
         return Clone(
             name=name,
