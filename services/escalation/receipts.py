@@ -28,6 +28,9 @@ from shared.process import Deps
 EARLY_KEPT = timedelta(days=1)
 """A receipt whose message nobody recorded in this time belongs to no message of ours."""
 
+NO_KEY = "no key was pressed"
+"""What is told of a call that somebody, or a machine, took without an answer."""
+
 ASKING = frozenset({EscalationState.PENDING, EscalationState.NOTIFIED, EscalationState.UNREACHED})
 REMINDING = frozenset({EscalationState.ACKNOWLEDGED, EscalationState.CONSIDERING})
 

@@ -203,7 +203,7 @@ class _Desk:
             state, reason, detail = AttemptState.DELIVERED, Reason.ACCEPTED, None
         else:
             # A machine may have taken the call, or somebody who did not listen: nobody has the alert for sure.
-            state, reason, detail = AttemptState.FAILED, Reason.NOT_ANSWERED, "no key was pressed"
+            state, reason, detail = AttemptState.FAILED, Reason.NOT_ANSWERED, receipts.NO_KEY
         told = ProviderStatus(provider.name, callback.call_id, state, reason, detail, callback.cost)
         return await receipts.note_status(self._deps, told, now=self._deps.clock.now())
 

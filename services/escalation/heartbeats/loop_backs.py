@@ -14,6 +14,7 @@ import base64
 import hmac
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from html import escape
 from uuid import UUID
 
@@ -24,7 +25,6 @@ from services.escalation.channels import (
     Outgoing,
     PersonMessage,
     ProviderStatus,
-    Reason,
     SendResult,
     VoiceScript,
 )
@@ -178,8 +178,10 @@ async def note_early(deps: EscalationDeps, provider: str, provider_id: str) -> N
     """Notes what a provider has said of a heartbeat before it was written down that it has it."""
     async with deps.intake.transaction() as tx:
         early = await receipts.take_early(tx, provider, provider_id)
-    if early is not None and not (early.state is AttemptState.FAILED and early.reason is Reason.NOT_ANSWERED):
-        await note_told(deps, early)
+    if early is not None:
+        # A call that was taken has come through, whoever took it: from a loop-back nobody expects a key.
+        is_taken = early.detail == receipts.NO_KEY
+        await note_told(deps, replace(early, state=AttemptState.DELIVERED) if is_taken else early)
 
 
 async def _came_back(deps: EscalationDeps, beat_id: UUID) -> bool:

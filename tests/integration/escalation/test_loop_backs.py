@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from redphone.counterparts.mail import REPLY_TO, SENDER, MailProvider
 from redphone.counterparts.server import QuietServer
 from redphone.counterparts.telephone import Line, Pickup, Sms, Trouble
+from services.escalation import receipts
 from services.escalation.channels.email import EmailChannel, MailServer
 from services.escalation.channels.mail import MailHouse
 from services.escalation.heartbeats import handlers as heartbeat_handlers
@@ -227,7 +228,18 @@ async def test_a_receipt_that_says_not_delivered_is_a_failure(cluster: Cluster, 
         assert "30003" in (await row(x.rig, "sms", "twilio"))["reason"]
 
 
-async def test_a_receipt_before_the_beat_is_written_down_counts(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("state", "reason", "detail", "answers", "failures"),
+    [
+        ("delivered", "accepted", None, True, 0),
+        ("failed", "not_answered", "busy", None, 1),
+        # Somebody or something has taken the call: the way there works.
+        ("failed", "not_answered", receipts.NO_KEY, True, 0),
+    ],
+)
+async def test_a_receipt_before_the_beat_is_written_down_counts(  # noqa: PLR0917 - a case of the table
+    cluster: Cluster, tmp_path: Path, state: str, reason: str, detail: str | None, answers: bool | None, failures: int
+) -> None:
     """Providers may be quicker than our own rows: what they said is looked for once it is known who has the beat."""
     async with telephones(cluster, tmp_path, "sms") as x:
         rig = x.rig
@@ -235,13 +247,17 @@ async def test_a_receipt_before_the_beat_is_written_down_counts(cluster: Cluster
         await first_beats(rig, silent="twilio")
         (sent,) = [one for one in x.company.messages if one.to == OURS["twilio"]]
         await rig.rows(
-            "INSERT INTO early_receipts (provider, provider_id, state, reason, received_at)"
-            " VALUES ('twilio', $1, 'delivered', 'accepted', $2)",
+            "INSERT INTO early_receipts (provider, provider_id, state, reason, detail, received_at)"
+            " VALUES ('twilio', $1, $2, $3, $4, $5)",
             sent.id,
+            state,
+            reason,
+            detail,
             rig.clock.now(),
         )
         await loop_backs.note_early(rig.deps, "twilio", sent.id)
-        assert await answering(rig, "sms", "twilio") is True
+        found = await row(rig, "sms", "twilio")
+        assert (found["answering"], found["failures"]) == (answers, failures)
         assert await rig.rows("SELECT 1 FROM early_receipts") == []
 
 
