@@ -23,7 +23,7 @@ up: $(READY) ## Run the whole system on http://127.0.0.1:8000, with the partners
 	$(BIN)/redphone up --network network/rdn.toml --development $(UP)
 
 test: $(READY) ## Run every test that needs nothing but Python; what is skipped is counted and named
-	$(BIN)/pytest -n $(WORKERS) $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 test-all: $(READY) ## Install what the optional tests need (Debian packages, as root), and run every test
 	@missing=""; \
@@ -36,7 +36,7 @@ test-all: $(READY) ## Install what the optional tests need (Debian packages, as 
 	else \
 	  echo "Not installed:$$missing. Tests that need them are skipped; run as root on Debian, or install them yourself."; \
 	fi
-	$(BIN)/pytest -n $(WORKERS) $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 search: $(READY) ## Look for counterexamples that the everyday run of the property tests does not draw
 	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile search tests/unit

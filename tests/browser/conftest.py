@@ -36,10 +36,11 @@ _NOT_FAULTS = (
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Every test in this folder needs a browser, and shares one event loop with it."""
+    """Every test in this folder needs a browser, and shares one event loop and one process with it."""
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.xdist_group("browser"))
             # The first one starts everything.
             item.add_marker(pytest.mark.timeout(SECONDS_MAX))
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -16,21 +15,29 @@ from tests.support.stack import SERVICES, Stack
 pytestmark = pytest.mark.slow
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def stack(chromium: Browser, tmp_path: Path) -> AsyncIterator[Stack]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def running(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """Every service a process of its own, the console among them; nobody answers within a minute."""
     async with (
         Receiver() as receiver,
         Stack(
-            tmp_path,
+            tmp_path_factory.mktemp("stack"),
             receiver,
             services=(*SERVICES, "console"),
             acknowledge_seconds=60,
             interval_seconds=30,
             unreached_seconds=120,
-        ) as running,
+        ) as stack,
     ):
-        yield running
+        yield stack
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stack(running: Stack) -> Stack:
+    """The same, whole again after whatever the test before did to it."""
+    await running.make_whole()
+    await running.close_all()
+    return running
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -31,10 +31,9 @@ async def run(*arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sink", ["--own-sink", "--no-own-sink"])
-async def test_a_small_fanout_prints_every_figure(sink: str) -> None:
+async def test_a_small_fanout_prints_every_figure() -> None:
     """One JSON object: every webhook of every alert came, figures are ordered as they must be, contenders are named."""
-    printed = await run("fanout", "--partners", "3", "--alerts", "2", sink)
+    printed = await run("fanout", "--partners", "3", "--alerts", "2")
     assert printed["bench"] == "fanout"
     assert (printed["partners"], printed["endpoints"], printed["addressed_partners"]) == (3, 3, 3)
     assert printed["processes"] == ["alerting", "roster", "escalation"]
