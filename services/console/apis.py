@@ -78,6 +78,11 @@ class Refused(RedPhoneError):
             for one in problem.get("errors") or ()
         )
 
+    @property
+    def by_field(self) -> dict[str, str]:
+        """What is wrong with each field of the form, without places inside of it."""
+        return {fault.field.partition("[")[0].partition(".")[0]: fault.detail for fault in self.faults}
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

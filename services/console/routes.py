@@ -18,6 +18,7 @@ from services.console.pages import (
     rotas,
     signing_in,
     statistics,
+    updating,
 )
 from services.console.web import Face, add_static, page_route
 
@@ -30,6 +31,8 @@ def router(face: Face, hub: Hub) -> APIRouter:
     signing_in.add_routes(routes, face)
     board.add_routes(routes, face, hub)
     acknowledging.add_routes(routes, face)
+    # Before the acts on an alert, which take any word.
+    updating.add_routes(routes, face)
     alerts.add_routes(routes, face)
     raising.add_routes(routes, face)
     reports.add_routes(routes, face)

@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -81,6 +81,9 @@ _NETWORK_LOCK = 0x52_50_4E_45_54
 
 _ONE_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 """What is read beside a partner, in the same transaction, is of the same instant."""
+
+ANSWERING_KEPT = 256
+"""So many partners, as they were last read, are not put together again: to do so takes as long as to read them."""
 
 ANSWERING_BEFORE = max(LOOKED_BACK) + timedelta(days=1)
 ANSWERING_AFTER = timedelta(days=ON_CALL_HORIZON_DAYS + 1)
@@ -321,7 +324,12 @@ async def find_answering(tx: Transaction, code: str, *, at: datetime) -> Partner
     """
     window = _around(at - ANSWERING_BEFORE), _around(at + ANSWERING_AFTER)
     found = await _documents(tx, documents.ANSWERING, [code], *window)
-    return state_of(found[0]["document"], unopened) if found else None
+    return _answering(found[0]["document"]) if found else None
+
+
+@lru_cache(maxsize=ANSWERING_KEPT)
+def _answering(document: str) -> PartnerState:
+    return state_of(document, unopened)
 
 
 def _around(at: datetime) -> datetime:

@@ -22,7 +22,7 @@ TARGET_PIXELS_MIN = 24
 PAGES: Mapping[str | None, Sequence[str]] = {
     None: ("/sign-in", "/offline"),
     "gb-senior-contact": ("/", "/acknowledge", "/alerts", "/alerts/{alert}", "/alerts/nothing"),
-    "ca-duty-officer": ("/raise", "/alerts/{alert}", "/alerts/{alert}/report"),
+    "ca-duty-officer": ("/raise", "/alerts/{alert}", "/alerts/{alert}/update", "/alerts/{alert}/report"),
     "ca-roster-manager": ("/roster/partners/CA", "/roster/people", "/roster/rotas/{rota}", "/deliveries"),
     "us-senior-contact": ("/roster/me",),
     "xr-secretariat": ("/", "/?wall=1", "/statistics", "/roster", "/deliveries/people"),

@@ -22,6 +22,7 @@ from shared.web import render_instant
 LISTED_MAX = 50
 TIMELINE_MAX = 2000
 ASKED = "/acknowledge"
+DRAFTING = frozenset({"drafter", "releaser", "duty_officer"})
 CONSIDERING_HOURS = (1, 2, 4, 8, 12, 24, 48)
 
 AlertRef = Annotated[str, Path(max_length=40, pattern=r"^[A-Za-z0-9-]+$")]
@@ -97,7 +98,7 @@ async def _context(face: Face, request: Request, session: Session, alert: dict[s
         "down": sorted(set(down)),
         "running": running,
         "may_release": is_own and alert["state"] == "draft" and bool(roles & {"releaser", "duty_officer"}),
-        "may_edit": is_own and alert["state"] == "draft" and bool(roles & {"drafter", "duty_officer", "releaser"}),
+        "may_update": is_own and running and alert["superseded_by"] is None and bool(roles & DRAFTING),
         "may_end": is_own and running and bool(roles & {"releaser", "duty_officer"}),
         "may_answer": bool(roles & {"duty_officer", "senior_contact"}),
         "may_take_over": bool(roles & {"secretariat"}) or (is_own and "duty_officer" in roles),

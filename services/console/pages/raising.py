@@ -52,14 +52,23 @@ class Typed:
         """How many words the text has."""
         return sum(len(self.get(name).split()) for name in TEXTS)
 
-    def body(self) -> dict[str, Any]:
+    def country_codes(self, language: str) -> list[str]:
+        """The codes of the countries, which may be named in the reader's language; what is no name stays as it is."""
+        named = {name.casefold(): code for code, name in countries(language)}
+        found: list[str] = []
+        for part in filter(None, map(str.strip, self.get("countries").split(","))):
+            code = named.get(part.casefold())
+            found += [code] if code else part.upper().split()
+        return found
+
+    def body(self, language: str) -> dict[str, Any]:
         """What the API is sent; what is empty is left out."""
         body: dict[str, Any] = {
             "headline": self.get("headline"),
             "to": list(self.to),
             "precedence": self.get("precedence"),
         }
-        body["countries"] = [part for part in self.get("countries").replace(",", " ").upper().split() if part]
+        body["countries"] = self.country_codes(language)
         for name in ("description", "instruction", "note", "severity"):
             if self.get(name):
                 body[name] = self.get(name)
@@ -116,7 +125,7 @@ def add_routes(routes: APIRouter, face: Face) -> None:
         """Drafts for a second person, or releases at once with a reason."""
         session = await face.session(request)
         typed = await _typed(face, request, session)
-        body, alone = typed.body(), typed.get("act") == "release"
+        body, alone = typed.body(reader_of(request).language), typed.get("act") == "release"
         if alone:
             body["self_release_reason"] = typed.get("self_release_reason")
         try:
@@ -185,9 +194,7 @@ async def _form(
         countries=countries(reader.language),
         woken=woken,
         refusal=refusal,
-        faults={fault.field.partition("[")[0].partition(".")[0]: fault.detail for fault in refusal.faults}
-        if refusal
-        else {},
+        faults=refusal.by_field if refusal is not None else {},
         words_max=WORDS_MAX,
         templates=templates(reader.language),
         fresh=fresh,
