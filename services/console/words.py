@@ -15,7 +15,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, available_timezones
 
 from babel import Locale
-from babel.dates import format_datetime, format_timedelta, get_timezone_name
+from babel.dates import format_datetime, format_timedelta
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
@@ -90,10 +90,6 @@ class Reader:
     def number(self, value: float) -> str:
         """A number as the reader writes it."""
         return format_decimal(value, locale=self.locale)
-
-    def zone_name(self, zone: str | None = None) -> str:
-        """What a zone is called."""
-        return get_timezone_name(_zone(zone or self.zone), width="short", locale=self.locale)
 
 
 def _(text: str) -> str:

@@ -61,7 +61,6 @@ def test_every_language_writes_times_spans_and_numbers(language: str) -> None:
         assert reader.at(at, form=form)
     assert reader.span(600)
     assert reader.number(1234.5)
-    assert reader.zone_name()
 
 
 def test_a_text_without_a_translation_is_shown_in_english() -> None:
