@@ -36,7 +36,7 @@ test-all: $(READY) ## Install what the optional tests need (Debian packages, as 
 	else \
 	  echo "Not installed:$$missing. Tests that need them are skipped; run as root on Debian, or install them yourself."; \
 	fi
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	REDPHONE_TEST_ALL=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 search: $(READY) ## Look for counterexamples that the everyday run of the property tests does not draw
 	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile search tests/unit

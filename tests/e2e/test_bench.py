@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from asyncio.subprocess import PIPE
 from typing import Any
@@ -11,6 +12,13 @@ import orjson
 import pytest
 
 SECONDS_MAX = 110
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.environ.get("REDPHONE_TEST_ALL") != "1", reason="make test-all runs the benchmarks beside their contenders"
+    ),
+]
 
 
 async def run(*arguments: str) -> dict[str, Any]:
@@ -30,7 +38,6 @@ async def run(*arguments: str) -> dict[str, Any]:
     return printed
 
 
-@pytest.mark.slow
 async def test_a_small_fanout_prints_every_figure() -> None:
     """One JSON object: every webhook of every alert came, figures are ordered as they must be, contenders are named."""
     printed = await run("fanout", "--partners", "3", "--alerts", "2")
@@ -46,7 +53,6 @@ async def test_a_small_fanout_prints_every_figure() -> None:
     assert len(printed["each_run"]) == printed["runs"] == 1
 
 
-@pytest.mark.slow
 async def test_a_few_people_are_reached_beside_a_dead_provider() -> None:
     """Every message came by either channel, within two seconds here, and the mails did beside a dead provider."""
     printed = await run("people", "--partners", "3", "--alerts", "1")
@@ -57,7 +63,6 @@ async def test_a_few_people_are_reached_beside_a_dead_provider() -> None:
     assert printed["ratio_of_email_p99"] > 0
 
 
-@pytest.mark.slow
 async def test_a_few_rotas_are_published_edited_and_read() -> None:
     """Every plan was made anew in each run, every edit had its plan, every read its answer; figures are ordered."""
     printed = await run("roster", "--partners", "3", "--contacts", "10", "--runs", "1", "--edits", "4", "--reads", "10")
@@ -70,7 +75,6 @@ async def test_a_few_rotas_are_published_edited_and_read() -> None:
     assert printed["memory_mib"] > 0
 
 
-@pytest.mark.slow
 async def test_a_short_sustained_run_prints_rate_lag_and_memory() -> None:
     """Everything that was raised was delivered and is counted; memory is given for each service."""
     printed = await run("sustained", "--seconds", "2")
@@ -81,7 +85,6 @@ async def test_a_short_sustained_run_prints_rate_lag_and_memory() -> None:
     assert all(figures["end"] > 0 for figures in printed["memory_mib"].values())
 
 
-@pytest.mark.slow
 async def test_a_few_timers_print_how_late_they_were() -> None:
     """Every deadline fired once, and none too early."""
     printed = await run("timers", "--escalations", "40", "--due", "10")
@@ -92,7 +95,6 @@ async def test_a_few_timers_print_how_late_they_were() -> None:
     assert printed["page_arrived_late_ms"]["p50"] <= printed["page_arrived_late_ms"]["max"]
 
 
-@pytest.mark.slow
 async def test_a_few_boards_show_every_change() -> None:
     """Each change came to an open board, the first view is complete, and both kinds of rounds were measured."""
     options = ("--partners", "4", "--boards", "5", "--alerts", "6", "--rounds", "1", "--changes", "2")

@@ -116,8 +116,7 @@ class Stack:
         KeyRing.generate().save(self.keys_file)
         self._urls = await self.servers.start()
         await self.run("deploy")
-        for service in self.services:
-            await self.start(service)
+        await asyncio.gather(*map(self.start, self.services))
         await self.apply_network()
         return self
 
