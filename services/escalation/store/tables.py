@@ -103,6 +103,7 @@ escalations = Table(
     Index("uq_escalations_alert_id_partner_subject_partner", "alert_id", "partner", "subject_partner", unique=True),
     Index("ix_escalations_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("ix_escalations_partner_opened_at", "partner", "opened_at"),
+    Index("ix_escalations_changed_at", "changed_at"),
 )
 
 
@@ -163,6 +164,7 @@ attempts = Table(
     _at("delivered_at"),
     Column("cost_amount", Numeric),
     Column("cost_currency", Text),
+    Index("ix_attempts_started_at", "started_at"),
     Index("ix_attempts_provider_id", "provider", "provider_id", postgresql_where=text("provider_id IS NOT NULL")),
 )
 
