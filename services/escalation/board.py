@@ -47,7 +47,7 @@ class BoardNews:
     def __init__(self, deps: EscalationDeps) -> None:
         self._deps = deps
         self._condition = asyncio.Condition()
-        self.newest = 0
+        self.newest = ""
         self.listeners = 0
 
     async def run_once(self) -> int:
@@ -55,7 +55,7 @@ class BoardNews:
         if not self.listeners:
             return 0
         async with self._deps.database.transaction() as tx:
-            newest = await reading.find_newest_position(tx)
+            newest = await reading.find_newest(tx)
         if newest == self.newest:
             return 0
         self.newest = newest
@@ -63,7 +63,7 @@ class BoardNews:
             self._condition.notify_all()
         return 1
 
-    async def wait(self, seen: int, seconds: float) -> None:
+    async def wait(self, seen: str, seconds: float) -> None:
         """Returns when there is news beyond `seen`, at the latest after `seconds`."""
         try:
             async with asyncio.timeout(seconds), self._condition:

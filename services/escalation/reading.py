@@ -95,13 +95,10 @@ async def find_cells(tx: Transaction, principal: Principal, wanted: Wanted) -> l
     return list(
         await connection.fetch(
             f"""
+            WITH found AS (
             SELECT e.*, h.facts, h.ended_at AS alert_ended_at, h.superseded_by,
-                h.content -> 'info' -> 0 ->> 'headline' AS headline,
-                last.started_at AS last_started_at, last.finished_at AS last_finished_at, last.state AS last_state,
-                last.reason AS last_reason, last.detail AS last_detail, last.channel AS last_channel,
-                last.told AS last_told, {_READ_BACK_COLUMNS}
+                h.content -> 'info' -> 0 ->> 'headline' AS headline
             FROM escalations e JOIN alert_heads h USING (alert_id)
-            LEFT JOIN read_backs rb ON rb.escalation_id = e.id {_LAST_ATTEMPT}
             WHERE {_VISIBLE}
               AND ($3::uuid IS NULL OR e.alert_id = $3)
               AND ($4::text IS NULL OR e.partner = $4)
@@ -112,6 +109,13 @@ async def find_cells(tx: Transaction, principal: Principal, wanted: Wanted) -> l
               {_CHANGED if since is not None else "AND $9::timestamptz IS NULL AND $14::timestamptz IS NULL"}
               AND (NOT $10 OR h.superseded_by IS NULL AND (h.ended_at IS NULL OR h.ended_at > $11))
             ORDER BY e.opened_at DESC, e.id DESC LIMIT $12
+            )
+            SELECT e.*,
+                last.started_at AS last_started_at, last.finished_at AS last_finished_at, last.state AS last_state,
+                last.reason AS last_reason, last.detail AS last_detail, last.channel AS last_channel,
+                last.told AS last_told, {_READ_BACK_COLUMNS}
+            FROM found e LEFT JOIN read_backs rb ON rb.escalation_id = e.id {_LAST_ATTEMPT}
+            ORDER BY e.opened_at DESC, e.id DESC
             """,  # noqa: S608 - our own text
             *_caller(principal),
             wanted.alert_id,
@@ -190,7 +194,12 @@ async def find_attempts(tx: Transaction, page_ids: Sequence[UUID]) -> list[Row]:
     )
 
 
-async def find_newest_position(tx: Transaction) -> int:
-    """The position of the newest event: the board has news when it moves."""
+async def find_newest(tx: Transaction) -> str:
+    """What names the newest event, numbered or not yet: the board has news when it is another one."""
     connection = await raw(tx)
-    return int(await connection.fetchval("SELECT coalesce(max(position), 0) FROM outbox"))
+    return str(
+        await connection.fetchval(
+            "SELECT concat_ws(' ', (SELECT max(position) FROM outbox),"
+            " (SELECT id FROM outbox WHERE position IS NULL ORDER BY id DESC LIMIT 1))"
+        )
+    )
