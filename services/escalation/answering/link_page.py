@@ -306,6 +306,9 @@ def _answer(  # noqa: PLR0917 - its callers are above
     if looked.is_expired:
         # An old link lies in a mailbox or a history for good: whoever finds it there is told no more than this.
         paragraphs = tuple(one for one in paragraphs if one[0] == "banner")
+    elif looked.has_answered:
+        # Nothing is asked any more, and it was not "for your information": what was answered stands above.
+        paragraphs = tuple(one for one in paragraphs if one[0] != "todo")
     trouble, said = _words(texts, looked, facts, answered)
     raiser = "" if not looked.escalations else looked.escalations[0].alert.raiser
     html = _TEMPLATES.get_template("answer.html").render(

@@ -55,6 +55,12 @@ class Looked:
         return any(_is_waited_for(e) for e in self.escalations)
 
     @property
+    def has_answered(self) -> bool:
+        """Whether all that was asked was acknowledged and has its position."""
+        answered = (e.acknowledged_at is not None and e.state not in _POSITION_DUE for e in self.escalations)
+        return bool(self.escalations) and all(answered)
+
+    @property
     def answerable(self) -> tuple[Escalation, ...]:
         """Those about which a position can be taken."""
         return tuple(
@@ -96,6 +102,9 @@ class Looked:
             answer_by_at=escalation.position_by_at if position_due else escalation.acknowledge_by_at,
             position_due=position_due and not over,
         )
+
+
+_POSITION_DUE = frozenset({EscalationState.ACKNOWLEDGED, EscalationState.CONSIDERING})
 
 
 def _type_of(escalation: Escalation) -> str:

@@ -537,6 +537,9 @@ async def test_after_acknowledging_the_page_asks_for_the_position(rig: Rig, clie
     row = await rig.escalation("GB")
     assert row["state"] == "committed"
     assert row["position"]["note"] == "200 places"
+    looked = (await client.get(path_of(rig, page_id))).text
+    assert "Acknowledged at" in looked
+    assert "For your information" not in looked
     [event] = await rig.events("position_taken")
     assert (event["via"], event["page_id"]) == ("link", str(page_id))
 
