@@ -24,6 +24,7 @@ PAGES = {
     "board": ("xr-secretariat", "/"),
     "alerts": ("ca-duty-officer", "/alerts"),
     "alert": ("ca-duty-officer", "/alerts/{alert}"),
+    "update": ("ca-duty-officer", "/alerts/{alert}/update"),
     "report": ("ca-duty-officer", "/alerts/{alert}/report"),
     "raise": ("ca-duty-officer", "/raise"),
     "acknowledge-all": ("es-duty-officer", "/acknowledge"),

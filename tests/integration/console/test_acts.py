@@ -111,3 +111,25 @@ async def test_a_delivery_is_shown_and_sent_once_more(made: World, browser: Brow
     assert len(after) == len(before) + 1
     await browser.sign_in("gb-keeper")
     assert (await browser.get(found[1])).status_code == 404
+
+
+async def test_the_map_shows_the_alerts_own_shapes_and_names_its_geocodes(made: World, browser: Browser) -> None:
+    """The country's outline, a polygon and a circle on it; a code that no outline has stands beneath, as text."""
+    square = [[69.0, 34.4], [69.4, 34.4], [69.4, 34.7], [69.0, 34.7], [69.0, 34.4]]
+    area = {
+        "description": "Kabul airport",
+        "geometry": {"type": "Polygon", "coordinates": [square]},
+        "circles": [{"center": [69.21, 34.56], "radius_km": 5}],
+        "geocodes": [{"name": "iso3166-1-alpha-3", "value": "AFG"}, {"name": "UN/LOCODE", "value": HOSTILE}],
+    }
+    info = [{"language": "en", "headline": "Kabul", "areas": [area]}]
+    body = {"info": info, "to": ["US"], "precedence": "FLASH", "self_release_reason": "alone"}
+    headers = {**await browser.network.sign_in(made, "ca-duty"), **made.key()}
+    answer = await made.http.post("/v1/alerts", json=body, headers=headers)
+    assert answer.status_code == 202, answer.text
+    await browser.sign_in("ca-duty")
+    page = await browser.get(f"/alerts/{answer.json()['id']}")
+    for drawn in ('<path class="named" d="M', '<path class="shape" d="M', '<circle class="shape"', "Kabul airport"):
+        assert drawn in page.text
+    assert f"UN/LOCODE {html.escape(HOSTILE)}" in page.text
+    assert HOSTILE not in page.text
