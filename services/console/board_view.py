@@ -124,8 +124,12 @@ class AlertRow:
 
     @cached_property
     def answered(self) -> int:
-        """How many of those who owe an answer have given one."""
-        return sum(1 for cell in self.owing if cell.rank in (ANSWERED, CONSIDERING))
+        """How many of those who owe an answer have given one, or had when the alert ended."""
+        return sum(
+            1
+            for cell in self.owing
+            if cell.rank in (ANSWERED, CONSIDERING) or (cell.rank == ENDED and cell.answer_at is not None)
+        )
 
     @cached_property
     def owing(self) -> tuple[Cell, ...]:

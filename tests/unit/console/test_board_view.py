@@ -62,6 +62,21 @@ def test_a_partner_of_whom_nobody_knows_whether_a_phone_rings_needs_a_human(gap:
     assert cell_of(escalation(gaps=["empty_level"])).rank == WAITING
 
 
+def test_an_alert_that_is_over_keeps_its_tally() -> None:
+    """Whoever had answered when it ended still counts; whoever had not does not."""
+    acknowledged = {"at": "2026-11-22T12:05:00Z", "by": None, "late": False}
+    over = {"ended_at": "2026-11-22T13:00:00Z"}
+    row = row_of(
+        "a1",
+        [
+            escalation("US", state="ended", acknowledgement=acknowledged, alert=over),
+            escalation("GB", state="ended", alert=over),
+        ],
+        None,
+    )
+    assert (row.answered, len(row.owing)) == (1, 2)
+
+
 def test_an_answered_gap_is_not_loud() -> None:
     """Whoever has answered needs nobody, whatever was missing on the way."""
     assert not cell_of(escalation(state="acknowledged", gaps=["no_duty_plan"])).needs_human
