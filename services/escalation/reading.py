@@ -49,12 +49,14 @@ class Wanted:
 
 
 _LAST_ATTEMPT = """
-LEFT JOIN LATERAL (
-    SELECT a.started_at, a.finished_at, a.state, a.reason, a.detail, p.channel, p.told
-    FROM pages p JOIN attempts a ON a.page_id = p.id
-    WHERE p.escalation_id = e.id ORDER BY a.started_at DESC LIMIT 1
-) last ON true
+LEFT JOIN (
+    SELECT DISTINCT ON (p.escalation_id) p.escalation_id, a.started_at, a.finished_at, a.state, a.reason, a.detail,
+        p.channel, p.told
+    FROM found f JOIN pages p ON p.escalation_id = f.id JOIN attempts a ON a.page_id = p.id
+    ORDER BY p.escalation_id, a.started_at DESC
+) last ON last.escalation_id = e.id
 """
+"""The last attempt of each that was `found`, in one go: one by one takes ten times as long for a large board."""
 
 
 FINISHED_WITHIN = timedelta(minutes=5)
