@@ -111,7 +111,12 @@ async def _follow(
         since = board.as_of
         shown = {str(cell.id): cell.model_dump_json() for cell in board.escalations}
         goals = _json_of(board.coverage)
-        yield StreamEvent(board.model_dump_json(), event="board", id=_id_of(since))
+        whole = {
+            "as_of": render_instant(since),
+            "escalations": list(map(orjson.Fragment, shown.values())),
+            "coverage": orjson.Fragment(goals),
+        }
+        yield StreamEvent(orjson.dumps(whole).decode(), event="board", id=_id_of(since))
     news.listeners += 1
     try:
         while True:

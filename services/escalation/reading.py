@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from services.escalation.store import Row
+from services.escalation.store import Row, facts_of_json
+from services.escalation.store.tables import escalations
 from shared.contracts import SECRETARIAT, Role
 from shared.db import Transaction, raw
 from shared.errors import NotFound
@@ -47,6 +48,9 @@ class Wanted:
     open_alerts_only: bool = False
     limit: int = ROWS_MAX
 
+
+_COLUMNS = ", ".join(f"e.{column.name}" for column in escalations.columns if column.name != "levels")
+"""Whom each level pages is most of a row, and nothing of it is shown but how many there are."""
 
 _LAST_ATTEMPT = """
 LEFT JOIN (
@@ -88,18 +92,19 @@ _READ_BACK_COLUMNS = ", ".join(f"rb.{name} AS read_back_{name}" for name in READ
 
 
 async def find_cells(tx: Transaction, principal: Principal, wanted: Wanted) -> list[Row]:
-    """Escalations that the caller may see, newest first, each with its alert's facts and its last attempt."""
+    """Escalations that the caller may see, newest first, each with its last attempt and, as `alert`, the facts of its
+    alert, which are read once for all that have the same.
+    """
     if not sees_escalations(principal):
         return []
     connection = await raw(tx)
     after_at, after_id = wanted.after or (None, None)
     since = wanted.changed_since
-    return list(
-        await connection.fetch(
-            f"""
+    rows = await connection.fetch(
+        f"""
             WITH found AS (
-            SELECT e.*, h.facts, h.ended_at AS alert_ended_at, h.superseded_by,
-                h.content -> 'info' -> 0 ->> 'headline' AS headline
+            SELECT {_COLUMNS}, jsonb_array_length(e.levels) AS level_count,
+                h.ended_at AS alert_ended_at, h.superseded_by, h.content -> 'info' -> 0 ->> 'headline' AS headline
             FROM escalations e JOIN alert_heads h USING (alert_id)
             WHERE {_VISIBLE}
               AND ($3::uuid IS NULL OR e.alert_id = $3)
@@ -119,21 +124,25 @@ async def find_cells(tx: Transaction, principal: Principal, wanted: Wanted) -> l
             FROM found e LEFT JOIN read_backs rb ON rb.escalation_id = e.id {_LAST_ATTEMPT}
             ORDER BY e.opened_at DESC, e.id DESC
             """,  # noqa: S608 - our own text
-            *_caller(principal),
-            wanted.alert_id,
-            wanted.partner,
-            wanted.state,
-            wanted.kind,
-            after_at,
-            after_id,
-            since,
-            wanted.open_alerts_only,
-            wanted.ended_since,
-            wanted.limit,
-            wanted.escalation_id,
-            since - FINISHED_WITHIN if since is not None else None,
-        )
+        *_caller(principal),
+        wanted.alert_id,
+        wanted.partner,
+        wanted.state,
+        wanted.kind,
+        after_at,
+        after_id,
+        since,
+        wanted.open_alerts_only,
+        wanted.ended_since,
+        wanted.limit,
+        wanted.escalation_id,
+        since - FINISHED_WITHIN if since is not None else None,
     )
+    heads = await connection.fetch(
+        "SELECT alert_id, facts FROM alert_heads WHERE alert_id = ANY($1)", list({row["alert_id"] for row in rows})
+    )
+    facts = {head["alert_id"]: facts_of_json(head["facts"]) for head in heads}
+    return [{**row, "alert": facts[row["alert_id"]]} for row in rows]
 
 
 async def may_see(tx: Transaction, principal: Principal, escalation_id: UUID) -> bool:

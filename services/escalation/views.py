@@ -18,7 +18,7 @@ from services.escalation import reading
 from services.escalation.messages import headline_of
 from services.escalation.model import AlertFacts, DueReason, Position
 from services.escalation.reading import READ_BACK_COLUMNS
-from services.escalation.store import Row, actor_of, facts_of_json, position_of_json
+from services.escalation.store import Row, actor_of, position_of_json
 from services.escalation.talk.store import read_back_state
 from shared.contracts import (
     SECRETARIAT,
@@ -273,7 +273,7 @@ def escalation_detail(
     for attempt in attempts:
         by_page.setdefault(attempt["page_id"], []).append(attempt_view(attempt))
     own = principal.partner == row["partner"]
-    sees_course = _sees_course(facts_of_json(row["facts"]), row, principal)
+    sees_course = _sees_course(row["alert"], row, principal)
     return EscalationDetail(
         **_fields(row, principal),
         pages=[
@@ -299,7 +299,7 @@ def escalation_detail(
 
 
 def _fields(row: Row, principal: Principal) -> dict[str, Any]:
-    facts = facts_of_json(row["facts"])
+    facts: AlertFacts = row["alert"]
     sees_names = principal.partner in (row["partner"], facts.raiser)
     fields = {
         "id": row["id"],
@@ -309,7 +309,7 @@ def _fields(row: Row, principal: Principal) -> dict[str, Any]:
         "subject_partner": row["subject_partner"] or None,
         "state": row["state"],
         "level": row["level"],
-        "levels": len(row["levels"]),
+        "levels": row["level_count"],
         "clock_started_at": row["clock_started_at"],
         "acknowledge_by": row["acknowledge_by_at"],
         "unreached_at": row["unreached_at"],

@@ -165,14 +165,14 @@ async def _find_open(tx: Transaction, principal: Principal) -> list[dict[str, An
         {
             "escalation_id": str(row["id"]),
             "alert_id": str(row["alert_id"]),
-            "reference": row["facts"]["reference"],
-            "precedence": row["facts"]["precedence"],
+            "reference": row["alert"].reference,
+            "precedence": row["alert"].precedence.value,
             "kind": row["kind"],
             "state": row["state"],
             "level": row["level"],
         }
         for row in await reading.find_cells(tx, principal, wanted)
-        if row["facts"] is not None and is_open(row["kind"], row["state"])
+        if is_open(row["kind"], row["state"])
     ]
 
 
