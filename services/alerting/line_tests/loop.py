@@ -43,7 +43,7 @@ class LineTests:
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
         self._secret = deps.keys.derived(PURPOSE)[0]
-        self._drawn: dict[tuple[str, str, date], Planned] = {}
+        self._drawn: dict[tuple[str, str, date], Planned | None] = {}
 
     async def run_once(self) -> int:
         """Follows what runs and begins what is due; returns how much that was."""
@@ -61,7 +61,7 @@ class LineTests:
         included = [partner for partner in partners if plan.includes(partner.code)]
         if missing := self._missing(included, now):
             # Never on the event loop, which releases alerts: a country's calendar is a module that is loaded once.
-            drawn = await asyncio.to_thread(lambda: [(partner, self._draw(*partner)) for partner in missing])
+            drawn = await asyncio.to_thread(lambda: [(partner, self._draw_alone(*partner)) for partner in missing])
             for (code, zone, month), test in drawn:
                 self._drawn = {known: other for known, other in self._drawn.items() if known[0] != code}
                 self._drawn[code, zone.key, month] = test
@@ -95,6 +95,14 @@ class LineTests:
             if test is not None and due_try(test, now, zone) is not None:
                 found.append(Due(partner, test, month))
         return found
+
+    def _draw_alone(self, code: str, zone: ZoneInfo, month: date) -> Planned | None:
+        """One partner's draw that fails takes the tests of no other with it."""
+        try:
+            return self._draw(code, zone, month)
+        except Exception:
+            log.exception("line_test.not_drawn", partner=code, month=month.isoformat())
+            return None
 
     def _draw(self, code: str, zone: ZoneInfo, month: date) -> Planned:
         holidays = frozenset(holiday_calendars.names(code, month.year))

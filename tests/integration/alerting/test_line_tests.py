@@ -365,6 +365,26 @@ async def test_months_are_drawn_a_few_at_a_time(rig: Rig, loop: LineTests, monke
     assert sorted(drawn) == sorted(everybody)
 
 
+@pytest.mark.logs_error("line_test.not_drawn")
+async def test_a_draw_that_fails_stops_nobody_elses_test(
+    rig: Rig, loop: LineTests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault in one partner's year is logged for people, once; the others are tested at their minute."""
+    real = LineTests._draw
+
+    def failing(self: LineTests, code: str, zone: ZoneInfo, month: date) -> Planned:
+        if code != "GB":
+            raise AssertionError("no draw keeps the rules")
+        return real(self, code, zone, month)
+
+    monkeypatch.setattr(LineTests, "_draw", failing)
+    await switch_on(rig)
+    to_the_test(rig, "GB")
+    for _ in range(3):
+        await loop.run_once()
+    assert [test.partner for test in await tests(rig)] == ["GB"]
+
+
 async def test_nothing_begins_before_the_feeds_are_read(rig: Rig, loop: LineTests) -> None:
     """After a start an Actual alert's end, or who takes part, may lie unread."""
     await switch_on(rig, "GB")
