@@ -502,9 +502,9 @@ async def test_only_so_many_at_once(authority: Authority) -> None:
         box.gate = asyncio.Event()
         results = await asyncio.gather(*(email.send(page(f"p{number}@ministry.example")) for number in range(5)))
         assert [result.state for result in results] == [AttemptState.FAILED] * 5
-        # A place may come free in the last moment of who waits for it.
+        # Places come free in the last moment of those who wait for them, so that each of these may find one, or none.
         assert {result.reason for result in results} <= {Reason.PROVIDER_BUSY, Reason.TIMEOUT, Reason.CONNECT_FAILED}
-        assert {Reason.PROVIDER_BUSY, Reason.TIMEOUT} <= {result.reason for result in results}
+        assert [result.reason for result in results].count(Reason.TIMEOUT) >= limits.connections_max
         assert all(result.elapsed_seconds < 2 for result in results)
         assert box.at_once_max == 2
         box.gate.set()

@@ -466,8 +466,11 @@ async def test_remembered_names_have_a_limit(names: NameService, time: Time) -> 
 
 
 async def test_the_system_resolver_finds_this_machine() -> None:
-    """The real look-up works: localhost is loopback, which production refuses and development allows."""
-    assert await refused_by_system(PRODUCTION, "localhost.localdomain.invalid") is RefusalReason.NAME_UNKNOWN
+    """The real look-up works: localhost is loopback, which production refuses and development allows. How a name that
+    nobody has fails is the affair of this machine's name servers, which may be slow.
+    """
+    unknown = await refused_by_system(PRODUCTION, "localhost.localdomain.invalid")
+    assert unknown in {RefusalReason.NAME_UNKNOWN, RefusalReason.NAME_SERVICE_TIMEOUT}
     resolver = Resolver(DEVELOPMENT, monotonic=Time())
     found = await resolver.resolve(check_url("http://localhost/", DEVELOPMENT))
     resolver.close()
