@@ -20,10 +20,11 @@ TARGET_PIXELS_MIN = 24
 """WCAG 2.2, 2.5.8; a link within a sentence may be smaller."""
 
 PAGES: Mapping[str | None, Sequence[str]] = {
-    None: ("/sign-in", "/offline"),
+    None: ("/sign-in", "/offline", "{link}?lang={language}"),
     "gb-senior-contact": ("/", "/acknowledge", "/alerts", "/alerts/{alert}", "/alerts/nothing"),
     "ca-duty-officer": ("/raise", "/alerts/{alert}", "/alerts/{alert}/update", "/alerts/{alert}/report"),
     "ca-roster-manager": ("/roster/partners/CA", "/roster/people", "/roster/rotas/{rota}", "/deliveries"),
+    "gb-roster-manager": ("/deliveries/{delivery}",),
     "us-senior-contact": ("/roster/me",),
     "xr-secretariat": ("/", "/?wall=1", "/statistics", "/roster", "/deliveries/people"),
 }
@@ -41,12 +42,15 @@ async def faults(page: Page) -> list[str]:
 
 
 async def things(system: System) -> dict[str, str]:
-    """An alert and a rota to look at, and an alert that is over."""
+    """An alert, its message behind a link, a rota and a delivery to look at, and an alert that is over."""
     await system.raise_alert("GB")
     await system.close_all()
     alert = await system.raise_alert("GB", "US")
     rotas = await system.call("ca-roster-manager", "GET", "/v1/partners/CA/rotas")
-    return {"alert": alert["id"], "rota": rotas["items"][0]["id"]}
+    asked = await system.asked(alert, "avery@us.example", "blake@us.example", "casey@us.example")
+    [delivery, *_] = (await system.call("gb-roster-manager", "GET", "/v1/deliveries"))["items"]
+    link = asked.link.removeprefix(system.url)
+    return {"alert": alert["id"], "link": link, "rota": rotas["items"][0]["id"], "delivery": delivery["page_id"]}
 
 
 async def show(page: Page, path: str) -> None:
@@ -63,7 +67,7 @@ async def test_axe_finds_nothing(system: System, visit: Visits, language: str, t
     for client_id, paths in PAGES.items():
         page = await visit(client_id, theme=theme, language=language)
         for path in paths:
-            await show(page, path.format(**known))
+            await show(page, path.format(**known, language=language))
             assert await page.locator("html").get_attribute("dir") == ("rtl" if language == "ar" else "ltr")
             found += await faults(page)
     assert found == []
@@ -77,7 +81,7 @@ async def test_no_page_needs_a_wide_screen(system: System, visit: Visits, langua
     for client_id, paths in PAGES.items():
         page = await visit(client_id, language=language, size=ZOOMED)
         for path in paths:
-            await show(page, path.format(**known))
+            await show(page, path.format(**known, language=language))
             surplus = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
             if surplus > 0:
                 wide.append(f"{path}: {surplus} pixels too wide")
@@ -91,7 +95,7 @@ async def test_whatever_is_pressed_is_large_enough(system: System, visit: Visits
     for client_id, paths in PAGES.items():
         page = await visit(client_id, size=PHONE)
         for path in paths:
-            await show(page, path.format(**known))
+            await show(page, path.format(**known, language="en"))
             small += await page.evaluate(
                 """(least) => [...document.querySelectorAll("button, summary, select, input, .button, nav a")]
                 .filter((one) => one.checkVisibility() && one.type !== "hidden" && !one.closest(".visually-hidden"))
