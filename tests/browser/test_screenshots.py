@@ -21,6 +21,7 @@ THEMES = ("light", "dark")
 
 PAGES = {
     "sign-in": (None, "/sign-in"),
+    "offline": (None, "/offline"),
     "board": ("xr-secretariat", "/"),
     "alerts": ("ca-duty-officer", "/alerts"),
     "alert": ("ca-duty-officer", "/alerts/{alert}"),
@@ -29,11 +30,14 @@ PAGES = {
     "raise": ("ca-duty-officer", "/raise"),
     "acknowledge-all": ("es-duty-officer", "/acknowledge"),
     "roster": ("gb-roster-manager", "/roster"),
+    "roster-network": ("xr-secretariat", "/roster"),
     "roster-partner": ("gb-roster-manager", "/roster/partners/GB"),
     "rota": ("gb-roster-manager", "/roster/rotas/{rota}"),
     "people": ("gb-roster-manager", "/roster/people"),
     "me": ("gb-duty-officer", "/roster/me"),
     "deliveries": ("xr-secretariat", "/deliveries"),
+    "delivery": ("xr-secretariat", "/deliveries/{delivery}"),
+    "deliveries-people": ("gb-roster-manager", "/deliveries/people"),
     "statistics": ("xr-secretariat", "/statistics"),
 }
 """Every page by its name: as whom it is seen, and where."""
@@ -63,6 +67,8 @@ async def test_pictures_are_made(system: System, visit: Visits) -> None:
     alert = await in_the_middle_of_a_crisis(system)
     asked = await system.asked(alert, *mailboxes(system))
     [(rota,), *_] = await system.rows("roster", "SELECT id FROM rotas WHERE partner = 'GB' ORDER BY place")
+    [delivery, *_] = (await system.call("xr-secretariat", "GET", "/v1/deliveries"))["items"]
+    things = {"alert": alert["id"], "rota": rota, "delivery": delivery["page_id"]}
     pages = {
         **PAGES,
         "acknowledge": (None, asked.link.removeprefix(system.url)),
@@ -72,9 +78,7 @@ async def test_pictures_are_made(system: System, visit: Visits) -> None:
         for size, viewport in SIZES.items():
             for name, (client_id, path) in pages.items():
                 language = "ar" if name == "board-arabic" else "en"
-                page = await visit(
-                    client_id, path.format(alert=alert["id"], rota=rota), size=viewport, theme=theme, language=language
-                )
+                page = await visit(client_id, path.format(**things), size=viewport, theme=theme, language=language)
                 if client_id is not None:
                     await expect(page.locator("main")).to_be_visible()
                 await page.screenshot(path=FOLDER / f"{name}-{size}-{theme}.png", animations="disabled")
