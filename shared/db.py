@@ -61,6 +61,9 @@ _USED_AT = "redphone_used_at"
 _CONNECTION_STATES = ("08", "57P", "53", "55P03", "40001", "40P01", "25P03", "57014")
 """SQLSTATE prefixes that say "not now": connection lost, shut down, out of resources, lock or statement timed out."""
 
+_DRIVER_LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What the driver raises on a connection that was lost; the second if that happens in the middle of its own step."""
+
 _TEXT_STATES = frozenset({"22021", "22P05"})
 """SQLSTATEs for text with a zero character, which PostgreSQL does not store. A caller sent it: no bug, and no alarm."""
 
@@ -149,7 +152,7 @@ def _trouble_told() -> Iterator[None]:
         yield
     except PoolTimeoutError as error:
         raise Unavailable("all database connections are busy; try again", code="database_busy") from error
-    except (DBAPIError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (DBAPIError, OSError, TimeoutError, asyncpg.PostgresError, *_DRIVER_LOST) as error:
         if (trouble := _trouble(error)) is not None:
             raise trouble from error
         if _state_of(error) in _TEXT_STATES:
@@ -167,7 +170,7 @@ def _refuse_dead(connection: Any, entry: ConnectionPoolEntry, _proxy: object) ->
     if time.monotonic() - used_at > PING_AFTER_SECONDS:
         try:
             connection.ping()
-        except (DBAPIError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (DBAPIError, OSError, TimeoutError, asyncpg.PostgresError, *_DRIVER_LOST) as error:
             raise DisconnectionError from error
 
 
@@ -200,7 +203,7 @@ def _trouble(error: BaseException) -> Unavailable | None:
     """`Unavailable` if the error speaks of the server's state, None if it does not."""
     if isinstance(error, (OSError, TimeoutError, InterfaceError, OperationalError)):
         return Unavailable("the database does not answer; try again", code="database_unavailable")
-    if isinstance(_driver_error(error), (OSError, TimeoutError, asyncpg.InterfaceError)):
+    if isinstance(_driver_error(error), (OSError, TimeoutError, *_DRIVER_LOST)):
         return Unavailable("the database does not answer; try again", code="database_unavailable")
     if _state_of(error).startswith(_CONNECTION_STATES):
         return Unavailable("the database cannot do this now; try again", code="database_unavailable")

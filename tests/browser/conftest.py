@@ -35,6 +35,7 @@ _NOT_FAULTS = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Every test in this folder needs a browser, and shares one event loop and one process with it."""
     for item in items:

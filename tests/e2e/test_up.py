@@ -147,9 +147,16 @@ async def test_a_killed_installation_starts_again(tmp_path: Path, redphone: Call
         await eventually(lambda: servers_of(tmp_path) == [])
     async with up(tmp_path) as again:
         assert again.said["partners"] == 11
-        exit_code, out, _ = await redphone(again, "on-call", "CA", "--json", "--as", "ca-releaser")
-        assert exit_code == 0
-        assert [level["level"] for level in json.loads(out)["levels"]][:2] == [1, 2]
+        shown: list[str] = []
+
+        # What one service had not told the others before it was killed, it tells them now.
+        async def is_known() -> bool:
+            exit_code, out, _ = await redphone(again, "on-call", "CA", "--json", "--as", "ca-releaser")
+            shown.append(out)
+            return exit_code == 0
+
+        await eventually(is_known, within_seconds=30)
+        assert [level["level"] for level in json.loads(shown[-1])["levels"]][:2] == [1, 2]
 
 
 async def test_a_second_one_on_the_same_directory_is_refused(tmp_path: Path) -> None:
