@@ -153,7 +153,7 @@ async def test_a_killed_installation_starts_again(tmp_path: Path, redphone: Call
         async def is_known() -> bool:
             exit_code, out, _ = await redphone(again, "on-call", "CA", "--json", "--as", "ca-releaser")
             shown.append(out)
-            return exit_code == 0
+            return bool(exit_code == 0)
 
         await eventually(is_known, within_seconds=30)
         assert [level["level"] for level in json.loads(shown[-1])["levels"]][:2] == [1, 2]
