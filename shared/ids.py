@@ -6,6 +6,7 @@ Layout after RFC 9562, section 5.7: 48 bits of Unix milliseconds, version, 12 ra
 
 from __future__ import annotations
 
+import hashlib
 import random
 import secrets
 from collections.abc import Callable, Sequence
@@ -52,6 +53,22 @@ class Ids:
             noise = self._bits(_RANDOM_BITS)
             made.append(UUID(int=prefix | _VERSION | (noise >> 62) << 64 | _VARIANT | noise & _LOW_MASK))
         return made
+
+
+class PromisedIds:
+    """UUIDv7 of one instant that are the same whenever they are made again from the same seed, one for each name.
+
+    What is told before it is stored gets such ids: whoever goes on after a crash makes them again.
+    """
+
+    def __init__(self, seed: UUID, at: datetime) -> None:
+        self._prefix = int(at.timestamp() * 1000) << 80 | _VERSION
+        self._key = seed.bytes
+
+    def of(self, name: bytes) -> UUID:
+        """The id of what bears this name."""
+        noise = int.from_bytes(hashlib.blake2b(name, digest_size=10, key=self._key).digest())
+        return UUID(int=self._prefix | (noise >> 62 & 0xFFF) << 64 | _VARIANT | noise & _LOW_MASK)
 
 
 class SeededBits:

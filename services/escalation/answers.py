@@ -85,6 +85,7 @@ async def acknowledge_alerts(
     found = await _escalations_for(deps, principal, alert_ids)
     if alert_ids is not None and len(found) < len(set(alert_ids)):
         await deps.pull_now("alerting")
+        await deps.senders.settled(*alert_ids)
         found = await _escalations_for(deps, principal, alert_ids)
         if len(found) < len(set(alert_ids)):
             raise NotFound("there is no such alert, or your government was not asked")

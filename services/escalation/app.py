@@ -21,7 +21,7 @@ from services.escalation.channels.email import EmailChannel
 from services.escalation.channels.providers import Provider
 from services.escalation.channels.providers.configured import build_providers
 from services.escalation.coverage.countdown import Countdowns
-from services.escalation.delivery import RECHECK_SECONDS, Delivery
+from services.escalation.delivery import Delivery
 from services.escalation.directories import Directories
 from services.escalation.handlers import EscalationDeps
 from services.escalation.heartbeat import BEAT_SECONDS, Heartbeat
@@ -29,7 +29,8 @@ from services.escalation.heartbeats.beating import Heartbeats
 from services.escalation.heartbeats.certificates import Certificates
 from services.escalation.heartbeats.paths import loop_backs_of
 from services.escalation.people.persons import Persons, reply_key_of
-from services.escalation.sender import SenderProcess, SetUp
+from services.escalation.sender import SenderProcess, SetUp, SharedOut
+from services.escalation.settling import wait_for_rows
 from services.escalation.timers import Timers
 from services.escalation.warming import Warming
 from shared.bus import Bus
@@ -42,6 +43,9 @@ from shared.loops import Loop
 from shared.process import Deps, Handler, Service, assemble
 from shared.settings import Settings
 from shared.web import join
+
+SENDER_PROCESSES_MAX = 4
+"""Beyond so many, the one process that decides is what sending waits for."""
 
 RELEASES_AT_ONCE = 8
 SYSTEMS = frozenset({ChannelName.WEBHOOK.value})
@@ -160,6 +164,7 @@ def _router(
     email = outlets.get(ChannelName.EMAIL)
     mailing = email if isinstance(email, EmailChannel) else None
     join(routes, inbound_mail.router(deps, mailing, receipts.note_status), provider_api.router(deps, providers))
+    wait_for_rows(routes, deps)
     return routes
 
 
@@ -179,11 +184,11 @@ def _channels(settings: Settings, clock: Clock, keys: KeyRing, providers: Mappin
             signing_keys=keys.webhook_keys,
             version=version("redphone"),
             policy=policy_of(settings),
-            begin_within_seconds=RECHECK_SECONDS,
             log_level=settings.log_level,
             clock=clock,
         )
-        outlets[ChannelName.WEBHOOK] = SenderProcess(outlets[ChannelName.WEBHOOK], set_up, clock=clock)
+        own, count = outlets[ChannelName.WEBHOOK], min(_cores(), SENDER_PROCESSES_MAX)
+        outlets[ChannelName.WEBHOOK] = SharedOut([SenderProcess(own, set_up, clock=clock) for _ in range(count)])
     return outlets
 
 

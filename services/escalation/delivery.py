@@ -1,9 +1,8 @@
 """Delivery: claims due pages, sends them, and records every attempt with its reason.
 
-The cast
-    Delivery    leases due pages, as many as it has free senders, and sends each through its channel
-    HandedOver  pages that were stored under a lease by the transaction that made them
-    Recorder    takes finished attempts in batches, moves pages on, and tells `domain` what was accepted
+`Delivery` leases due pages, as many as it has free senders, and sends each through its channel. Pages that a
+transaction has stored under a lease, or has promised to store, come from `handed`; what became of each attempt goes to
+`recording`.
 
 A page is `due → leased → done | ended`. The attempt row is committed with the lease; nothing is locked while a page is
 on its way. A lapsed lease is sent again under the same id: two pages are a nuisance, silence is a catastrophe. A
@@ -14,13 +13,12 @@ query, so that nobody who has just acknowledged is rung.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from services.escalation import store
@@ -33,21 +31,17 @@ from services.escalation.channels import (
     Reason,
     SendResult,
 )
-from services.escalation.domain import PageAccepted, PagesAttempted, decide
-from services.escalation.health import HARD, Tried, note_health
+from services.escalation.handed import HandedOver
+from services.escalation.leased import LEASE_SECONDS, Leased, Promise, together
 from services.escalation.messages import AlertPart, alert_part, page_body
-from services.escalation.model import AlertFacts, Escalation, Outcome
+from services.escalation.model import AlertFacts
 from services.escalation.notices.issuing import CALM_PRIORITY
 from services.escalation.people.persons import Persons
-from services.escalation.receipts import note_early
-from services.escalation.retry import HOPELESS_REPEAT_SECONDS, next_attempt_seconds
-from services.escalation.saving import DRILL_PRIORITY, due_at_of, save_outcomes
-from services.escalation.turns import has_next, precedence_of, start_next
-from shared import record
+from services.escalation.recording import Finished, Recorder
+from services.escalation.saving import DRILL_PRIORITY
 from shared.contracts import ChannelName, Precedence
 from shared.db import Transaction
 from shared.errors import Unavailable
-from shared.events import Cause, Event, Message
 from shared.keys import CannotOpen, point_context
 from shared.log import get_logger
 from shared.process import Deps
@@ -66,22 +60,16 @@ GATHER_SECONDS = 60.0
 GATHERED_MAX = 250
 """So many pages at most leave as one message: some 25 kB of text, made in some 25 ms. More are further messages."""
 
-LEASE_SECONDS = 15.0
-"""Three times a channel's own total time limit; a crash delays a leased page by at most this."""
-
 RECHECK_SECONDS = 0.05
 """A leased page that starts later than this is checked again first."""
+
+PROMISED_BEGUN_SECONDS = 0.1
+"""A page that leaves before it is stored may wait for so long in its channel: an answer to another page of the same
+escalation waits for the rows, and no send may start more than a tenth of a second after it."""
 
 RECHECK_AHEAD_SECONDS = 0.04
 """Where many wait for their start, all of them are checked before the first is too late, so that it is one query."""
 
-RECORD_LINGER_SECONDS = 0.4
-"""Finished attempts are written when nothing is on its way any more, or after this: sending goes first."""
-
-FAILED_LINGER_SECONDS = 0.05
-"""The same where a person's page has failed."""
-
-RECORD_BATCH = 1000
 STARTED_AT_ONCE = 32
 READY_AT_ONCE = 16
 """So many pages are started, or rendered and signed, in one step of the event loop: what else waits, the database's
@@ -89,51 +77,6 @@ answers for example, gets its turn in between."""
 
 ADDRESSES_KEPT_MAX = 20_000
 ALERTS_KEPT_MAX = 500
-
-
-class _Leased(NamedTuple):
-    """A page that this process has leased: its row, what it says of its alert, and what is ready of it.
-
-    `others` are further pages to the same person that leave in its message.
-    """
-
-    row: store.Row
-    part: AlertPart | None
-    ready: Outgoing | None = None
-    others: tuple[_Leased, ...] = ()
-
-    @property
-    def pages(self) -> tuple[_Leased, ...]:
-        """All pages of the message, the one that gives link and code first."""
-        return (self, *self.others)
-
-    def only(self, wanted: Set[UUID]) -> _Leased | None:
-        """The message without the pages that are no longer wanted; None if none is left."""
-        if self.row["id"] in wanted and not self.others:
-            return self
-        return together([page for page in self.pages if page.row["id"] in wanted])
-
-
-def together(pages: Sequence[_Leased]) -> _Leased | None:
-    """One message of several pages, most urgent first."""
-    if not pages:
-        return None
-    first, *others = (page._replace(others=()) for page in pages)
-    return first._replace(others=tuple(others), ready=None if others else first.ready)
-
-
-@dataclass(frozen=True, slots=True)
-class _Finished:
-    """One attempt that is over and not yet recorded."""
-
-    row: store.Row
-    started_at: datetime
-    finished_at: datetime
-    result: SendResult
-
-    @property
-    def accepted(self) -> bool:
-        return self.result.state in (AttemptState.SENT, AttemptState.DELIVERED)
 
 
 class Delivery:
@@ -156,6 +99,7 @@ class Delivery:
         self._recheck_task: asyncio.Task[None] | None = None
         self._reserved = 0
         self._starting: set[asyncio.Task[None]] = set()
+        self._promises: dict[UUID, Promise] = {}
         self._at_rest = asyncio.Event()
         self._at_rest.set()
         self.recorder = Recorder(deps, jitter, self._at_rest)
@@ -179,9 +123,36 @@ class Delivery:
             self._reserved -= handed.reserved
         handed.start()
 
+    def promise(self, alert_id: UUID, opening: store.BegunOpening) -> Promise:
+        """What this process knows of an opening that is not stored yet."""
+        for other in self._promises.values():
+            other.hurry.set()  # who comes next waits for nobody's sending
+        known = self._promises.get(alert_id)
+        if known is None or known.opening != opening:
+            known = self._promises[alert_id] = Promise(opening)
+        return known
+
+    def end_promise(self, alert_id: UUID, promise: Promise, *, kept: bool) -> None:
+        """It is stored, or is left to whichever process gets the release again."""
+        promise.end(kept=kept)
+        if self._promises.get(alert_id) is promise:
+            del self._promises[alert_id]
+
+    def begun(self, alert_id: UUID) -> store.BegunOpening | None:
+        """As `handover.Senders` says."""
+        promise = self._promises.get(alert_id)
+        return None if promise is None else promise.opening
+
+    async def settled(self, *alert_ids: UUID | None) -> None:
+        """As `handover.Senders` says."""
+        for alert_id, promise in list(self._promises.items()):
+            if not alert_ids or alert_id in alert_ids:
+                promise.hurry.set()
+                await promise.settled.wait()
+
     async def try_once(self, row: store.Row) -> SendResult:
         """As `handover.Senders` says."""
-        return await self._attempt(_Leased(row, None), self._deps.clock.now())
+        return await self._attempt(Leased(row, None), self._deps.clock.now())
 
     def monotonic(self) -> float:
         """The reading that leases are measured by."""
@@ -222,11 +193,11 @@ class Delivery:
             handed.ready.append(None)
             if row["channel"] in self._channels:
                 with suppress(Exception):
-                    page = _Leased(row, handed.parts[row["alert_id"]])
-                    outgoing = self._outgoing(page, self._deps.clock.now())
+                    page = Leased(row, handed.parts[row["alert_id"]])
+                    outgoing = self._outgoing(page, self._deps.clock.now(), RECHECK_SECONDS)
                     handed.ready[number] = self._channels[row["channel"]].make_ready(outgoing)
 
-    def start_all(self, leased: Sequence[_Leased], leased_at: float) -> asyncio.Task[None]:
+    def start_all(self, leased: Sequence[Leased], leased_at: float) -> asyncio.Task[None]:
         """Starts pages that are leased and committed; the task ends when all of them have been tried."""
         self._reserved += len(leased)
         task = asyncio.create_task(self._start_in_steps(leased, leased_at), name="start pages")
@@ -234,7 +205,17 @@ class Delivery:
         task.add_done_callback(self._starting.discard)
         return task
 
-    async def _start_in_steps(self, leased: Sequence[_Leased], checked_at: float) -> None:
+    def start_promised(self, pages: Sequence[Leased]) -> list[asyncio.Task[None]]:
+        """Starts pages that are promised, and stored later."""
+        self._reserved -= len(pages)
+        present, started = self._deps.clock.monotonic(), []
+        for page in pages:
+            assert page.promise is not None
+            page.promise.begun()
+            started.append(self._start(page, present))
+        return started
+
+    async def _start_in_steps(self, leased: Sequence[Leased], checked_at: float) -> None:
         """Starts pages some at a time; before those that have waited for too long start, all that wait are checked."""
         started = []
         while leased:
@@ -271,7 +252,7 @@ class Delivery:
             parts = await self.parts_of(tx, {row["alert_id"] for row in rows} - {None})
             if people := {row["partner"] for row in rows if row["channel"] != ChannelName.WEBHOOK}:
                 await self._persons.learn(tx, [*people, *{part.facts.raiser for part in parts.values()}])
-        leased = _messages([_Leased(row, parts.get(row["alert_id"])) for row in rows])
+        leased = _messages([Leased(row, parts.get(row["alert_id"])) for row in rows])
         if len(leased) > STARTED_AT_ONCE:
             self.start_all(leased, leased_at)
         else:
@@ -323,13 +304,19 @@ class Delivery:
         while await self.recorder.run_once():
             pass
 
+    def leave_promises(self) -> None:
+        """What has been begun and could not be stored is left to whichever process gets the release again."""
+        for alert_id, promise in list(self._promises.items()):
+            self.end_promise(alert_id, promise, kept=False)
+
     async def stop(self) -> None:
         """Lets attempts under way finish (each has its own time limit), and records them."""
+        self.leave_promises()
         await self.idle()
         for channel in self._channels.values():
             await channel.close()
 
-    def _start(self, page: _Leased, leased_at: float) -> asyncio.Task[None]:
+    def _start(self, page: Leased, leased_at: float) -> asyncio.Task[None]:
         self._busy[page.row["contact_point_id"]] += 1
         task = asyncio.create_task(self._send(page, leased_at))
         self._sending.add(task)
@@ -342,27 +329,29 @@ class Delivery:
         if not self._sending:
             self._at_rest.set()
 
-    async def _send(self, page: _Leased, leased_at: float) -> None:
+    async def _send(self, page: Leased, leased_at: float) -> None:
         point = page.row["contact_point_id"]
         try:
-            left: _Leased | None = page
+            left: Leased | None = page
             if page.others:
                 left = await self._gathered(page)
-            elif self._deps.clock.monotonic() - leased_at > RECHECK_SECONDS and not await self._still_wanted(
-                page.row["id"]
-            ):
+            elif self._deps.clock.monotonic() - leased_at > RECHECK_SECONDS and not await self._still_wanted(page):
                 return
             if left is None:
                 return
             started_at = self._deps.clock.now()
-            result = await self._attempt(left, started_at)
-            if result is NOT_BEGUN:
+            try:
+                result = await self._attempt(left, started_at)
+            finally:
+                if page.promise is not None:
+                    page.promise.tried()
+            if result is NOT_BEGUN or (page.promise is not None and not await page.promise.is_kept()):
                 return
             finished_at = started_at + timedelta(seconds=result.elapsed_seconds)
             for one in left.pages:
                 # What the message cost is counted once.
                 own = result if one is left or result.cost is None else replace(result, cost=None)
-                self.recorder.add(_Finished(one.row, started_at, finished_at, own))
+                self.recorder.add(Finished(one.row, started_at, finished_at, own))
             to_person = page.row["channel"] != ChannelName.WEBHOOK
             # What tells of no alert holds none back.
             if to_person and page.row["alert_id"] is not None and result.state is not AttemptState.FAILED:
@@ -376,12 +365,12 @@ class Delivery:
             if not self._busy[point]:
                 del self._busy[point]
 
-    async def _gathered(self, page: _Leased) -> _Leased | None:
+    async def _gathered(self, page: Leased) -> Leased | None:
         """The message with those of its pages that are still wanted, once it is stored which code answers them all.
 
         The answer may come before the attempt is recorded, so this is stored before the message leaves.
         """
-        left: _Leased | None = page
+        left: Leased | None = page
         while left is not None and left.others:
             ids = [one.row["id"] for one in left.pages]
             try:
@@ -396,14 +385,16 @@ class Delivery:
             left = left.only(wanted)
         return left
 
-    async def _attempt(self, page: _Leased, started_at: datetime) -> SendResult:
+    async def _attempt(self, page: Leased, started_at: datetime) -> SendResult:
         """The channel's result; `NOT_BEGUN` for a page that waited there, and is no longer wanted."""
         row = page.row
         channel = self._channels.get(row["channel"])
         if channel is None:
             return SendResult(AttemptState.FAILED, Reason.CHANNEL_UNAVAILABLE, None, None, None, 0.0)
         try:
-            outgoing = page.ready or self._outgoing(page, started_at)
+            # Of a page that is promised nobody can have heard, and so soon not everybody who has can have answered.
+            within = None if page.promise is None else PROMISED_BEGUN_SECONDS
+            outgoing = page.ready or self._outgoing(page, started_at, within)
         except CannotOpen:
             log.error("contact_point.unreadable", contact_point_id=str(row["contact_point_id"]), partner=row["partner"])
             return SendResult(AttemptState.FAILED, Reason.TARGET_REFUSED, "address cannot be opened", None, None, 0.0)
@@ -411,11 +402,11 @@ class Delivery:
             log.exception("page.unsayable", page_id=str(row["id"]))
             return SendResult(AttemptState.FAILED, Reason.INTERNAL, type(error).__name__, None, None, 0.0)
         result = await channel.send(outgoing)
-        if result is NOT_BEGUN and await self._still_wanted(row["id"]):
+        if result is NOT_BEGUN and await self._still_wanted(page):
             result = await channel.send(self._outgoing(page, started_at))
         return result
 
-    def _outgoing(self, page: _Leased, sent_at: datetime) -> Outgoing:
+    def _outgoing(self, page: Leased, sent_at: datetime, begin_within_seconds: float | None = None) -> Outgoing:
         """The page as its channel takes it; raises `CannotOpen`."""
         row = page.row
         to_system = row["channel"] == ChannelName.WEBHOOK
@@ -427,10 +418,11 @@ class Delivery:
             target=self._address(row["contact_point_id"], row["sealed_address"]),
             body=page_body(row, row["data"], page.part) if to_system else b"",
             sent_at=sent_at,
+            begin_within_seconds=begin_within_seconds,
             message=None if to_system else self._said(page, sent_at),
         )
 
-    def _said(self, page: _Leased, now: datetime) -> PersonMessage:
+    def _said(self, page: Leased, now: datetime) -> PersonMessage:
         """What the person is told."""
         parts = {one.row["alert_id"]: one.part for one in page.pages if one.part is not None}
         return self._persons.say([one.row for one in page.pages], parts, now)
@@ -452,7 +444,10 @@ class Delivery:
             except CannotOpen:
                 log.error("contact_point.unreadable", contact_point_id=str(point))
 
-    async def _still_wanted(self, page_id: UUID) -> bool:
+    async def _still_wanted(self, page: Leased) -> bool:
+        if page.promise is not None and page.promise.is_open:
+            return True
+        page_id = page.row["id"]
         # A page whose lease lapsed while it waited is leased again, and then two attempts wait for one answer.
         future = self._recheck.setdefault(page_id, asyncio.get_running_loop().create_future())
         if self._recheck_task is None:
@@ -484,11 +479,11 @@ class Delivery:
             return set(page_ids)
 
 
-def _messages(leased: Sequence[_Leased]) -> list[_Leased]:
+def _messages(leased: Sequence[Leased]) -> list[Leased]:
     """The pages as they leave: what asks one person for answers at the same time, as one message on each channel; and
     of notices that are not urgent as many as are due at once.
     """
-    found: dict[object, list[_Leased]] = {}
+    found: dict[object, list[Leased]] = {}
     for page in leased:
         point, to_person = page.row["contact_point_id"], page.row["channel"] != ChannelName.WEBHOOK
         if to_person and page.row["asks"]:
@@ -500,180 +495,3 @@ def _messages(leased: Sequence[_Leased]) -> list[_Leased]:
         found.setdefault(together_by, []).append(page)
     parts = (pages[n : n + GATHERED_MAX] for pages in found.values() for n in range(0, len(pages), GATHERED_MAX))
     return [message for pages in parts if (message := together(pages)) is not None]
-
-
-class HandedOver:
-    """What one transaction hands over; see `handover.HandOver`."""
-
-    def __init__(self, delivery: Delivery, now: datetime, *, open_for: int) -> None:
-        self._delivery = delivery
-        self._leased_until = now + timedelta(seconds=LEASE_SECONDS)
-        self._open_for = open_for
-        self._making_ready: asyncio.Task[None] | None = None
-        self._sending: asyncio.Task[None] | None = None
-        self.parts: dict[UUID, AlertPart] = {}
-        self.rows: list[dict[str, Any]] = []
-        self.ready: list[Outgoing | None] = []
-        self._points: Counter[UUID] = Counter()
-        self.reserved = 0
-        self.left_due = False
-
-    def says(self, facts: AlertFacts, content: Mapping[str, Any]) -> None:
-        self.parts[facts.alert_id] = self._delivery.render(facts, content)
-
-    async def read(self, tx: Transaction, alert_ids: Set[UUID]) -> None:
-        self.parts |= await self._delivery.parts_of(tx, alert_ids)
-
-    def lease(self, rows: Sequence[dict[str, Any]]) -> None:
-        # What waits for its turn is for the loop.
-        due = [row for row in rows if row["due_at"] <= row["created_at"]]
-        speaking = [row for row in due if row["alert_id"] in self.parts]
-        taken = self._delivery.reserve(speaking, self._open_for - self.reserved, self._points)
-        self.reserved += len(taken)
-        self.left_due = self.left_due or len(due) > len(taken)
-        for row in taken:
-            row.update(state="leased", leased_until=self._leased_until, attempts=1)
-        self.rows += taken
-        if self.rows and (self._making_ready is None or self._making_ready.done()):
-            self._making_ready = asyncio.create_task(self._delivery.make_ready(self), name="make pages ready")
-
-    def keep(self, escalation_ids: Set[UUID]) -> None:
-        self._stop_making_ready()
-        pairs = itertools.zip_longest(self.rows, self.ready)
-        kept = [(row, ready) for row, ready in pairs if row["escalation_id"] in escalation_ids]
-        self.rows, self.ready = [row for row, _ in kept], [ready for _, ready in kept]
-
-    def drop(self) -> None:
-        """The transaction has failed: nothing of it was stored."""
-        self._stop_making_ready()
-
-    def start(self) -> None:
-        """The transaction has committed. What is not ready yet is made so by its own attempt."""
-        self._stop_making_ready()
-        pairs = itertools.zip_longest(self.rows, self.ready)
-        pages = [_Leased(row, self.parts[row["alert_id"]], ready) for row, ready in pairs]
-        if pages:
-            self._sending = self._delivery.start_all(pages, self._delivery.monotonic())
-
-    def _stop_making_ready(self) -> None:
-        if self._making_ready is not None:
-            self._making_ready.cancel()
-
-    async def tried(self) -> None:
-        if self._sending is not None:
-            await asyncio.shield(self._sending)
-
-
-class Recorder:
-    """Records finished attempts in batches: attempts and pages in one statement, and what follows for escalations."""
-
-    def __init__(self, deps: Deps, jitter: Callable[[], float], at_rest: asyncio.Event) -> None:
-        self._deps = deps
-        self._jitter = jitter
-        self._at_rest = at_rest
-        self._waiting: list[_Finished] = []
-
-    def add(self, finished: _Finished) -> None:
-        """Takes one finished attempt; the loop writes it after `RECORD_LINGER_SECONDS` at the latest."""
-        self._waiting.append(finished)
-        self._deps.wake("recorder")
-
-    async def run_once(self) -> int:
-        """Writes what has gathered; returns the number of attempts."""
-        if not self._waiting:
-            return 0
-        if len(self._waiting) < RECORD_BATCH:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._linger_seconds()):
-                    await self._at_rest.wait()
-        batch, self._waiting = self._waiting[:RECORD_BATCH], self._waiting[RECORD_BATCH:]
-        try:
-            messages, started = await self._write(batch)
-        except BaseException:
-            self._waiting = batch + self._waiting
-            raise
-        self._deps.relay.publish_soon(messages)
-        if started:
-            self._deps.wake("delivery")
-        results = (entry.result for entry in batch)
-        if taken := {(r.provider, r.provider_id) for r in results if r.provider and r.provider_id}:
-            await note_early(self._deps, sorted(taken), now=self._deps.clock.now())
-        return len(batch)
-
-    def _linger_seconds(self) -> float:
-        """Somebody's next contact point may wait for the word that this one has failed."""
-        return FAILED_LINGER_SECONDS if any(_starts_next(entry) for entry in self._waiting) else RECORD_LINGER_SECONDS
-
-    async def _write(self, batch: Sequence[_Finished]) -> tuple[list[Message[Event]], int]:
-        """Writes the batch; returns what is to be published, and how many pages became due by it."""
-        deps, now = self._deps, self._deps.clock.now()
-        escalation_ids = sorted({entry.row["escalation_id"] for entry in batch} - {None})
-        cause = Cause(correlation_id=deps.ids.new())
-        async with deps.database.transaction() as tx:
-            # Escalations before pages: the one order of locks. Only those that this is news for are locked at all.
-            fresh = await store.load_unattempted(tx, escalation_ids)
-            await store.save_results(tx, [self._result_row(entry) for entry in batch])
-            outcomes = [_attempted(escalation, batch, now) for escalation in fresh]
-            tried = [Tried(entry.row, entry.result.state, entry.result.reason) for entry in batch]
-            health = await note_health(tx, tried, now)
-            started = await start_next(tx, [entry.row["id"] for entry in batch if _starts_next(entry)], now)
-            await record.append(tx, [_entry_of(entry) for entry in batch], cause=cause, ids=deps.ids, now=now)
-            messages = await save_outcomes(tx, outcomes, ids=deps.ids, cause=cause, now=now, more_events=health)
-        return messages, started
-
-    def _result_row(self, entry: _Finished) -> dict[str, Any]:
-        result, next_due_at = entry.result, None
-        if not entry.accepted:
-            gap = next_attempt_seconds(
-                entry.row["attempts"], retry_after_seconds=result.retry_after_seconds, jitter=self._jitter
-            )
-            if result.reason in HARD:
-                gap = HOPELESS_REPEAT_SECONDS
-            next_due_at = max(entry.started_at + timedelta(seconds=gap), entry.finished_at)
-            if entry.row["channel"] != ChannelName.WEBHOOK:
-                next_due_at = due_at_of(entry.row, precedence_of(entry.row), next_due_at)
-            if next_due_at >= entry.row["give_up_at"]:
-                next_due_at = None
-        return {
-            "page_id": entry.row["id"],
-            "number": entry.row["attempts"],
-            "started_at": entry.started_at,
-            "finished_at": entry.finished_at,
-            "state": result.state,
-            "reason": result.reason,
-            "detail": result.detail,
-            "status_code": result.status_code,
-            "elapsed_seconds": result.elapsed_seconds,
-            "provider": result.provider,
-            "provider_id": result.provider_id,
-            "cost_amount": None if result.cost is None else result.cost.amount,
-            "cost_currency": None if result.cost is None else result.cost.currency,
-            "next_due_at": next_due_at,
-            "accepted": entry.accepted,
-            "delivered_at": entry.finished_at if result.state is AttemptState.DELIVERED else None,
-        }
-
-
-def _starts_next(entry: _Finished) -> bool:
-    """Whether the contact's next point is paged because of this: by the first failure, and by no later one again."""
-    return not entry.accepted and entry.row["attempts"] == 1 and has_next(entry.row)
-
-
-def _entry_of(entry: _Finished) -> record.Entry:
-    return record.Entry(
-        kind="page.attempted",
-        partner=entry.row["partner"],
-        alert_id=entry.row["alert_id"],
-        object_id=entry.row["id"],
-        data={"attempt": entry.row["attempts"], "state": entry.result.state, "reason": entry.result.reason},
-    )
-
-
-def _attempted(escalation: Escalation, batch: Sequence[_Finished], now: datetime) -> Outcome:
-    mine = [entry for entry in batch if entry.row["escalation_id"] == escalation.id]
-    hit = next((entry.row for entry in mine if entry.accepted), None)
-    accepted = None
-    if hit is not None:
-        accepted = PageAccepted(channel=ChannelName(hit["channel"]), told=hit["told"], level=hit["level"])
-    started_at = min(entry.started_at for entry in mine)
-    return decide(escalation, PagesAttempted(started_at=started_at, accepted=accepted), now)

@@ -61,10 +61,12 @@ class Directories:
 
     async def find(self, tx: Transaction, codes: Sequence[str]) -> dict[str, Directory]:
         """The directory of each partner; an empty one where nothing was ever published."""
-        versions = {
-            row["partner"]: (row["plan_version"], row["version"], row["signed_version"])
-            for row in await store.find_versions(tx, codes)
-        }
+        return await self.at(tx, codes, await store.find_versions(tx, codes))
+
+    async def at(
+        self, tx: Transaction, codes: Sequence[str], versions: Mapping[str, store.Versions]
+    ) -> dict[str, Directory]:
+        """The directory of each partner, where it is known already which versions are stored."""
         stale = [code for code, known in versions.items() if not self._is_fresh(code, known)]
         if stale:
             await self._refresh(tx, stale, versions)
@@ -94,13 +96,11 @@ class Directories:
             return directory.plan.deadlines[precedence]
         return self.deadlines(precedence)
 
-    def _is_fresh(self, code: str, known: tuple[int | None, int | None, int | None]) -> bool:
+    def _is_fresh(self, code: str, known: store.Versions) -> bool:
         kept = self._kept.get(code)
         return kept is not None and (kept.plan_version, kept.version, kept.signed_version) == known
 
-    async def _refresh(
-        self, tx: Transaction, stale: Sequence[str], versions: Mapping[str, tuple[int | None, int | None, int | None]]
-    ) -> None:
+    async def _refresh(self, tx: Transaction, stale: Sequence[str], versions: Mapping[str, store.Versions]) -> None:
         """Reads what has changed: plans and partners, and after that which of their hand-overs are signed."""
         changed = [
             code for code in stale if (kept := self._kept.get(code)) is None or _of_plan(kept) != versions[code][:2]

@@ -76,6 +76,17 @@ class _Unsigned(NamedTuple):
     outgoing_id: UUID
 
 
+class _Paged(NamedTuple):
+    """Whom a level reaches from `since_at` until before `until_at`."""
+
+    since_at: datetime
+    until_at: datetime
+    found: tuple[tuple[Target, ...], Gap | None]
+
+
+_BEGINNING, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
 class _Rota(NamedTuple):
     """What is looked up of a rota for every alert."""
 
@@ -110,6 +121,9 @@ class Directory:
     )
     _rotas: dict[UUID, _Rota] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What is looked up for every alert, kept: contact points by person (None: the office), and each rota's shifts."""
+    _paged: dict[int, _Paged] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Whom each of the plan's own levels reaches, by its place, until somebody's turn ends or begins."""
+    _systems: list[tuple[Target, ...]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def gap(self, now: datetime) -> Gap | None:
         """What is wrong with the plan itself at this moment, or None."""
@@ -125,6 +139,28 @@ class Directory:
 
     def at_level(self, level: PlannedLevel, now: datetime) -> tuple[tuple[Target, ...], Gap | None]:
         """The contact points to page at a level, without repeats, and why there are none if there are none."""
+        place = next((number for number, own in enumerate(self.levels()) if own is level), None)
+        if place is None:
+            return self._found_at(level, now)
+        known = self._paged.get(place)
+        if known is None or not known.since_at <= now < known.until_at:
+            since_at, until_at = self._unchanged(level, now)
+            known = self._paged[place] = _Paged(since_at, until_at, self._found_at(level, now))
+        return known.found
+
+    def _unchanged(self, level: PlannedLevel, now: datetime) -> tuple[datetime, datetime]:
+        """The span around `now` in which nobody's turn at this level begins or ends: `now` is in it."""
+        assert self.plan is not None
+        instants = [self.plan.valid_from, self.plan.valid_until]
+        for target in level.targets:
+            if target.kind == "rota":
+                rota = self._rota(target.id)
+                instants += [at for shift in rota.shifts for at in (shift.start_at, shift.end_at)]
+                instants += [at for change in rota.unsigned for at in (change.start_at, change.end_at)]
+        since_at = max((at for at in instants if at <= now), default=_BEGINNING)
+        return since_at, min((at for at in instants if at > now), default=_END)
+
+    def _found_at(self, level: PlannedLevel, now: datetime) -> tuple[tuple[Target, ...], Gap | None]:
         found: dict[UUID, Target] = {}
         somebody = False
         for target in level.targets:
@@ -153,6 +189,11 @@ class Directory:
 
     def endpoint_targets(self) -> tuple[Target, ...]:
         """The partner's own systems."""
+        if not self._systems:
+            self._systems.append(self._found_systems())
+        return self._systems[0]
+
+    def _found_systems(self) -> tuple[Target, ...]:
         endpoints = self.plan.endpoints if self.plan is not None else self.endpoints
         if ChannelName.WEBHOOK not in self.channels:
             return ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -28,11 +28,18 @@ from services.escalation.opening import (
     Opening,
     carry_takeover,
     merge_late_predecessor,
-    open_all,
     open_escalation,
     open_takeover,
 )
-from services.escalation.saving import again_rows, announce, notice_rows, open_outcomes, save_outcomes
+from services.escalation.releasing import decide_opening, facts_of, page_ahead
+from services.escalation.saving import (
+    again_rows,
+    announce,
+    notice_rows,
+    open_outcomes,
+    open_parts,
+    save_outcomes,
+)
 from services.escalation.talk import store as question_store
 from shared import inbox, record
 from shared.contracts import (
@@ -101,112 +108,59 @@ class EscalationDeps(Deps):
 
 
 async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased]) -> None:
-    """Opens one escalation per addressed partner with the pages of its first level, all in one transaction."""
+    """Opens one escalation per addressed partner with the pages of its first level, all in one transaction.
+
+    Where nothing can come in between, the pages leave first, and are written while they are on their way.
+    """
     now, released, cause = deps.clock.now(), message.body, Cause.of(message)
-    async with deps.senders.hand_over() as handed, deps.database.transaction() as tx:
-        if not await inbox.accept(tx, consumer=deps.consumer(AlertReleased), message_id=message.id, now=now):
-            return
-        predecessor = None if released.corrects is None else await store.load_head(tx, released.corrects, now)
-        head = await store.load_head(tx, released.alert_id, now)
-        facts = facts_of(released, head.facts)
-        content = content_of(released)
-        handed.says(facts, content)
-        await store.save_release(tx, facts, released.corrects, content)
-        old: Sequence[Escalation] = ()
-        before: Countdown | None = None
-        if predecessor is not None:
-            before = await coverage_store.load(tx, predecessor.alert_id)
-            await store.save_superseded(tx, predecessor.alert_id, released.alert_id)
-            if predecessor.facts is not None:
-                old = await store.load_of_alert(tx, predecessor.alert_id)
-        openings = await _openings(deps, tx, released, facts=facts, head=head, old=old, now=now)
-        opened = await open_outcomes(tx, open_all(openings, now), ids=deps.ids, now=now, handed=handed)
-        alarmed = await alarm_gaps(deps, tx, [None] * len(opened), opened, now)
-        events = _started(released.alert_id, released.raiser, opened, now)
-        messages = await announce(tx, events, ids=deps.ids, cause=cause, now=now)
-        messages += await countdown.open_goal(
-            deps, tx, released, head, predecessor=predecessor, before=before, cause=cause, now=now
-        )
-        if predecessor is not None:
-            await coverage_store.end(tx, predecessor.alert_id, now)
-        told_before = await _tell_who_was_told_before(deps, tx, old, opened, now)
-        messages += await _supersede(deps, tx, released, old, head, cause=cause, now=now)
-        if head.superseded_by is not None:
-            messages += await _merge_into_update(deps, tx, head.superseded_by, openings, opened, cause=cause, now=now)
-        if now >= released.expires_at and head.ended_at is None and opened:
-            await _alarm_never_paged(deps, tx, facts, opened, now)
-            alarmed = True
+    await deps.senders.settled(released.alert_id, released.corrects)
+    async with deps.senders.hand_over() as handed:
+        ahead = await page_ahead(deps, released, handed, now)
+        async with deps.database.transaction() as tx:
+            if not await inbox.accept(tx, consumer=deps.consumer(AlertReleased), message_id=message.id, now=now):
+                return
+            predecessor = None if released.corrects is None else await store.load_head(tx, released.corrects, now)
+            opens = ahead.promised if ahead is not None else deps.senders.begun(released.alert_id)
+            head = await store.load_head(tx, released.alert_id, now, opens=opens, opens_late=True)
+            if head.opening is not None:
+                now = head.opening.at
+                handed.resume(released.alert_id, head.opening)
+            facts = facts_of(released, head.facts)
+            content = content_of(released)
+            handed.says(facts, content)
+            await store.save_release(tx, facts, released.corrects, content)
+            old: Sequence[Escalation] = ()
+            before: Countdown | None = None
+            if predecessor is not None:
+                before = await coverage_store.load(tx, predecessor.alert_id)
+                await store.save_superseded(tx, predecessor.alert_id, released.alert_id)
+                if predecessor.facts is not None:
+                    old = await store.load_of_alert(tx, predecessor.alert_id)
+            begun = ahead or await decide_opening(deps, tx, released, handed, facts=facts, head=head, old=old, now=now)
+            opened = await open_parts(tx, begun.parts, now=now, handed=handed)
+            alarmed = await alarm_gaps(deps, tx, [None] * len(opened), opened, now)
+            events = _started(released.alert_id, released.raiser, opened, now)
+            messages = await announce(tx, events, ids=deps.ids, cause=cause, now=now)
+            messages += await countdown.open_goal(
+                deps, tx, released, head, predecessor=predecessor, before=before, cause=cause, now=now
+            )
+            if predecessor is not None:
+                await coverage_store.end(tx, predecessor.alert_id, now)
+            told_before = await _tell_who_was_told_before(deps, tx, old, opened, now)
+            messages += await _supersede(deps, tx, released, old, head, cause=cause, now=now)
+            if head.superseded_by is not None:
+                messages += await _merge_into_update(
+                    deps, tx, head.superseded_by, begun.openings, opened, cause=cause, now=now
+                )
+            if now >= released.expires_at and head.ended_at is None and opened:
+                await _alarm_never_paged(deps, tx, facts, opened, now)
+                alarmed = True
     if handed.left_due or alarmed or told_before or predecessor is not None or head.superseded_by is not None:
         deps.wake("delivery")
     if any(o.escalation.due_at is not None and o.escalation.due_at - now < TIMERS_LOOK_WITHIN for o in opened):
         deps.wake("timers")
     # What is shown to people waits until the pages have left.
     deps.relay.publish_soon(messages, after=handed.tried)
-
-
-def facts_of(released: AlertReleased, known: AlertFacts | None = None) -> AlertFacts:
-    """What escalations keep of an alert. It is published again when recipients are added, and the older publication
-    may come last: whoever is `known` to see answers goes on seeing them.
-    """
-    to = [r.partner for r in released.recipients if r.kind is EscalationKind.ANSWER] if released.answers_visible else []
-    before = known.answers_visible_to if known is not None else ()
-    return AlertFacts(
-        alert_id=released.alert_id,
-        root_alert_id=released.root_alert_id,
-        reference=released.reference,
-        raiser=released.raiser,
-        status=released.status,
-        precedence=released.precedence,
-        tlp=released.tlp,
-        # In our own UTC, which compares ten times as fast as a parser's: these are compared for every partner.
-        released_at=released.released_at.astimezone(UTC),
-        expires_at=released.expires_at.astimezone(UTC),
-        released_by=released.released_by,
-        answers_visible_to=tuple(sorted({*before, *to})),
-        is_update=released.corrects is not None,
-        asks_anew=released.asks_anew,
-    )
-
-
-async def _openings(
-    deps: EscalationDeps,
-    tx: Transaction,
-    released: AlertReleased,
-    *,
-    facts: AlertFacts,
-    head: store.AlertHead,
-    old: Sequence[Escalation],
-    now: datetime,
-) -> list[Opening]:
-    recipients = [r for r in released.recipients if deps.serves(r.partner)]
-    directories = await deps.directories.find(tx, [r.partner for r in recipients])
-    before = {e.partner: e for e in old if e.kind is not EscalationKind.TAKEOVER}
-    unreached = [e.id for e in before.values() if e.state is EscalationState.UNREACHED]
-    made = await store.count_attempts(tx, unreached) if unreached else {}
-    ended_reason = head.end_reason or (EndReason.SUPERSEDED if head.superseded_by is not None else None)
-    ended_at = head.ended_at
-    if ended_reason is None and now >= facts.expires_at:
-        ended_reason, ended_at = EndReason.EXPIRED, facts.expires_at
-    openings = []
-    for recipient, escalation_id in zip(recipients, deps.ids.many(len(recipients)), strict=True):
-        directory, predecessor = directories[recipient.partner], before.get(recipient.partner)
-        openings.append(
-            Opening(
-                id=escalation_id,
-                alert=facts,
-                partner=recipient.partner,
-                kind=recipient.kind,
-                addressed_at=recipient.addressed_at.astimezone(UTC),
-                directory=directory,
-                deadlines=deps.directories.deadlines_of(directory, facts.precedence),
-                acknowledge_within_seconds=released.acknowledge_within_seconds,
-                predecessor=predecessor,
-                predecessor_attempts=0 if predecessor is None else made.get(predecessor.id, 0),
-                ended_reason=ended_reason,
-                ended_at=ended_at,
-            )
-        )
-    return openings
 
 
 def _started(alert_id: UUID, raiser: str, opened: Sequence[Outcome], now: datetime) -> list[Event]:
@@ -403,6 +357,7 @@ async def _notify(
 async def on_alert_ended(deps: EscalationDeps, message: Message[AlertEnded]) -> None:
     """Ends every escalation of the alert. An end that comes before its release is kept until that comes."""
     now, ended = deps.clock.now(), message.body
+    await deps.senders.settled(ended.alert_id)
     async with deps.database.transaction() as tx:
         if not await inbox.accept(tx, consumer=deps.consumer(AlertEnded), message_id=message.id, now=now):
             return

@@ -4,6 +4,9 @@ A page is otherwise stored as due, and the delivery loop finds and leases it: a 
 its first page. Here the page is stored as leased, with its attempt row, by the transaction that makes it, and starts
 when that has committed. The promise stays the same: a crash before the commit leaves no page, a crash after it leaves a
 lease that lapses. What finds no free sender stays due, for whichever process is free.
+
+The pages of a new release start still earlier, when one row that promises them is committed, and are stored while they
+are on their way: `begin`, `tried_first` and `settled`.
 """
 
 from __future__ import annotations
@@ -15,15 +18,38 @@ from uuid import UUID
 
 from services.escalation.channels import SendResult
 from services.escalation.model import AlertFacts
+from services.escalation.store import BegunOpening
 from shared.db import Transaction
 
 
 class HandOver(Protocol):
-    """What one transaction hands over. Nothing starts before its block has ended, nor if that raised."""
+    """What one transaction hands over. Nothing starts before its block has ended, nor if that raised, but what `begin`
+    has announced.
+    """
 
     @property
     def left_due(self) -> bool:
         """Whether pages were left for the delivery loop."""
+
+    @property
+    def takes_pages(self) -> bool:
+        """Whether there is anybody to send them."""
+
+    def begin(self, alert_id: UUID, opening: BegunOpening) -> None:
+        """The opening is being promised: what is leased from now on starts at once. Its attempts are recorded when the
+        block has ended, or when a later one that `resume`s the opening has.
+        """
+
+    def withdraw(self) -> None:
+        """It was not promised, and nothing has been leased."""
+
+    def resume(self, alert_id: UUID, opening: BegunOpening) -> None:
+        """This block stores what was begun before, and may have left: nothing starts again before its lease lapses."""
+
+    async def tried_first(self) -> None:
+        """Waits until what has begun has been tried once, for a tenth of a second at most and not when somebody waits
+        for the rows: sending goes before writing.
+        """
 
     def lease(self, rows: Sequence[dict[str, Any]]) -> None:
         """Makes leased rows of as many of these page rows as senders are free for; the others stay due.
@@ -49,6 +75,12 @@ class Senders(Protocol):
 
     def hand_over(self) -> AbstractAsyncContextManager[HandOver]:
         """Enter it before the transaction, so that it ends after the commit."""
+
+    def begun(self, alert_id: UUID) -> BegunOpening | None:
+        """The opening that this process has begun for the alert and could not store yet."""
+
+    async def settled(self, *alert_ids: UUID | None) -> None:
+        """Waits until what this process has begun is stored, or has failed to be: for these alerts, or for all."""
 
     async def try_once(self, row: Mapping[str, Any]) -> SendResult:
         """Sends a page that is stored nowhere, once: to ask whether a contact point answers."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from services.escalation import store
@@ -22,7 +22,7 @@ from shared import outbox, record
 from shared.contracts import Actor, EndReason, EscalationState, PlannedOffice, Precedence, Status
 from shared.db import Transaction
 from shared.events import Cause, Event, Message
-from shared.ids import Ids
+from shared.ids import Ids, PromisedIds
 
 INFORMING_GIVE_UP_SECONDS = 24 * 3600
 """Messages that nobody has to answer are tried for a day."""
@@ -153,22 +153,64 @@ async def save_outcomes(
 async def open_outcomes(
     tx: Transaction, outcomes: Iterable[Outcome], *, ids: Ids, now: datetime, handed: HandOver | None = None
 ) -> list[Outcome]:
-    """Inserts escalations that open, with their pages; returns those that were new. The caller announces them.
+    """Inserts escalations that open, with their pages; returns those that were new. The caller announces them."""
+    return await open_parts(tx, in_parts(outcomes, ids=ids, now=now, handed=handed), now=now, handed=handed)
 
-    `outcomes` may be decided while it is read: the database writes some while the next are decided. `handed` takes the
-    pages under a lease; without it, or without free senders, they are due.
+
+class Part(NamedTuple):
+    """Some of what a release opens: the decisions, and the rows of their pages."""
+
+    outcomes: list[Outcome]
+    rows: list[dict[str, Any]]
+
+
+def in_parts(
+    outcomes: Iterable[Outcome],
+    *,
+    ids: Ids | PromisedIds,
+    now: datetime,
+    handed: HandOver | None = None,
+    at_once: int = OPENED_AT_ONCE,
+) -> Iterator[Part]:
+    """Decides and makes rows of some at a time. `handed` takes the pages under a lease; without it, or without free
+    senders, they are due.
     """
     deciding = iter(outcomes)
+    while some := list(itertools.islice(deciding, at_once)):
+        assert not any(outcome.stops_pages or outcome.sends_ending for outcome in some), "what opens ends nothing"
+        rows = _new_rows(some, ids=ids, now=now)
+        if handed is not None:
+            handed.lease(rows)
+        yield Part(some, rows)
+
+
+def merged(parts: Sequence[Part], at_once: int = OPENED_AT_ONCE) -> Iterator[Part]:
+    """The same in fewer parts, of at least so many escalations but for the last."""
+    outcomes: list[Outcome] = []
+    rows: list[dict[str, Any]] = []
+    for part in parts:
+        outcomes += part.outcomes
+        rows += part.rows
+        if len(outcomes) >= at_once:
+            yield Part(outcomes, rows)
+            outcomes, rows = [], []
+    if outcomes:
+        yield Part(outcomes, rows)
+
+
+async def open_parts(
+    tx: Transaction, parts: Iterable[Part], *, now: datetime, handed: HandOver | None = None
+) -> list[Outcome]:
+    """Inserts escalations that open, with their pages; returns those that were new.
+
+    `parts` may be made while it is read: the database writes one while the next is decided.
+    """
     every: list[Outcome] = []
     fresh: set[UUID] = set()
     writing: asyncio.Task[set[UUID]] | None = None
     try:
-        while some := list(itertools.islice(deciding, OPENED_AT_ONCE)):
-            assert not any(outcome.stops_pages or outcome.sends_ending for outcome in some), "what opens ends nothing"
+        for some, rows in parts:
             every += some
-            rows = _new_rows(some, ids=ids, now=now)
-            if handed is not None:
-                handed.lease(rows)
             if writing is not None:
                 fresh |= await writing
             writing = asyncio.create_task(store.insert_opened(tx, [o.escalation for o in some], rows, now))
@@ -211,12 +253,19 @@ async def _save_pages(
     await store.insert_pages(tx, rows)
 
 
-def _new_rows(outcomes: Sequence[Outcome], *, ids: Ids, now: datetime) -> list[dict[str, Any]]:
+def _new_rows(outcomes: Sequence[Outcome], *, ids: Ids | PromisedIds, now: datetime) -> list[dict[str, Any]]:
     planned = [(page, outcome.escalation) for outcome in outcomes for page in outcome.pages]
+    if isinstance(ids, PromisedIds):
+        return [page_row(page, escalation, ids.of(_name_of(page, escalation)), now) for page, escalation in planned]
     return [
         page_row(page, escalation, page_id, now)
         for (page, escalation), page_id in zip(planned, ids.many(len(planned)), strict=True)
     ]
+
+
+def _name_of(page: PlannedPage, escalation: Escalation) -> bytes:
+    """What tells a page from all others of the same opening: a contact point gets one at each level at most."""
+    return escalation.id.bytes + page.target.contact_point_id.bytes + page.level.to_bytes()
 
 
 async def _ending_rows(

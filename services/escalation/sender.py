@@ -1,7 +1,8 @@
-"""Webhooks leave through a process of their own, so that signing and sending take a second core.
+"""Webhooks leave through processes of their own, so that signing and sending take every core.
 
 The cast
-    SenderProcess  the channel that delivery knows: it keeps the child, and passes pages to it
+    SharedOut      the channel that delivery knows: each endpoint belongs to one of several sender processes
+    SenderProcess  keeps one child, and passes pages to it
     _Link          one life of the child: its socket, and the pages that it has not answered yet
     main           the child: a `WebhookChannel`, fed from the socket
 
@@ -67,7 +68,6 @@ class SetUp:
     signing_keys: Sequence[str]
     version: str
     policy: Mapping[str, Any]
-    begin_within_seconds: float
     log_level: str
     now: str
 
@@ -78,7 +78,6 @@ class SetUp:
         signing_keys: Sequence[SigningKey],
         version: str,
         policy: EgressPolicy,
-        begin_within_seconds: float,
         log_level: str,
         clock: Clock,
     ) -> SetUp:
@@ -91,7 +90,6 @@ class SetUp:
                 "allow_loopback": policy.allow_loopback,
                 "extra_networks": [str(network) for network in policy.extra_networks],
             },
-            begin_within_seconds=begin_within_seconds,
             log_level=log_level,
             now=clock.now().isoformat(),
         )
@@ -149,10 +147,12 @@ class _Link:
         self._sent = number = self._sent + 1
         present = self._clock.monotonic()
         self._waiting[number] = (future, present)
+        within = page.begin_within_seconds
+        begin_by = None if within is None else present + within
         if page.headers is self._ready:
-            self.say("send", number, present, f"{page.page_id}/{page.attempt}")
+            self.say("send", number, begin_by, f"{page.page_id}/{page.attempt}")
         else:
-            self.say("send whole", number, *_fields(page))
+            self.say("send whole", number, begin_by, *_fields(page))
         return await future
 
     async def listen(self, reader: asyncio.StreamReader) -> None:
@@ -279,6 +279,33 @@ class SenderProcess:
             await child.wait()
 
 
+class SharedOut:
+    """One channel of several: what goes to one contact point always leaves by the same of them."""
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self.name, self.provider = channels[0].name, channels[0].provider
+        self._channels = channels
+
+    async def send(self, page: Outgoing) -> SendResult:
+        """As `Channel` says."""
+        return await self._of(page.contact_point_id).send(page)
+
+    def make_ready(self, page: Outgoing) -> Outgoing:
+        """As `Channel` says."""
+        return self._of(page.contact_point_id).make_ready(page)
+
+    async def prepare(self, contact_point_id: UUID, target: str) -> None:
+        """As `Channel` says."""
+        await self._of(contact_point_id).prepare(contact_point_id, target)
+
+    async def close(self) -> None:
+        """As `Channel` says."""
+        await asyncio.gather(*(channel.close() for channel in self._channels))
+
+    def _of(self, contact_point_id: UUID) -> Channel:
+        return self._channels[contact_point_id.int % len(self._channels)]
+
+
 def _fields(page: Outgoing) -> tuple[Any, ...]:
     return (
         str(page.page_id),
@@ -312,20 +339,15 @@ class _Child:
         self._sending: set[asyncio.Task[None]] = set()
         self._points: asyncio.Queue[tuple[UUID, str]] = asyncio.Queue()
         self._preparing: asyncio.Task[None] | None = None
-        self._begin_within_seconds = 0.0
         self.channel: WebhookChannel | None = None
 
     def hear(self, words: Sequence[Any]) -> None:
         """Does what one line says."""
         match words:
-            case ["send", number, asked_at, key]:
-                page = self._ready.pop(key, None)
-                if page is None or self._clock.monotonic() - asked_at > self._begin_within_seconds:
-                    self._answer(number)
-                else:
-                    self._start(number, page)
-            case ["send whole", number, *fields]:
-                self._start(number, _page_of(fields))
+            case ["send", number, begin_by, key]:
+                self._start(number, begin_by, self._ready.pop(key, None))
+            case ["send whole", number, begin_by, *fields]:
+                self._start(number, begin_by, _page_of(fields))
             case ["ready", page_id, attempt, *_]:
                 assert self.channel is not None
                 self._ready[f"{page_id}/{attempt}"] = self.channel.make_ready(_page_of(words[1:]))
@@ -336,11 +358,13 @@ class _Child:
             case ["set up", told]:
                 set_up = SetUp(**told)
                 configure(level=set_up.log_level, json_lines=True)
-                self._begin_within_seconds = set_up.begin_within_seconds
                 self.channel = set_up.channel()
                 self._preparing = asyncio.create_task(self._prepare(self.channel))
 
-    def _start(self, number: int, page: Outgoing) -> None:
+    def _start(self, number: int, begin_by: float | None, page: Outgoing | None) -> None:
+        if page is None or (begin_by is not None and self._clock.monotonic() > begin_by):
+            self._answer(number)
+            return
         task = asyncio.create_task(self._send(number, page))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)

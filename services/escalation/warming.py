@@ -24,7 +24,7 @@ class Warming:
     async def run_once(self) -> int:
         """One pass over all plans; always reports that nothing is left to do."""
         async with self._deps.database.transaction() as tx:
-            codes = [row["partner"] for row in await store.find_versions(tx, None)]
+            codes = list(await store.find_versions(tx, None))
             directories = await self._deps.directories.find(tx, codes)
         left = CONTACT_POINTS_MAX
         for directory in directories.values():

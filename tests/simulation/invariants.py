@@ -47,6 +47,8 @@ class Snapshot:
     pages: Mapping[UUID, Row] = field(default_factory=dict)
     alerts: Mapping[UUID, Row] = field(default_factory=dict)
     dead_letters: int = 0
+    opening: int = 0
+    """Alerts whose first pages have left, or may have, and are no rows yet."""
 
     def own(self, alert_id: UUID, partner: str) -> Row | None:
         """The partner's own escalation of an alert."""
@@ -324,7 +326,8 @@ def every_page_traces_to_a_decision(moment: Moment) -> None:
         if page_id not in moment.after.pages:
             raise Violated("pages", f"the page {page_id} is gone")
     for sent in moment.sent:
-        if sent.page_id not in moment.after.pages:
+        is_promised = bool(moment.after.opening) and sent.message_type == "alert.released"
+        if sent.page_id not in moment.after.pages and not is_promised:
             raise Violated("pages", f"{sent.message_type} to {sent.target} left without a page")
 
 
@@ -455,6 +458,13 @@ def every_alert_has_its_escalations(quiet: Quiet) -> None:
             raise Violated("I1", f"{alert['reference']} still waits to hear from {alert['unconfirmed']}")
 
 
+def what_left_is_stored(quiet: Quiet) -> None:
+    """Every page that has left is a row, also one that left before it was."""
+    for sent in quiet.ledger.sent.values():
+        if sent.page_id not in quiet.snapshot.pages:
+            raise Violated("stored", f"{sent.message_type} to {sent.target} has left and is no row")
+
+
 def nobody_waits_for_ever(quiet: Quiet) -> None:
     """I2: every escalation is answered, unreached, informed or ended; none is overdue."""
     for row in quiet.snapshot.escalations.values():
@@ -538,6 +548,7 @@ def the_outbox_is_empty(quiet: Quiet) -> None:
 
 LIVENESS: tuple[Callable[[Quiet], None], ...] = (
     every_alert_has_its_escalations,
+    what_left_is_stored,
     nobody_waits_for_ever,
     unreached_means_that_people_were_paged,
     takeovers_end_with_the_answer,

@@ -18,7 +18,7 @@ import logging
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -35,17 +35,18 @@ from services.alerting import handlers as alerting
 from services.alerting.app import build as build_alerting
 from services.alerting.calls import Call
 from services.alerting.content import Proposal
-from services.escalation import answers
+from services.escalation import answers, handed
 from services.escalation.answers import PositionRequest
 from services.escalation.app import build as build_escalation
 from services.escalation.channels import AttemptState, ProviderStatus, Reason
-from services.escalation.delivery import LEASE_SECONDS
 from services.escalation.handlers import EscalationDeps
 from services.escalation.joining import handlers as asked
+from services.escalation.leased import LEASE_SECONDS
 from services.escalation.receipts import note_status
 from shared import feed
 from shared.clock import ManualClock
 from shared.contracts import (
+    AlertReleased,
     ChannelName,
     LevelTarget,
     PartnerChanged,
@@ -252,10 +253,12 @@ async def play(arena: Arena, seed: int, *, steps: int = STEPS) -> list[str]:
     simulation = Simulation(arena, seed)
     # Every other seed hands just-committed pages to the senders, as a service does whose loops run.
     running = property(lambda loop: seed % 2 == 1 and loop.name == "delivery")
+    asyncio.get_running_loop().set_exception_handler(_pass_over_the_dead)
     with (
         _heard(simulation),
         mock.patch.object(feed, "PULL_CONCURRENCY", 1),
         mock.patch.object(Loop, "running", running),
+        mock.patch.object(handed, "SENDING_FIRST_SECONDS_MAX", 0),
     ):
         try:
             await simulation.begin()
@@ -268,6 +271,12 @@ async def play(arena: Arena, seed: int, *, steps: int = STEPS) -> list[str]:
         finally:
             await simulation.end()
     return simulation.trace
+
+
+def _pass_over_the_dead(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A task that ended with its process has nobody to tell."""
+    if not isinstance(context.get("exception"), Died):
+        loop.default_exception_handler(context)
 
 
 @contextmanager
@@ -406,6 +415,7 @@ class Simulation:
             escalations={row["id"]: row for row in await escalation.fetch(ESCALATIONS)},
             pages={row["id"]: row for row in await escalation.fetch(PAGES)},
             alerts={row["id"]: row for row in await alerting_.fetch(ALERTS)},
+            opening=await escalation.fetchval("SELECT count(*) FROM alert_heads WHERE opening_id IS NOT NULL"),
             dead_letters=await escalation.fetchval("SELECT count(*) FROM dead_letters")
             + await alerting_.fetchval("SELECT count(*) FROM dead_letters"),
         )
@@ -854,8 +864,12 @@ class Simulation:
         doing = "nothing"
         if node.dies_at is not None:
             doing = self.chance.pick(MORTAL_ESCALATION if node.is_escalation else MORTAL_ALERTING)
-            with suppress(Died):
+            node.spared = self.chance.below(2)
+            try:
                 await self._do_mortally(node, doing)
+            except (Died, asyncio.CancelledError):
+                # Who waits for a task that has died is cancelled.
+                assert node.is_dead
         where = node.dies_at or "in between"
         await node.end()
         await node.start()
@@ -864,6 +878,12 @@ class Simulation:
     async def _do_mortally(self, node: Node, doing: str) -> None:
         if doing == "deliver":
             await self._deliver(node)
+        elif doing == "release":
+            if not any(subscription.event is AlertReleased for subscription, _pending in node.bus.due()):
+                await self.raise_alert()
+            due = [subscription.event for subscription, _pending in node.bus.due()]
+            if AlertReleased in due:
+                await node.bus.deliver(due.index(AlertReleased))
         elif doing == "pull":
             await self._pull(node)
         elif doing == "answer":
@@ -1160,7 +1180,7 @@ WAITS: Mapping[str, int] = {
     "hour": 2,
     "far": 1,
 }
-MORTAL_ESCALATION = ("deliver", "deliver", "deliver", "timers", "delivery", "recorder", "relay", "pull", "answer")
+MORTAL_ESCALATION = ("deliver", "deliver", "release", "timers", "delivery", "recorder", "relay", "pull", "answer")
 MORTAL_ALERTING = ("deliver", "relay", "pull", "request", "request", "expiry", "reconciler")
 
 

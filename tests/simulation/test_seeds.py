@@ -12,9 +12,11 @@ import pytest_asyncio
 
 from services.escalation import delivery, domain, store
 from shared import inbox, record
+from shared.ids import Ids, PromisedIds
 from shared.outbox import Relay
 from tests.simulation.simulator import Arena, Failed, arena, play
 from tests.support.cluster import Cluster
+from tests.support.world import STARTED_AT
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -107,6 +109,12 @@ def messages_are_handled_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(inbox, "accept", accept)
 
 
+def a_promise_gives_other_ids(patch: pytest.MonkeyPatch) -> None:
+    """Whoever goes on with what was begun before a crash makes ids of its own."""
+    others = Ids(lambda: STARTED_AT)
+    patch.setattr(PromisedIds, "of", lambda _self, _name: others.new())
+
+
 @pytest.mark.parametrize(
     ("plant", "invariants", "seed"),
     [
@@ -118,6 +126,8 @@ def messages_are_handled_twice(patch: pytest.MonkeyPatch) -> None:
         (events_are_marked_and_not_published, {"I1", "I2", "I6", "agree"}, 1),
         (timers_forget_what_is_due, {"I2"}, 1),
         (messages_are_handled_twice, {"I7", "pages", "I9"}, 1),
+        # Few stories hold a death between a page that has left and its row.
+        (a_promise_gives_other_ids, {"stored"}, 27),
     ],
 )
 async def test_a_planted_fault_is_found(

@@ -72,7 +72,7 @@ def after_opening() -> None:
 
 def before_record() -> None:
     """Between the sending of the first pages and the record of it."""
-    from services.escalation.delivery import Recorder
+    from services.escalation.recording import Recorder
 
     write = Recorder._write
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
+import httpx
 import orjson
 from fastapi import FastAPI
 from pydantic import SecretStr
@@ -29,6 +30,8 @@ from shared.contracts import (
     AlertEnded,
     AlertReleased,
     ChannelName,
+    CredentialKind,
+    CredentialsPublished,
     DutyPlanPublished,
     EndReason,
     EscalationKind,
@@ -43,6 +46,7 @@ from shared.contracts import (
     PlannedRota,
     PlannedShift,
     Precedence,
+    PublishedCredential,
     Recipient,
     Role,
     Status,
@@ -55,7 +59,7 @@ from shared.keys import KeyRing, point_context
 from shared.loops import run_until_idle
 from shared.migrate import template
 from shared.process import Service
-from shared.security import Principal, PrincipalKind
+from shared.security import Principal, PrincipalKind, issue_token
 from shared.settings import Settings
 from shared.web import build_app
 from tests.support.cluster import Cluster
@@ -131,6 +135,8 @@ class Rig:
     ids: Ids
     outlets: dict[str, Outlet] = field(default_factory=dict)
     """Every channel by its name; `outlet` is the webhook's."""
+    callers: dict[str, Principal] = field(default_factory=dict)
+    """Whose credentials are published, by client id."""
 
     @cached_property
     def application(self) -> FastAPI:
@@ -342,6 +348,40 @@ def system(partner: str) -> Principal:
         kind=PrincipalKind.SYSTEM,
         name=f"System of {partner}",
     )
+
+
+async def publish_credentials(rig: Rig, people: Sequence[Principal]) -> None:
+    """The credentials of these callers, as roster publishes them; each calls with the roles that it has here."""
+    rig.callers.update({one.client_id: one for one in people})
+    for code in sorted({one.partner for one in people}):
+        held = tuple(
+            PublishedCredential(
+                client_id=one.client_id,
+                kind=CredentialKind(one.kind.value),
+                subject=one.subject,
+                name=one.name,
+                partner=code,
+                roles=tuple(one.roles),
+                contact_id=one.contact_id,
+                secret_sha256="0" * 64,
+            )
+            for one in people
+            if one.partner == code
+        )
+        await rig.handle(CredentialsPublished(partner=code, version=1, credentials=held))
+
+
+@asynccontextmanager
+async def calling(rig: Rig, principal: Principal | None) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that calls as this principal, whose credential is published."""
+    headers = {}
+    if principal is not None:
+        caller = replace(rig.callers.get(principal.client_id, principal), credential_version=1)
+        token = issue_token(rig.keys, caller, now=rig.clock.now(), token_id=rig.ids.new())
+        headers = {"Authorization": f"Bearer {token}"}
+    transport = httpx.ASGITransport(rig.application)
+    async with httpx.AsyncClient(transport=transport, base_url="http://escalation", headers=headers) as client:
+        yield client
 
 
 @asynccontextmanager

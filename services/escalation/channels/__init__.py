@@ -100,6 +100,8 @@ class Outgoing:
     """What `make_ready` has added."""
     request: object | None = field(default=None, repr=False, compare=False)
     """What else `make_ready` has made, for the channel alone."""
+    begin_within_seconds: float | None = None
+    """Where a channel has a queue: what waits there for longer is `NOT_BEGUN`, since somebody may have answered."""
     message: PersonMessage | None = field(default=None, repr=False)
     """What a person is told; None on the way to a system, which reads `body`."""
 

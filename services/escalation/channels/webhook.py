@@ -165,12 +165,15 @@ class WebhookChannel:
 
     def make_ready(self, page: Outgoing) -> Outgoing:
         """Signs the page, and makes the request of it where the client is there: half of what sending it costs."""
-        signed = webhooks.headers(self._signing_keys, str(page.page_id), page.sent_at, page.body)
+        signed = self._signed(page)
         endpoint, request = self._endpoints.get(page.contact_point_id), None
         if endpoint is not None and endpoint.connection is not None and endpoint.target == page.target:
             built = _request(endpoint.connection, endpoint.url, signed, page.body).build_streamed()
             request = _Ready(endpoint.connection, built)
         return replace(page, headers=signed, request=request)
+
+    def _signed(self, page: Outgoing) -> Mapping[str, str]:
+        return webhooks.headers(self._signing_keys, str(page.page_id), page.sent_at, page.body)
 
     async def prepare(self, contact_point_id: UUID, target: str) -> None:
         """Resolve the name and build the client, so that a page finds both ready. Sends nothing.
@@ -231,7 +234,7 @@ class WebhookChannel:
     async def _post_to_some_address(
         self, endpoint: _Endpoint, page: Outgoing, progress: _Progress, deadline: float
     ) -> Outcome:
-        signed = dict((page if page.headers is not None else self.make_ready(page)).headers or {})
+        signed = self._signed(page) if page.headers is None else page.headers
         outcome = Outcome(Reason.INTERNAL)
         tried: set[Address] = set()
         for _ in range(ADDRESSES_PER_ATTEMPT_MAX):
@@ -246,12 +249,15 @@ class WebhookChannel:
             if connection.address in tried:
                 break
             tried.add(connection.address)
-            if isinstance(page.request, _Ready) and page.request.connection is connection and self._is_early(deadline):
+            left_seconds = max(deadline - asyncio.get_running_loop().time(), 0.001)
+            # Whether the client's own limit, which is the whole time, will do.
+            is_early = left_seconds >= self._limits.total_seconds - NEARLY_ALL_SECONDS
+            if isinstance(page.request, _Ready) and page.request.connection is connection and is_early:
                 request = page.request.request
             else:
                 built = _request(connection, endpoint.url, signed, page.body)
-                if not self._is_early(deadline):
-                    built = built.timeout(timedelta(seconds=self._remaining_seconds(deadline)))
+                if not is_early:
+                    built = built.timeout(timedelta(seconds=left_seconds))
                 request = built.build_streamed()
             outcome = await self._post(request, progress)
             if outcome.reason is not Reason.CONNECT_FAILED:
@@ -259,13 +265,6 @@ class WebhookChannel:
                 break
             endpoint.failed.add(connection.address)
         return outcome
-
-    def _remaining_seconds(self, deadline: float) -> float:
-        return max(deadline - asyncio.get_running_loop().time(), 0.001)
-
-    def _is_early(self, deadline: float) -> bool:
-        """Whether the client's own limit, which is the whole time, will do."""
-        return self._remaining_seconds(deadline) >= self._limits.total_seconds - NEARLY_ALL_SECONDS
 
     async def _post(self, request: StreamRequest, progress: _Progress) -> Outcome:
         # The client goes on with a request whose awaiting task was cancelled; its own limit makes it let go as well.
@@ -357,7 +356,7 @@ class WebhookChannel:
 
 def _request(connection: _Connection, url: CheckedUrl, signed: Mapping[str, str], body: bytes) -> RequestBuilder:
     # Without a buffer the status is known as soon as it has come; otherwise the client first fills the buffer.
-    request = connection.client.post(url.url).headers(dict(signed)).body_bytes(body)
+    request = connection.client.post(url.url).headers(signed).body_bytes(body)
     return request.streamed_read_buffer_limit(0)
 
 

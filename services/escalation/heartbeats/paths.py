@@ -81,7 +81,7 @@ async def refresh(deps: EscalationDeps, loop_backs: Mapping[UUID, LoopBack]) -> 
     """Brings the rows up to date; returns how many changed."""
     now = deps.clock.now()
     async with deps.database.transaction() as tx:
-        codes = [row["partner"] for row in await store.find_versions(tx, None) if deps.settings.serves(row["partner"])]
+        codes = [code for code in await store.find_versions(tx, None) if deps.settings.serves(code)]
         directories = await deps.directories.find(tx, codes)
         before = await heartbeat_store.find_paths(tx)
         wanted = [*_of_partners(directories, now), *(_of_loop_back(one, now) for one in loop_backs.values())]

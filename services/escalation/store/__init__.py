@@ -37,8 +37,10 @@ from services.escalation.store.escalations import (
     save_stopped,
 )
 from services.escalation.store.heads import (
+    begin_opening,
     find_content,
     find_heads,
+    is_opening,
     load_head,
     load_newest,
     save_answered,
@@ -73,6 +75,7 @@ from services.escalation.store.pages import (
     save_sent_with,
 )
 from services.escalation.store.plans import (
+    Versions,
     find_bodies,
     find_signed,
     find_versions,
@@ -84,6 +87,7 @@ from services.escalation.store.plans import (
 )
 from services.escalation.store.rows import (
     AlertHead,
+    BegunOpening,
     actor_of,
     dump,
     facts_of_json,
@@ -101,8 +105,11 @@ __all__ = [
     "NOT_SENT",
     "PAGE_COLUMNS",
     "AlertHead",
+    "BegunOpening",
     "Row",
+    "Versions",
     "actor_of",
+    "begin_opening",
     "count_attempts",
     "count_stuck",
     "dump",
@@ -131,6 +138,7 @@ __all__ = [
     "insert_events",
     "insert_opened",
     "insert_pages",
+    "is_opening",
     "lease_pages",
     "load_asked_of",
     "load_due",

@@ -3,26 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from services.escalation.model import AlertFacts
-from services.escalation.store.rows import INSTANTS_BY_PARTNER, AlertHead, dump, facts_of_json, facts_to_json
+from services.escalation.store.plans import VERSIONS, Versions
+from services.escalation.store.rows import (
+    INSTANTS_BY_PARTNER,
+    AlertHead,
+    BegunOpening,
+    dump,
+    facts_of_json,
+    facts_to_json,
+)
 from shared.contracts import (
     EndReason,
 )
 from shared.db import Transaction, raw
+from shared.errors import Unavailable
 
-_HEAD = "alert_id, facts, superseded_by, ended_at, end_reason, answered"
+_HEAD = "alert_id, facts, superseded_by, ended_at, end_reason, answered, opening_id, opening_at"
+
+OPENING_SECONDS_MAX = 10.0
+"""For so long the process that has begun an opening may be at it; as long as the broker waits for its word. After that
+whoever gets the release goes on with it."""
+
+OPENING_WAITED_FOR_SECONDS = 60.0
+"""So long everything else about the alert waits for its opening. A release that could not be handled by then is a dead
+letter, of which people have been told."""
 
 
 CHAIN_LENGTH_MAX = 1000
 """How many Updates of Updates are followed: more than any crisis has had, and an end to a ring of them."""
 
 
-async def load_head(tx: Transaction, alert_id: UUID, now: datetime) -> AlertHead:
-    """The alert's head, locked; inserted if unknown, because the end may come before the beginning."""
+async def begin_opening(
+    tx: Transaction, alert_id: UUID, opening: BegunOpening, codes: Sequence[str]
+) -> dict[str, Versions] | None:
+    """Promises that an alert of which nothing is known yet will be opened by `opening`; None if something is known.
+
+    Returns what `find_versions` does, from the same statement: it is committed before any page leaves, by whoever has
+    given a connection without a transaction.
+    """
+    connection = await raw(tx)
+    rows = await connection.fetch(
+        "WITH begun AS (INSERT INTO alert_heads (alert_id, received_at, opening_id, opening_at)"  # noqa: S608 - our own text
+        " VALUES ($2, $4, $3, $4) ON CONFLICT DO NOTHING RETURNING alert_id)"
+        f" SELECT v.* FROM begun LEFT JOIN ({VERSIONS}) AS v ON true",
+        list(codes),
+        alert_id,
+        opening.id,
+        opening.at,
+    )
+    if not rows:
+        return None
+    return {row["partner"]: (row["plan_version"], row["version"], row["signed_version"]) for row in rows if row[0]}
+
+
+async def is_opening(tx: Transaction, now: datetime) -> bool:
+    """Whether any alert has been begun and is not stored yet, so that what is not found may be there in a moment."""
+    connection = await raw(tx)
+    found = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM alert_heads WHERE opening_id IS NOT NULL AND opening_at > $1)",
+        now - timedelta(seconds=OPENING_WAITED_FOR_SECONDS),
+    )
+    return bool(found)
+
+
+async def load_head(
+    tx: Transaction, alert_id: UUID, now: datetime, *, opens: BegunOpening | None = None, opens_late: bool = False
+) -> AlertHead:
+    """The alert's head, locked; inserted if unknown, because the end may come before the beginning.
+
+    Raises `Unavailable` while the alert is being opened by somebody else: not by `opens`, and for the release itself
+    (`opens_late`) not by a process that must be held for dead.
+    """
     connection = await raw(tx)
     row = await connection.fetchrow(
         "INSERT INTO alert_heads (alert_id, received_at) VALUES ($1, $2)"  # noqa: S608 - our own column names
@@ -33,7 +89,12 @@ async def load_head(tx: Transaction, alert_id: UUID, now: datetime) -> AlertHead
     if row is None:
         row = await connection.fetchrow(f"SELECT {_HEAD} FROM alert_heads WHERE alert_id = $1 FOR UPDATE", alert_id)  # noqa: S608
     assert row is not None
-    return _head_of(row)
+    head = _head_of(row)
+    if head.opening is not None and head.opening != opens:
+        seconds = OPENING_SECONDS_MAX if opens_late else OPENING_WAITED_FOR_SECONDS
+        if now < head.opening.at + timedelta(seconds=seconds):
+            raise Unavailable("the alert is just being opened; try again", code="alert_opening")
+    return head
 
 
 async def find_heads(tx: Transaction, alert_ids: Sequence[UUID]) -> dict[UUID, AlertHead]:
@@ -51,6 +112,7 @@ def _head_of(row: Any) -> AlertHead:
         ended_at=row["ended_at"],
         end_reason=None if row["end_reason"] is None else EndReason(row["end_reason"]),
         answered={} if row["answered"] is None else INSTANTS_BY_PARTNER.validate_python(row["answered"]),
+        opening=None if row["opening_id"] is None else BegunOpening(row["opening_id"], row["opening_at"]),
     )
 
 
@@ -90,10 +152,11 @@ async def save_answered(tx: Transaction, head: AlertHead, partner: str, at: date
 
 
 async def save_release(tx: Transaction, facts: AlertFacts, corrects: UUID | None, content: Any) -> None:
-    """Fills a head with what its release says."""
+    """Fills a head with what its release says; what was begun for it ahead is stored with it."""
     connection = await raw(tx)
     await connection.execute(
-        "UPDATE alert_heads SET root_alert_id = $2, corrects = $3, facts = $4, content = $5 WHERE alert_id = $1",
+        "UPDATE alert_heads SET root_alert_id = $2, corrects = $3, facts = $4, content = $5,"
+        " opening_id = NULL, opening_at = NULL WHERE alert_id = $1",
         facts.alert_id,
         facts.root_alert_id,
         corrects,

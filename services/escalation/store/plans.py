@@ -41,18 +41,22 @@ async def save_partner(tx: Transaction, partner: str, version: int, body: str, n
     return bool(found)
 
 
-async def find_versions(tx: Transaction, codes: Sequence[str] | None) -> list[Any]:
-    """Which version of plan, partner data and signed hand-overs is kept for each partner; None asks for all."""
+Versions = tuple[int | None, int | None, int | None]
+"""Which version of a partner's plan, own data and signed hand-overs is kept."""
+
+VERSIONS = (
+    "SELECT coalesce(d.partner, p.partner) AS partner, d.plan_version, p.version, h.version AS signed_version"
+    " FROM duty_plans d FULL JOIN partners p ON p.partner = d.partner"
+    " LEFT JOIN hand_over_versions h ON h.partner = coalesce(d.partner, p.partner)"
+    " WHERE $1::text[] IS NULL OR coalesce(d.partner, p.partner) = ANY($1)"
+)
+
+
+async def find_versions(tx: Transaction, codes: Sequence[str] | None) -> dict[str, Versions]:
+    """Which versions are kept of each of these partners, as far as anything is; None asks for all."""
     connection = await raw(tx)
-    return list(
-        await connection.fetch(
-            "SELECT coalesce(d.partner, p.partner) AS partner, d.plan_version, p.version, h.version AS signed_version"
-            " FROM duty_plans d FULL JOIN partners p ON p.partner = d.partner"
-            " LEFT JOIN hand_over_versions h ON h.partner = coalesce(d.partner, p.partner)"
-            " WHERE $1::text[] IS NULL OR coalesce(d.partner, p.partner) = ANY($1)",
-            None if codes is None else list(codes),
-        )
-    )
+    rows = await connection.fetch(VERSIONS, None if codes is None else list(codes))
+    return {row["partner"]: (row["plan_version"], row["version"], row["signed_version"]) for row in rows}
 
 
 async def find_bodies(tx: Transaction, codes: Sequence[str]) -> list[Any]:

@@ -31,7 +31,8 @@ T = TypeVar("T")
 class AlertHead:
     """What is known of an alert. `facts` is None while only its end, or an Update of it, has arrived.
 
-    `answered` says when partners of other nodes acknowledged, as far as this node has heard.
+    `answered` says when partners of other nodes acknowledged, as far as this node has heard. `opening` stands while
+    first pages have left, or may have, and nothing of them is a row yet.
     """
 
     alert_id: UUID
@@ -40,6 +41,15 @@ class AlertHead:
     ended_at: datetime | None
     end_reason: EndReason | None
     answered: Mapping[str, datetime]
+    opening: BegunOpening | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BegunOpening:
+    """The promise that everything which `id` and `at` give ids to will be stored: see `docs/decisions/0023`."""
+
+    id: UUID
+    at: datetime
 
 
 INSTANTS_BY_PARTNER = TypeAdapter(dict[str, datetime])

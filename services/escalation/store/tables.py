@@ -49,7 +49,10 @@ alert_heads = Table(
     _at("ended_at"),
     Column("end_reason", Text),
     _at("received_at", nullable=False),
+    Column("opening_id", Uuid),
+    _at("opening_at"),
     Index("ix_alert_heads_root_alert_id", "root_alert_id"),
+    Index("ix_alert_heads_opening", "opening_at", postgresql_where=text("opening_id IS NOT NULL")),
     Index(
         "ix_alert_heads_drills",
         "alert_id",

@@ -42,7 +42,7 @@ from services.escalation.channels.providers.failover import ATTEMPT_SECONDS, BEF
 from services.escalation.channels.providers.http import REPLY_BYTES_MAX
 from services.escalation.channels.sms import SmsChannel
 from services.escalation.channels.voice import VoiceChannel
-from services.escalation.delivery import LEASE_SECONDS
+from services.escalation.leased import LEASE_SECONDS
 from shared.clock import ManualClock, SystemClock
 from shared.egress import EgressPolicy
 from shared.settings import Settings, load

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 from openapi_spec_validator import validate
 
-from shared.contracts import CredentialKind, CredentialsPublished, PublishedCredential, Role
+from shared.contracts import Role
 from shared.ids import derived
-from shared.security import Principal, issue_token
-from tests.support.escalation_rig import Rig, person, system
+from shared.security import Principal
+from tests.support.escalation_rig import Rig, calling, person, publish_credentials, system
 
 PEOPLE = (
     person("GB"),
@@ -26,43 +24,9 @@ PEOPLE = (
 )
 
 
-async def publish_credentials(rig: Rig) -> None:
-    """Credentials of all callers, as roster publishes them."""
-    for code in sorted({one.partner for one in PEOPLE}):
-        held = tuple(
-            PublishedCredential(
-                client_id=one.client_id,
-                kind=CredentialKind(one.kind.value),
-                subject=one.subject,
-                name=one.name,
-                partner=code,
-                roles=tuple(one.roles),
-                contact_id=one.contact_id,
-                secret_sha256="0" * 64,
-            )
-            for one in PEOPLE
-            if one.partner == code
-        )
-        await rig.handle(CredentialsPublished(partner=code, version=1, credentials=held))
-
-
-@asynccontextmanager
-async def calling(rig: Rig, principal: Principal | None) -> AsyncIterator[httpx.AsyncClient]:
-    """A client that calls as this principal."""
-    headers = {}
-    if principal is not None:
-        caller = next(one for one in PEOPLE if one.client_id == principal.client_id)
-        versioned = Principal(**{**{name: getattr(caller, name) for name in caller.__slots__}, "credential_version": 1})
-        token = issue_token(rig.keys, versioned, now=rig.clock.now(), token_id=rig.ids.new())
-        headers = {"Authorization": f"Bearer {token}"}
-    transport = httpx.ASGITransport(rig.application)
-    async with httpx.AsyncClient(transport=transport, base_url="http://escalation", headers=headers) as client:
-        yield client
-
-
 async def released(rig: Rig, *to: str, **changes: Any) -> str:
     """An alert of Canada to these partners, paged; returns the first one's escalation id."""
-    await publish_credentials(rig)
+    await publish_credentials(rig, PEOPLE)
     for code in to:
         await rig.handle(rig.plan(code))
     await rig.handle(rig.released(*to, **changes))

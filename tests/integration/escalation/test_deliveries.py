@@ -235,6 +235,7 @@ async def test_the_body_holds_what_handling_allows(desk: Desk) -> None:
 async def test_a_ping_is_sent_once_and_shows_in_the_log(desk: Desk) -> None:
     """A test message goes to that endpoint alone; what became of it is in the log; nobody is paged for it."""
     before = len(desk.rig.outlet.sent)
+    desk.rig.clock.advance(1)
     page_id = (await desk.post(f"/v1/endpoints/{ENDPOINT}/ping", who=KEEPER))["page_id"]
     await desk.rig.settle()
     [sent] = desk.rig.outlet.sent[before:]

@@ -13,7 +13,8 @@ import pytest
 
 from services.escalation import answers
 from services.escalation.channels import AttemptState, Outgoing, Reason, SendResult
-from services.escalation.delivery import LEASE_SECONDS, PER_POINT_MAX, Delivery
+from services.escalation.delivery import PER_POINT_MAX, Delivery
+from services.escalation.leased import LEASE_SECONDS
 from shared.contracts import Info, PlannedLevel, PositionStance, Status, Tlp
 from shared.events import Cause
 from shared.ids import derived

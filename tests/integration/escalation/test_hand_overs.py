@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 import pytest_asyncio
 
@@ -18,8 +16,6 @@ from services.escalation.directories import Directories
 from services.escalation.hand_overs.domain import NOTE_CHARACTERS_MAX, hand_over_id
 from shared.contracts import (
     ChannelName,
-    CredentialKind,
-    CredentialsPublished,
     DutyPlanPublished,
     EndReason,
     LevelTarget,
@@ -27,15 +23,14 @@ from shared.contracts import (
     PlannedRota,
     PlannedShift,
     Precedence,
-    PublishedCredential,
     Role,
 )
 from shared.errors import Unavailable
 from shared.ids import derived
-from shared.security import Principal, issue_token
+from shared.security import Principal
 from tests.integration.escalation.test_api import code_of
 from tests.support.cluster import Cluster
-from tests.support.escalation_rig import KABUL, Rig, escalation_rig, person, system
+from tests.support.escalation_rig import KABUL, Rig, calling, escalation_rig, person, publish_credentials, system
 
 CHANGE_AT = KABUL + timedelta(minutes=7)
 """In the middle of an escalation that opens at `KABUL`: its second level is due three minutes later."""
@@ -62,7 +57,7 @@ NOTE = "Ottawa promised a list by six."
 async def rig(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Rig]:
     """Escalation with a plan of GB whose people change in the middle of an escalation."""
     async with escalation_rig(cluster, tmp_path, people=("email",)) as built:
-        await publish_credentials(built)
+        await publish_credentials(built, PEOPLE)
         await built.handle(planned(built))
         await built.handle(built.plan("US"))
         yield built
@@ -92,36 +87,6 @@ def rota_id() -> UUID:
 def change_id(rig: Rig) -> UUID:
     """The hand-over from the first person to the second."""
     return hand_over_id(rota_id(), CHANGE_AT, rig.contact("GB", 1).id, rig.contact("GB", 2).id)
-
-
-async def publish_credentials(rig: Rig) -> None:
-    """Credentials of all callers, as roster publishes them."""
-    for code in ("GB", "US"):
-        held = tuple(
-            PublishedCredential(
-                client_id=one.client_id,
-                kind=CredentialKind(one.kind.value),
-                subject=one.subject,
-                name=one.name,
-                partner=code,
-                roles=tuple(one.roles),
-                contact_id=one.contact_id,
-                secret_sha256="0" * 64,
-            )
-            for one in PEOPLE
-            if one.partner == code
-        )
-        await rig.handle(CredentialsPublished(partner=code, version=1, credentials=held))
-
-
-@asynccontextmanager
-async def calling(rig: Rig, principal: Principal) -> AsyncIterator[httpx.AsyncClient]:
-    """A client that calls as this principal."""
-    token = issue_token(rig.keys, principal, now=rig.clock.now(), token_id=rig.ids.new())
-    headers = {"Authorization": f"Bearer {token}"}
-    transport = httpx.ASGITransport(rig.application)
-    async with httpx.AsyncClient(transport=transport, base_url="http://escalation", headers=headers) as client:
-        yield client
 
 
 async def sign(rig: Rig, principal: Principal, note: str | None = None, *, of: UUID | None = None) -> Any:
@@ -198,6 +163,7 @@ async def test_both_sign_and_it_is_kept_recorded_told_and_announced(rig: Rig) ->
     assert (first["state"], first["outgoing"]["note"]) == ("partly_signed", NOTE)
     assert [one["reference"] for one in first["outgoing"]["open_escalations"]] == ["RP-CA-2021-0001"]
     assert first["incoming"]["signed_at"] is None
+    rig.clock.advance(1)
     second = (await sign(rig, INCOMING)).json()
     assert second["state"] == "signed"
     assert second["outgoing"]["note"] == NOTE

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
+import httpx
+import orjson
 import pytest
 
-from services.escalation import answers, delivery, store
+from services.escalation import answers, delivery, handed, store
 from services.escalation.channels import Outgoing
-from services.escalation.delivery import LEASE_SECONDS, RECHECK_SECONDS, SENDERS_MAX, Delivery, _Leased
-from shared.events import Cause
+from services.escalation.delivery import RECHECK_SECONDS, SENDERS_MAX, Delivery
+from services.escalation.handlers import on_alert_released
+from services.escalation.leased import LEASE_SECONDS, Leased
+from services.escalation.store.heads import OPENING_SECONDS_MAX, OPENING_WAITED_FOR_SECONDS
+from shared.contracts import AlertReleased
+from shared.errors import Unavailable
+from shared.events import Cause, Message
 from shared.loops import Loop
-from tests.support.escalation_rig import Rig, person
+from tests.support.escalation_rig import Rig, calling, message, person, publish_credentials
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -56,16 +65,35 @@ async def test_what_a_release_opens_leaves_without_a_pass_of_the_loop(rig: Rig) 
     assert delivery_of(rig).free == SENDERS_MAX
 
 
+async def test_the_first_pages_leave_before_they_are_stored(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is committed by then is that they will be; then the rows are those of what has left."""
+    had_left: list[int] = []
+    save = store.save_release
+
+    async def counted(*arguments: Any) -> None:
+        had_left.append(len(rig.outlet.sent))
+        await save(*arguments)
+
+    monkeypatch.setattr(store, "save_release", counted)
+    await released(rig, "GB", "NL")
+    assert had_left == [4]
+    await delivery_of(rig).idle()
+    rows = await rig.rows("SELECT id FROM pages")
+    assert {row["id"] for row in rows} == {page.page_id for page in rig.outlet.sent}
+    assert await rig.rows("SELECT FROM alert_heads WHERE opening_id IS NOT NULL OR opening_at IS NOT NULL") == []
+
+
 async def test_a_process_that_dies_after_the_commit_leaves_a_lease_that_lapses(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was handed over and never started is sent by whoever looks for lapsed leases, as the second attempt."""
 
-    async def nothing() -> None:
+    def nothing(*_arguments: object) -> list[asyncio.Task[None]]:
         """The process is gone."""
+        return []
 
     with monkeypatch.context() as dying:
-        dying.setattr(Delivery, "start_all", lambda *_arguments: asyncio.create_task(nothing()))
+        dying.setattr(Delivery, "start_promised", nothing)
         await released(rig, "GB")
     assert await sent(rig) == []
     assert await page_states(rig) == ["leased"] * 2
@@ -74,6 +102,141 @@ async def test_a_process_that_dies_after_the_commit_leaves_a_lease_that_lapses(
     assert await sent(rig) == ["gb-1", "gb-system"]
     rows = await rig.rows("SELECT number, state FROM attempts ORDER BY number")
     assert [(row["number"], row["state"]) for row in rows] == [(1, "expired")] * 2 + [(2, "delivered")] * 2
+
+
+async def fail_once(rig: Rig, monkeypatch: pytest.MonkeyPatch, *to: str) -> Message[AlertReleased]:
+    """A release whose pages have left, and whose transaction fails."""
+
+    async def broken(*_arguments: object) -> None:
+        raise RuntimeError("a bug")
+
+    for code in to:
+        await rig.handle(rig.plan(code), twice=False)
+    arrived = message(rig.released(*to), rig.ids, rig.clock.now())
+    with monkeypatch.context() as failing:
+        failing.setattr(store, "insert_events", broken)
+        with pytest.raises(RuntimeError, match="a bug"):
+            await on_alert_released(rig.deps, arrived)
+    assert await page_states(rig) == []
+    return arrived
+
+
+async def test_what_could_not_be_stored_is_stored_by_the_next_try(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages that have left leave no second time, and what became of them is recorded after all."""
+    arrived = await fail_once(rig, monkeypatch, "GB")
+    await eventually(lambda: len(rig.outlet.sent) == 2)
+    await on_alert_released(rig.deps, arrived)
+    await delivery_of(rig).idle()
+    assert sorted(page.target for page in rig.outlet.sent) == ["https://gb-1", "https://gb-system"]
+    rows = await rig.rows(
+        "SELECT p.id, p.state, a.number, a.state AS came FROM pages p JOIN attempts a ON page_id = id"
+    )
+    assert [(row["state"], row["number"], row["came"]) for row in rows] == [("done", 1, "delivered")] * 2
+    assert {row["id"] for row in rows} == {page.page_id for page in rig.outlet.sent}
+    assert delivery_of(rig).free == SENDERS_MAX
+
+
+async def test_another_process_goes_on_with_the_same_ids(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that died nobody knows which pages had left: they leave again when their lease lapses, by the same ids."""
+    arrived = await fail_once(rig, monkeypatch, "GB")
+    await eventually(lambda: len(rig.outlet.sent) == 2)
+    delivery_of(rig).leave_promises()
+    with pytest.raises(Unavailable):
+        await on_alert_released(rig.deps, arrived)
+    rig.clock.advance(OPENING_SECONDS_MAX)
+    await on_alert_released(rig.deps, arrived)
+    assert await page_states(rig) == ["leased"] * 2
+    first = {page.page_id for page in rig.outlet.sent}
+    await delivery_of(rig).idle()
+    assert len(rig.outlet.sent) == 2
+    rig.clock.advance(LEASE_SECONDS - OPENING_SECONDS_MAX)
+    await rig.service.loops["delivery"].run_once()
+    await delivery_of(rig).idle()
+    assert {page.page_id for page in rig.outlet.sent[2:]} == first
+    rows = await rig.rows("SELECT number, state FROM attempts ORDER BY number")
+    assert [(row["number"], row["state"]) for row in rows] == [(1, "expired")] * 2 + [(2, "delivered")] * 2
+
+
+async def test_the_end_of_an_alert_waits_for_its_opening(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has left and is not stored would be told of no end; once it is stored, everybody who was paged is told."""
+    arrived = await fail_once(rig, monkeypatch, "GB")
+    with pytest.raises(Unavailable):
+        await rig.handle(rig.ended(arrived.body), twice=False)
+    await on_alert_released(rig.deps, arrived)
+    await rig.handle(rig.ended(arrived.body))
+    await sent(rig)
+    await rig.service.loops["delivery"].run_once()
+    await delivery_of(rig).idle()
+    assert sorted(kind for kind, _target in rig.outlet.take()) == ["alert.ended"] * 2
+
+
+async def test_an_update_waits_for_the_opening_of_what_it_corrects(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It carries clock and level over, which are not stored yet."""
+    arrived = await fail_once(rig, monkeypatch, "GB")
+    update = rig.released("GB", corrects=arrived.body.alert_id, root_alert_id=arrived.body.alert_id)
+    with pytest.raises(Unavailable):
+        await rig.handle(update, twice=False)
+    await on_alert_released(rig.deps, arrived)
+    await rig.handle(update)
+    assert (await rig.rows("SELECT count(*) AS n FROM escalations WHERE end_reason = 'superseded'"))[0]["n"] == 1
+
+
+async def test_a_release_that_is_a_dead_letter_holds_nothing_back_for_ever(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a minute, in which people have been told of the dead letter, the end is taken as it is."""
+    arrived = await fail_once(rig, monkeypatch, "GB")
+    rig.clock.advance(OPENING_WAITED_FOR_SECONDS)
+    await rig.handle(rig.ended(arrived.body))
+    [head] = await rig.rows("SELECT end_reason FROM alert_heads")
+    assert head["end_reason"] == "cancelled"
+
+
+async def test_an_answer_that_comes_before_the_rows_waits_for_them(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever acknowledges the very moment that the page arrives is not told that there is no such escalation, and
+    does not wait for the pages that are still on their way.
+    """
+    monkeypatch.setattr(handed, "SENDING_FIRST_SECONDS_MAX", 60)
+    await publish_credentials(rig, [person("GB")])
+    given: list[asyncio.Task[httpx.Response]] = []
+    answered = asyncio.Event()
+
+    async def acknowledge(page: Outgoing) -> None:
+        if not given:
+            given.append(asyncio.create_task(acknowledgement(rig, page)))
+            given[0].add_done_callback(lambda _task: answered.set())
+        await answered.wait()
+
+    rig.outlet.on_send = acknowledge
+    await released(rig, "GB")
+    answer = await given[0]
+    assert answer.status_code == 200, answer.text
+    assert (await rig.escalation("GB"))["state"] == "acknowledged"
+    await delivery_of(rig).idle()
+    assert await page_states(rig) == ["ended"] * 2
+    rows = await rig.rows("SELECT state FROM attempts")
+    assert [row["state"] for row in rows] == ["delivered"] * 2
+
+
+async def acknowledgement(rig: Rig, page: Outgoing) -> httpx.Response:
+    """What is said to an answer to this page."""
+    escalation_id = orjson.loads(page.body)["data"]["escalation_id"]
+    async with calling(rig, person("GB")) as client:
+        return await client.post(f"/v1/escalations/{escalation_id}/acknowledgement", json={})
+
+
+async def test_what_another_process_opens_is_not_called_missing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While first pages may have left that are no rows yet, what is not found is to be tried again; else it is not."""
+    await publish_credentials(rig, [person("GB")])
+    arrived = await fail_once(rig, monkeypatch, "GB")
+    await eventually(lambda: len(rig.outlet.sent) == 2)
+    page = rig.outlet.sent[0]
+    early = await acknowledgement(rig, page)
+    assert (early.status_code, early.json()["code"], early.headers["retry-after"]) == (503, "alert_opening", "1")
+    await on_alert_released(rig.deps, arrived)
+    assert (await acknowledgement(rig, page)).status_code == 200
+    body = orjson.dumps({"data": {"escalation_id": str(rig.ids.new())}})
+    assert (await acknowledgement(rig, replace(page, body=body))).status_code == 404
 
 
 async def test_first_and_second_attempt_say_the_same(rig: Rig) -> None:
@@ -86,24 +249,27 @@ async def test_first_and_second_attempt_say_the_same(rig: Rig) -> None:
         rows = await rig.rows("SELECT * FROM pages")
         parts = await delivery_of(rig).parts_of(tx, {row["alert_id"] for row in rows})
     second = {
-        row["id"]: delivery_of(rig)._outgoing(_Leased(row, parts[row["alert_id"]]), rig.clock.now()).body
-        for row in rows
+        row["id"]: delivery_of(rig)._outgoing(Leased(row, parts[row["alert_id"]]), rig.clock.now()).body for row in rows
     }
     assert first == second
 
 
-async def test_nothing_leaves_of_a_transaction_that_failed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_leaves_of_a_deadline_whose_transaction_failed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """No page exists and none is sent; the senders that were kept for them are free again."""
-    await rig.handle(rig.plan("GB"), twice=False)
+    await released(rig, "GB")
+    await sent(rig)
+    before = await page_states(rig)
 
     async def broken(*_arguments: object) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(store, "insert_events", broken)
+    [row] = await rig.rows("SELECT due_at FROM escalations")
+    rig.clock.advance((row["due_at"] - rig.clock.now()).total_seconds())
     with pytest.raises(RuntimeError, match="a bug"):
-        await rig.handle(rig.released("GB"), twice=False)
+        await rig.service.loops["timers"].run_once()
     assert await sent(rig) == []
-    assert await page_states(rig) == []
+    assert await page_states(rig) == before
     assert delivery_of(rig).free == SENDERS_MAX
 
 
@@ -137,9 +303,10 @@ async def test_an_acknowledgement_stops_what_still_waits_for_its_start(
         acknowledged.append(other.lower())
 
     acknowledged: list[str] = []
+    first = await released(rig, "GB", "NL")
+    await sent(rig)
+    rig.clock.advance(1)
     rig.outlet.on_send = answer
-    await rig.handle(rig.plan("GB"), twice=False)
-    await rig.handle(rig.plan("NL"), twice=False)
     hold = asyncio.Event()
     find = Delivery._find_wanted
 
@@ -158,7 +325,8 @@ async def test_an_acknowledgement_stops_what_still_waits_for_its_start(
                     await sleep(0)
 
     monkeypatch.setattr(rig.clock, "sleep", until_answered)
-    await rig.handle(rig.released("GB", "NL"), twice=False)
+    update = rig.released("GB", "NL", corrects=first.alert_id, root_alert_id=first.alert_id)
+    await rig.handle(update, twice=False)
     left = await sent(rig)
     assert hold.is_set()
     assert acknowledged

@@ -376,9 +376,9 @@ async def test_guessing_on_and_on_does_not_ring_on_and_on(rig: Rig, client: http
     """After some locked messages no further one follows, and the event says so."""
     _alert, page_id = await paged(rig)
     for _ in range(REPLACEMENTS_MAX + 1):
+        rig.clock.advance(1)
         for _ in range(WRONG_TRIES_MAX):
             await send(client, rig, page_id, code=wrong_code(rig, page_id))
-        rig.clock.advance(1)
         await rig.settle()
         page_id = await newest_page(rig)
     events = await rig.events("answer_code_locked")

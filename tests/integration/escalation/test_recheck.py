@@ -10,7 +10,8 @@ import pytest
 
 from services.escalation import store
 from services.escalation.channels import NOT_BEGUN, Outgoing, SendResult
-from services.escalation.delivery import LEASE_SECONDS, Delivery
+from services.escalation.delivery import Delivery
+from services.escalation.leased import LEASE_SECONDS
 from shared.db import raw
 from tests.support.escalation_rig import Rig
 

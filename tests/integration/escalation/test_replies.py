@@ -201,6 +201,7 @@ async def test_five_wrong_codes_lock_and_send_another_message(rig: Rig) -> None:
     await asked(rig)
     first = await page_of(rig)
     code = links.code_of(rig.keys, first)
+    rig.clock.advance(1)
     for number in range(1, WRONG_TRIES_MAX + 1):
         expected = ReplyText.UNKNOWN_CODE if number < WRONG_TRIES_MAX else ReplyText.LOCKED
         assert await reply(rig, f"YES {none_of(code)}") == said(expected)

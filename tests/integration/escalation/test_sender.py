@@ -8,14 +8,15 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from uuid import UUID
 
 import psutil
 import pytest_asyncio
 
-from services.escalation.channels import NOT_BEGUN, AttemptState, Outgoing, Reason
+from services.escalation.channels import NOT_BEGUN, AttemptState, Outgoing, Reason, SendResult
 from services.escalation.channels.webhook import WebhookChannel
-from services.escalation.sender import SenderProcess, SetUp
+from services.escalation.sender import SenderProcess, SetUp, SharedOut
 from shared.clock import SystemClock
 from shared.egress import EgressPolicy, Resolver
 from shared.webhooks import SigningKey
@@ -35,9 +36,7 @@ class Senders:
     def __init__(self) -> None:
         self.made: list[SenderProcess] = []
 
-    async def start(
-        self, receiver: Receiver, *, begin_within_seconds: float = PATIENT_SECONDS, answer_seconds_max: float = 60.0
-    ) -> SenderProcess:
+    async def start(self, receiver: Receiver, *, answer_seconds_max: float = PATIENT_SECONDS) -> SenderProcess:
         """A sender whose child runs and knows the receiver."""
         clock = SystemClock()
         own = WebhookChannel(
@@ -47,7 +46,6 @@ class Senders:
             signing_keys=[KEY],
             version="1",
             policy=POLICY,
-            begin_within_seconds=begin_within_seconds,
             log_level="ERROR",
             clock=clock,
         )
@@ -100,11 +98,12 @@ async def test_what_was_made_ready_is_not_sent_by_itself(senders: Senders) -> No
 async def test_a_page_that_waited_too_long_is_not_begun(senders: Senders) -> None:
     """It is checked again by whoever sent it, and goes out when it is given once more."""
     async with Receiver() as receiver:
-        sender = await senders.start(receiver, begin_within_seconds=-1)
-        late = page(receiver)
+        sender = await senders.start(receiver)
+        late = replace(page(receiver), begin_within_seconds=-1)
         assert await sender.send(sender.make_ready(late)) is NOT_BEGUN
+        assert await sender.send(late) is NOT_BEGUN
         assert receiver.requests == []
-        assert (await sender.send(late)).state is AttemptState.DELIVERED
+        assert (await sender.send(page(receiver))).state is AttemptState.DELIVERED
 
 
 async def test_a_killed_child_loses_no_page_and_is_replaced(senders: Senders) -> None:
@@ -140,6 +139,50 @@ async def test_a_child_that_stands_still_is_ended(senders: Senders) -> None:
         sender = await senders.start(receiver, answer_seconds_max=0.2)
         os.kill(child_of(sender), signal.SIGSTOP)
         assert (await sender.send(page(receiver))).state is AttemptState.DELIVERED
+
+
+class Noted:
+    """A channel that notes what it is given."""
+
+    name, provider = "webhook", "webhook"
+
+    def __init__(self) -> None:
+        self.given: list[UUID] = []
+        self.closed = False
+
+    async def send(self, page: Outgoing) -> SendResult:
+        """Takes a page."""
+        self.given.append(page.contact_point_id)
+        return SendResult(AttemptState.DELIVERED, Reason.ACCEPTED, None, 204, None, 0.0)
+
+    def make_ready(self, page: Outgoing) -> Outgoing:
+        """Takes a page ahead of its attempt."""
+        self.given.append(page.contact_point_id)
+        return page
+
+    async def prepare(self, contact_point_id: UUID, _target: str) -> None:
+        """Takes a contact point."""
+        self.given.append(contact_point_id)
+
+    async def close(self) -> None:
+        """It is over."""
+        self.closed = True
+
+
+async def test_each_contact_point_belongs_to_one_process() -> None:
+    """Its client is warm in that one alone: what is made ready there is sent there, and all of them have some."""
+    async with Receiver() as receiver:
+        processes = [Noted() for _ in range(3)]
+        shared = SharedOut(processes)
+        for number in range(30):
+            to = replace(page(receiver), contact_point_id=UUID(int=number))
+            await shared.prepare(to.contact_point_id, to.target)
+            await shared.send(shared.make_ready(to))
+        for process in processes:
+            assert len(process.given) == 30
+            assert all(process.given.count(point) == 3 for point in process.given)
+        await shared.close()
+        assert all(process.closed for process in processes)
 
 
 async def test_closing_ends_the_child(senders: Senders) -> None:

@@ -28,10 +28,10 @@ from shared.contracts import (
     Tlp,
 )
 from shared.errors import Unavailable
-from tests.integration.escalation.test_api import calling, code_of, publish_credentials
+from tests.integration.escalation.test_api import PEOPLE, code_of
 from tests.integration.escalation.test_link_page import URL
 from tests.support.cluster import Cluster
-from tests.support.escalation_rig import Rig, escalation_rig, person, system
+from tests.support.escalation_rig import Rig, calling, escalation_rig, person, publish_credentials, system
 
 RAISER = person("CA", Role.RELEASER, Role.DUTY_OFFICER)
 ASKED = person("GB")
@@ -59,7 +59,7 @@ def with_read_back(plan: DutyPlanPublished) -> DutyPlanPublished:
 
 async def asked(rig: Rig, *, read_back: bool = False, **changes: Any) -> str:
     """An alert of Canada to Great Britain and the United States; returns Great Britain's escalation id."""
-    await publish_credentials(rig)
+    await publish_credentials(rig, PEOPLE)
     for code in ("GB", "US", "CA", "XR"):
         plan = rig.plan(code)
         await rig.handle(with_read_back(plan) if read_back else plan)
@@ -413,7 +413,7 @@ async def test_an_acknowledgement_taken_back_takes_the_read_back_with_it(rig: Ri
 
 async def test_the_link_page_asks_for_the_read_back(rig: Rig) -> None:
     """Whoever acknowledged by link finds the three fields there, and no further page asks for what the page does."""
-    await publish_credentials(rig)
+    await publish_credentials(rig, PEOPLE)
     point = rig.point("+447700900101", ChannelName.SMS)
     contact = rig.contact("GB", 1).model_copy(update={"points": (point,)})
     plan = with_read_back(rig.plan("GB", levels=1)).model_copy(update={"contacts": (contact,), "endpoints": ()})
@@ -438,7 +438,7 @@ async def test_the_link_page_asks_for_the_read_back(rig: Rig) -> None:
 
 async def test_a_page_that_asks_for_a_read_back_leads_to_the_form(rig: Rig) -> None:
     """Whoever acknowledged elsewhere gets a message with a link and a code of its own, which opens the form."""
-    await publish_credentials(rig)
+    await publish_credentials(rig, PEOPLE)
     point = rig.point("+447700900101", ChannelName.SMS)
     contact = rig.contact("GB", 1).model_copy(update={"points": (point,)})
     plan = with_read_back(rig.plan("GB", levels=1)).model_copy(update={"contacts": (contact,), "endpoints": ()})

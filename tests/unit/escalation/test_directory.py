@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.escalation.directory import Directory
 from shared.contracts import ChannelName, DutyPlanPublished, Gap, LevelTarget, PlannedLevel, PlannedShift
@@ -149,3 +152,29 @@ def test_whom_an_alarm_rings() -> None:
     """The first level that has anybody, or the office: what the secretariat's people are told by."""
     assert [t.sealed_address for t in directory(False, True).on_duty(T0)] == ["person-2"]
     assert [t.sealed_address for t in directory(False).on_duty(T0)] == ["office"]
+
+
+@given(
+    instants=st.lists(st.integers(min_value=-5, max_value=65), min_size=1, max_size=12),
+    ends=st.lists(st.integers(min_value=1, max_value=60), min_size=1, max_size=6, unique=True),
+)
+def test_what_is_kept_is_what_would_be_found(instants: list[int], ends: list[int]) -> None:
+    """Whom a level reaches is looked up once for each turn; at no moment, in whatever order, does it differ by that."""
+    edges = [0, *sorted(ends)]
+    turns = [
+        shift(1 + number % 3, start, end + number % 2 * 5)
+        for number, (start, end) in enumerate(pairwise(edges))
+        if number % 4 != 2
+    ]
+    known = with_shifts(*turns, valid_until=T0 + 50 * MINUTE)
+    level = known.levels()[0]
+    for minute in instants:
+        at = T0 + minute * MINUTE
+        assert known.at_level(level, at) == known._found_at(level, at)
+        assert known.at_level(level.model_copy(), at) == known._found_at(level, at)
+
+
+def test_the_systems_of_a_partner_are_put_together_once() -> None:
+    """Every alert asks for them."""
+    known = directory()
+    assert known.endpoint_targets() is known.endpoint_targets()

@@ -1,0 +1,65 @@
+"""Requests wait for rows: the first pages of a release leave before escalations and pages are stored.
+
+Whoever answers such a page at once must not be told that there is no such thing. A request waits until what its own
+process has begun is stored, some hundredths of a second; and while another process is at it, or has died over it, what
+is not found is answered with "try again".
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.escalation import store
+from services.escalation.handlers import EscalationDeps
+from shared.errors import Unavailable
+from shared.problems import ProblemType, declare_problems, instance_of, problem_response
+
+declare_problems(
+    {
+        "alert_opening": ProblemType(
+            503, "The alert is just being opened", "Retry with the same Idempotency-Key after Retry-After."
+        )
+    }
+)
+
+
+def wait_for_rows(routes: APIRouter, deps: EscalationDeps) -> None:
+    """Lets every route of the router wait."""
+    for route in routes.routes:
+        if isinstance(route, APIRoute):
+            route.app = _Waiting(route.app, deps)
+
+
+class _Waiting:
+    """One route."""
+
+    def __init__(self, answer: ASGIApp, deps: EscalationDeps) -> None:
+        self._answer = answer
+        self._deps = deps
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._deps.senders.settled()
+        withheld = False
+
+        async def pass_on(message: Message) -> None:
+            nonlocal withheld
+            if message["type"] == "http.response.start" and message["status"] == 404:
+                withheld = await self._is_opening()
+            if not withheld:
+                await send(message)
+
+        await self._answer(scope, receive, pass_on)
+        if withheld:
+            detail = "first pages have just left and are not stored yet; try again"
+            problem = problem_response("alert_opening", detail, instance=instance_of(Request(scope)))
+            await problem(scope, receive, send)
+
+    async def _is_opening(self) -> bool:
+        try:
+            async with self._deps.database.transaction() as tx:
+                return await store.is_opening(tx, self._deps.clock.now())
+        except Unavailable:
+            return True
