@@ -82,6 +82,10 @@ class Conflict(Rejected):
     code = "conflict"
 
 
+ALERT_OPENING = "alert_opening"
+"""The code of an `Unavailable` that is only said of an alert whose first pages have left and are not stored yet."""
+
+
 class Unavailable(RedPhoneError):
     """Something that we need does not answer now. Nothing is known to be wrong with the request."""
 

@@ -46,7 +46,7 @@ from shared import inbox
 from shared.clock import Clock
 from shared.contracts import SECRETARIAT, Role
 from shared.db import Database, shared_metadata
-from shared.errors import ContractViolation, Forbidden, Invalid, Unavailable
+from shared.errors import ALERT_OPENING, ContractViolation, Forbidden, Invalid, Unavailable
 from shared.events import EVENT_BYTES_MAX, Message, parse
 from shared.ids import Ids
 from shared.keys import CannotOpen, KeyRing, key_id
@@ -536,8 +536,10 @@ def _noticing(subscription: Subscription, unavailable: asyncio.Event) -> Subscri
     async def handle(message: Message[Any]) -> None:
         try:
             await subscription.handle(message)
-        except Unavailable:
-            unavailable.set()
+        except Unavailable as error:
+            # What is only said of one alert keeps nothing else waiting.
+            if error.code != ALERT_OPENING:
+                unavailable.set()
             raise
 
     return replace(subscription, handle=handle)

@@ -123,6 +123,8 @@ async def _escalations_for(deps: EscalationDeps, principal: Principal, alert_ids
     async with deps.intake.transaction() as tx:
         if alert_ids is None:
             alert_ids = await store.find_open_alerts_of(tx, principal.partner)
+            if not alert_ids:
+                await store.refuse_while_opening(tx, deps.clock.now())
         found = [
             await store.find_escalation_id(tx, alert_id, principal.partner) for alert_id in dict.fromkeys(alert_ids)
         ]

@@ -211,7 +211,7 @@ class Delivery:
         present, started = self._deps.clock.monotonic(), []
         for page in pages:
             assert page.promise is not None
-            page.promise.begun()
+            page.promise.begun(page.row["id"])
             started.append(self._start(page, present))
         return started
 
@@ -392,8 +392,9 @@ class Delivery:
         if channel is None:
             return SendResult(AttemptState.FAILED, Reason.CHANNEL_UNAVAILABLE, None, None, None, 0.0)
         try:
-            # Of a page that is promised nobody can have heard, and so soon not everybody who has can have answered.
-            within = None if page.promise is None else PROMISED_BEGUN_SECONDS
+            within = None
+            if page.promise is not None:
+                within = PROMISED_BEGUN_SECONDS if page.promise.is_open(started_at) else RECHECK_SECONDS
             outgoing = page.ready or self._outgoing(page, started_at, within)
         except CannotOpen:
             log.error("contact_point.unreadable", contact_point_id=str(row["contact_point_id"]), partner=row["partner"])
@@ -445,7 +446,7 @@ class Delivery:
                 log.error("contact_point.unreadable", contact_point_id=str(point))
 
     async def _still_wanted(self, page: Leased) -> bool:
-        if page.promise is not None and page.promise.is_open:
+        if page.promise is not None and page.promise.is_open(self._deps.clock.now()):
             return True
         page_id = page.row["id"]
         # A page whose lease lapsed while it waited is leased again, and then two attempts wait for one answer.

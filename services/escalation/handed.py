@@ -37,6 +37,7 @@ class HandedOver:
         self._sending: Sequence[asyncio.Task[None]] = ()
         self._promised: tuple[UUID, Promise] | None = None
         self._begins = False
+        self._began_elsewhere = False
         self.parts: dict[UUID, AlertPart] = {}
         self.rows: list[dict[str, Any]] = []
         self.ready: list[Outgoing | None] = []
@@ -59,6 +60,7 @@ class HandedOver:
 
     def resume(self, alert_id: UUID, opening: store.BegunOpening) -> None:
         if not self._begins:
+            self._began_elsewhere = self._delivery.begun(alert_id) != opening
             self._promised = (alert_id, self._delivery.promise(alert_id, opening))
             self._promised[1].settled.clear()
             self._leased_until = opening.at + timedelta(seconds=LEASE_SECONDS)
@@ -79,14 +81,13 @@ class HandedOver:
         # What waits for its turn is for the loop.
         due = [row for row in rows if row["due_at"] <= row["created_at"]]
         speaking = [row for row in due if row["alert_id"] in self.parts]
-        resumes = self._promised is not None and not self._begins
-        taken = speaking if resumes else self._delivery.reserve(speaking, self._open_for - self.reserved, self._points)
-        self.left_due = self.left_due or len(due) > len(taken)
-        for row in taken:
+        left = [row for row in speaking if self._has_left(row)]
+        speaking = [row for row in speaking if not self._has_left(row)]
+        taken = self._delivery.reserve(speaking, self._open_for - self.reserved, self._points)
+        self.left_due = self.left_due or len(due) > len(taken) + len(left)
+        for row in (*left, *taken):
             row.update(state="leased", leased_until=self._leased_until, attempts=1)
-        if resumes:
-            return
-        if self._promised is not None:
+        if self._begins and self._promised is not None:
             pages = [Leased(row, self.parts[row["alert_id"]], promise=self._promised[1]) for row in taken]
             self._sending = [*self._sending, *self._delivery.start_promised(pages)]
             return
@@ -94,6 +95,12 @@ class HandedOver:
         self.rows += taken
         if self.rows and (self._making_ready is None or self._making_ready.done()):
             self._making_ready = asyncio.create_task(self._delivery.make_ready(self), name="make pages ready")
+
+    def _has_left(self, row: dict[str, Any]) -> bool:
+        """Whether the page has left before it is stored: of what another process has begun that must be assumed."""
+        if self._promised is None or self._begins:
+            return False
+        return self._began_elsewhere or row["id"] in self._promised[1].started
 
     def keep(self, escalation_ids: Set[UUID]) -> None:
         self._stop_making_ready()

@@ -70,7 +70,7 @@ from shared.contracts import (
     Status,
 )
 from shared.db import Transaction
-from shared.errors import Unavailable
+from shared.errors import ALERT_OPENING, Unavailable
 from shared.events import Cause, Event, Message
 from shared.ids import derived
 from shared.log import get_logger
@@ -82,6 +82,9 @@ log = get_logger(__name__)
 ALARMING_GAPS = frozenset({Gap.NO_DUTY_PLAN, Gap.DUTY_PLAN_EXPIRED, Gap.DUTY_PLAN_UNREADABLE, Gap.ALL_LEVELS_EMPTY})
 """Gaps of which raiser and secretariat are told at once: nobody can be sure that a phone rings there."""
 
+
+LEFT_BEHIND_SECONDS = 1.0
+"""An opening that is not stored after this has been left behind: it takes some hundredths of a second."""
 
 TIMERS_LOOK_WITHIN = timedelta(seconds=2)
 """What falls due later than this need not wake the timers, which look every second by themselves."""
@@ -115,13 +118,17 @@ async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased
     now, released, cause = deps.clock.now(), message.body, Cause.of(message)
     await deps.senders.settled(released.alert_id, released.corrects)
     async with deps.senders.hand_over() as handed:
-        ahead = await page_ahead(deps, released, handed, now)
+        ahead = await page_ahead(deps, message, handed, now)
+        begun_here = deps.senders.begun(released.alert_id)
         async with deps.database.transaction() as tx:
             if not await inbox.accept(tx, consumer=deps.consumer(AlertReleased), message_id=message.id, now=now):
+                if begun_here is not None and begun_here.id == message.id:
+                    # It was stored, and only the word of that was lost.
+                    handed.resume(released.alert_id, begun_here)
                 return
             predecessor = None if released.corrects is None else await store.load_head(tx, released.corrects, now)
-            opens = ahead.promised if ahead is not None else deps.senders.begun(released.alert_id)
-            head = await store.load_head(tx, released.alert_id, now, opens=opens, opens_late=True)
+            is_ours = begun_here is not None and begun_here.id == message.id
+            head = await store.load_head(tx, released.alert_id, now, opens=message.id, is_ours=is_ours)
             if head.opening is not None:
                 now = head.opening.at
                 handed.resume(released.alert_id, head.opening)
@@ -152,6 +159,8 @@ async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased
                 messages += await _merge_into_update(
                     deps, tx, head.superseded_by, begun.openings, opened, cause=cause, now=now
                 )
+            if ahead is None and head.opening is not None:
+                messages += await _end_at_once(deps, tx, released, head, opened, cause=cause)
             if now >= released.expires_at and head.ended_at is None and opened:
                 await _alarm_never_paged(deps, tx, facts, opened, now)
                 alarmed = True
@@ -161,6 +170,28 @@ async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased
         deps.wake("timers")
     # What is shown to people waits until the pages have left.
     deps.relay.publish_soon(messages, after=handed.tried)
+
+
+async def _end_at_once(
+    deps: EscalationDeps,
+    tx: Transaction,
+    released: AlertReleased,
+    head: store.AlertHead,
+    opened: Sequence[Outcome],
+    *,
+    cause: Cause,
+) -> list[Message[Event]]:
+    """What was begun before a crash may have ended since: whoever was paged then is told so now."""
+    now, reason, ended_at = deps.clock.now(), head.end_reason, head.ended_at
+    if reason is None and head.superseded_by is not None:
+        reason, ended_at = EndReason.SUPERSEDED, now
+    if reason is None and now >= released.expires_at:
+        reason, ended_at = EndReason.EXPIRED, released.expires_at
+    if reason is None or ended_at is None:
+        return []
+    open_ones = [o.escalation for o in opened if o.escalation.state is not EscalationState.ENDED]
+    outcomes = [decide(escalation, End(reason=reason, at=ended_at), now) for escalation in open_ones]
+    return await save_ended(tx, deps, open_ones, outcomes, cause=cause, now=now)
 
 
 def _started(alert_id: UUID, raiser: str, opened: Sequence[Outcome], now: datetime) -> list[Event]:
@@ -655,9 +686,11 @@ async def on_duty_plan_published(deps: EscalationDeps, message: Message[DutyPlan
     it puts on a level that an unanswered escalation has reached already.
     """
     now, plan = deps.clock.now(), message.body
+    await deps.senders.settled()
     async with deps.database.transaction() as tx:
         if not await inbox.accept(tx, consumer=deps.consumer(DutyPlanPublished), message_id=message.id, now=now):
             return
+        await _let_openings_pass(tx, now)
         kept = await store.save_plan(tx, plan.partner, plan.plan_version, plan.model_dump_json(), now)
         woken = await store.save_due_without_levels(tx, plan.partner, now) if kept and plan.levels else 0
         joined = await _page_newcomers(deps, tx, plan.partner, cause=Cause.of(message), now=now) if kept else 0
@@ -667,6 +700,14 @@ async def on_duty_plan_published(deps: EscalationDeps, message: Message[DutyPlan
         deps.wake("warming")
     if woken:
         deps.wake("timers")
+
+
+async def _let_openings_pass(tx: Transaction, now: datetime) -> None:
+    """Raises `Unavailable` while an opening has been left behind by a process that died: whoever goes on with it
+    decides by the plans of then, so that every page that has left becomes a row.
+    """
+    if await store.is_opening(tx, now, for_seconds=LEFT_BEHIND_SECONDS):
+        raise Unavailable("an alert is to be opened by the plans of before", code=ALERT_OPENING)
 
 
 async def _page_newcomers(deps: EscalationDeps, tx: Transaction, partner: str, *, cause: Cause, now: datetime) -> int:
@@ -706,9 +747,11 @@ async def _page_newcomers(deps: EscalationDeps, tx: Transaction, partner: str, *
 async def on_partner_changed(deps: EscalationDeps, message: Message[PartnerChanged]) -> None:
     """Keeps office and endpoints of each partner for the day when its plan is missing."""
     now, partner = deps.clock.now(), message.body
+    await deps.senders.settled()
     async with deps.database.transaction() as tx:
         if not await inbox.accept(tx, consumer=deps.consumer(PartnerChanged), message_id=message.id, now=now):
             return
+        await _let_openings_pass(tx, now)
         await store.save_partner(tx, partner.partner, partner.version, partner.model_dump_json(), now)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence, Set
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -17,6 +18,10 @@ from services.escalation.messages import AlertPart
 
 LEASE_SECONDS = 15.0
 """Three times a channel's own total time limit; a crash delays a leased page by at most this."""
+
+
+HELD_FOR_OPEN_SECONDS = store.OPENING_SECONDS_MAX - 2.0
+"""For so long nobody but the process that has begun an opening stores it, clocks that differ included."""
 
 
 class Leased(NamedTuple):
@@ -49,6 +54,8 @@ class Promise:
 
     def __init__(self, opening: store.BegunOpening) -> None:
         self.opening = opening
+        self.started: set[UUID] = set()
+        """The pages that this process has started."""
         self.under_way = 0
         self.hurry = asyncio.Event()
         """Set when there is nothing to wait for any more: all were tried, or somebody wants to see the rows."""
@@ -57,20 +64,22 @@ class Promise:
         self._over = asyncio.Event()
         self._is_kept = False
 
-    @property
-    def is_open(self) -> bool:
-        """Whether there are no rows yet, so that nobody can have ended or answered them."""
-        return not self._over.is_set()
+    def is_open(self, now: datetime) -> bool:
+        """Whether there are no rows yet, so that nobody can have ended or answered them. After a while somebody else
+        may have written them: a process can stand still.
+        """
+        return not self._over.is_set() and now < self.opening.at + timedelta(seconds=HELD_FOR_OPEN_SECONDS)
 
     def end(self, *, kept: bool) -> None:
         """The rows are there, or this process will not store them any more."""
-        if self.is_open:
+        if not self._over.is_set():
             self._is_kept = kept
             self._over.set()
         self.settled.set()
 
-    def begun(self) -> None:
+    def begun(self, page_id: UUID) -> None:
         """One more page is on its way."""
+        self.started.add(page_id)
         self.under_way += 1
 
     def tried(self) -> None:

@@ -12,8 +12,8 @@ everybody else waits who has to do with the alert, so that nobody sees or ends h
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -27,10 +27,15 @@ from services.escalation.opening import Opening, open_all
 from services.escalation.saving import Part, in_parts, merged
 from shared.contracts import AlertReleased, EndReason, EscalationKind, EscalationState, Recipient
 from shared.db import Transaction
+from shared.errors import ALERT_OPENING, Unavailable
+from shared.events import Message
 from shared.ids import PromisedIds
 
 if TYPE_CHECKING:
     from services.escalation.handlers import EscalationDeps
+
+BEGUN_SECONDS_MAX = 2.0
+"""A process that stood still for longer while it sent must not go on: somebody else may have stored it since."""
 
 BEGUN_AT_ONCE = 32
 """So many pages leave in one step of the event loop, and the senders are at work while the next are decided."""
@@ -47,7 +52,7 @@ class BegunRelease:
 
 
 async def page_ahead(
-    deps: EscalationDeps, released: AlertReleased, handed: HandOver, now: datetime
+    deps: EscalationDeps, message: Message[AlertReleased], handed: HandOver, now: datetime
 ) -> BegunRelease | None:
     """Sends the first pages of a release of which nothing is known yet, and that corrects nothing, before it is stored.
 
@@ -55,12 +60,13 @@ async def page_ahead(
     and everybody else waits. Returns when every page has been tried once or somebody waits for the rows; None if
     nothing was begun.
     """
+    released = message.body
     if not handed.takes_pages or released.corrects is not None or now >= released.expires_at:
         return None
     if deps.senders.begun(released.alert_id) is not None:
         return None
     codes = [recipient.partner for recipient in _served(deps, released)]
-    opening = store.BegunOpening(deps.ids.new(), now)
+    opening = store.BegunOpening(message.id, now)
     # Before the statement, so that nobody in this process comes in between.
     handed.begin(released.alert_id, opening)
     async with deps.database.statement() as connection:
@@ -80,11 +86,19 @@ async def page_ahead(
             yield one
 
     parts = []
+    _stop_if_late(deps, opening)
     for part in in_parts(open_all(opening_each(), now), ids=ids, now=now, handed=handed, at_once=BEGUN_AT_ONCE):
         parts.append(part)
         await deps.clock.sleep(0)
+        _stop_if_late(deps, opening)
     await handed.tried_first()
     return BegunRelease(opening, openings, merged(parts))
+
+
+def _stop_if_late(deps: EscalationDeps, opening: store.BegunOpening) -> None:
+    """Raises `Unavailable` where this process has stood still; its next try stores what has left and sends the rest."""
+    if deps.clock.now() > opening.at + timedelta(seconds=BEGUN_SECONDS_MAX):
+        raise Unavailable("sending has taken too long", code=ALERT_OPENING)
 
 
 async def decide_opening(
@@ -103,6 +117,9 @@ async def decide_opening(
     `old` are the escalations of the message that it corrects. Parts are decided as they are read.
     """
     ids = PromisedIds(deps.ids.new() if head.opening is None else head.opening.id, now)
+    if head.opening is not None:
+        # What has left has left: what came since ends it once it is stored.
+        head = replace(head, ended_at=None, end_reason=None, superseded_by=None)
     directories = await deps.directories.find(tx, [recipient.partner for recipient in _served(deps, released)])
     made = await _attempts_made(tx, old)
     openings = list(_openings(deps, released, directories, ids, facts=facts, head=head, old=old, made=made, now=now))
@@ -110,7 +127,9 @@ async def decide_opening(
 
 
 def _served(deps: EscalationDeps, released: AlertReleased) -> list[Recipient]:
-    return [recipient for recipient in released.recipients if deps.serves(recipient.partner)]
+    """The recipients that this installation escalates for, each partner once: as it is named first."""
+    named = {recipient.partner: recipient for recipient in reversed(released.recipients)}
+    return [r for r in released.recipients if named[r.partner] is r and deps.serves(r.partner)]
 
 
 def facts_of(released: AlertReleased, known: AlertFacts | None = None) -> AlertFacts:

@@ -123,7 +123,7 @@ async def look(deps: EscalationDeps, page_id: UUID) -> Looked | None:
     """What stands behind a page's link; None if there is no such page."""
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
-        page = await reply_store.find_page(tx, page_id)
+        page = await reply_store.find_page(tx, page_id, now)
         if page is None:
             return None
         escalations = await _current(tx, page)

@@ -223,7 +223,7 @@ async def _by_code(
     messages: list[Message[Event]] = []
     try:
         async with deps.intake.transaction() as tx:
-            page = await reply_store.find_page(tx, page_id)
+            page = await reply_store.find_page(tx, page_id, now)
             if page is None:
                 return Answered(Result.UNKNOWN)
             turn = _Turn(page, via, by_name, cause, now)
@@ -349,7 +349,7 @@ async def answer_key(
     messages: list[Message[Event]] = []
     try:
         async with deps.intake.transaction() as tx:
-            page = await reply_store.find_page(tx, page_id)
+            page = await reply_store.find_page(tx, page_id, now)
             if page is None:
                 return Answered(Result.UNKNOWN)
             if not _is_valid(page, now):
@@ -633,6 +633,8 @@ async def answer_text(
             pages = await reply_store.find_replied_to(tx, keys, now - REPLIED_TO_WITHIN, CANDIDATES_MAX)
         else:
             pages = await _named(tx, page_id, now)
+        if not any(links.code_of(deps.keys, page["id"]) == code for page in pages):
+            await store.refuse_while_opening(tx, now)
         if not pages:
             return ""
         answered, messages = await _answer_text(deps, tx, pages, parsed, via=channel, cause=cause, now=now)
@@ -645,7 +647,7 @@ async def answer_text(
 
 async def _named(tx: Transaction, page_id: UUID, now: datetime) -> list[Row]:
     """The page, as long as it may be replied to."""
-    page = await reply_store.find_page(tx, page_id)
+    page = await reply_store.find_page(tx, page_id, now)
     if page is None or page["escalation_id"] is None or page["created_at"] <= now - REPLIED_TO_WITHIN:
         return []
     return [page]

@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import Column, DateTime, SmallInteger, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
+from services.escalation import store
 from services.escalation.store import Row, dump, metadata
 from shared.db import Transaction, raw
 
@@ -42,10 +43,12 @@ _PAGE = (
 )
 
 
-async def find_page(tx: Transaction, page_id: UUID) -> Row | None:
-    """One page, or None."""
+async def find_page(tx: Transaction, page_id: UUID, now: datetime) -> Row | None:
+    """One page, or None. Raises `Unavailable` where it may have left and is not stored yet."""
     connection = await raw(tx)
     row: Row | None = await connection.fetchrow(f"SELECT {_PAGE} FROM pages WHERE id = $1", page_id)  # noqa: S608
+    if row is None:
+        await store.refuse_while_opening(tx, now)
     return row
 
 

@@ -37,12 +37,14 @@ from services.escalation.store.escalations import (
     save_stopped,
 )
 from services.escalation.store.heads import (
+    OPENING_SECONDS_MAX,
     begin_opening,
     find_content,
     find_heads,
     is_opening,
     load_head,
     load_newest,
+    refuse_while_opening,
     save_answered,
     save_end,
     save_facts,
@@ -103,6 +105,7 @@ from services.escalation.store.tables import (
 __all__ = [
     "ENDING_TYPES",
     "NOT_SENT",
+    "OPENING_SECONDS_MAX",
     "PAGE_COLUMNS",
     "AlertHead",
     "BegunOpening",
@@ -153,6 +156,7 @@ __all__ = [
     "metadata",
     "point_health",
     "position_of_json",
+    "refuse_while_opening",
     "save",
     "save_answered",
     "save_arrived",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -21,7 +22,7 @@ from shared.contracts import (
     EndReason,
 )
 from shared.db import Transaction, raw
-from shared.errors import Unavailable
+from shared.errors import ALERT_OPENING, Unavailable
 
 _HEAD = "alert_id, facts, superseded_by, ended_at, end_reason, answered, opening_id, opening_at"
 
@@ -61,23 +62,30 @@ async def begin_opening(
     return {row["partner"]: (row["plan_version"], row["version"], row["signed_version"]) for row in rows if row[0]}
 
 
-async def is_opening(tx: Transaction, now: datetime) -> bool:
-    """Whether any alert has been begun and is not stored yet, so that what is not found may be there in a moment."""
+async def is_opening(tx: Transaction, now: datetime, *, for_seconds: float = 0) -> bool:
+    """Whether any alert has been begun, so long ago, and is not stored: what is not found may be there in a moment."""
     connection = await raw(tx)
     found = await connection.fetchval(
-        "SELECT EXISTS (SELECT FROM alert_heads WHERE opening_id IS NOT NULL AND opening_at > $1)",
+        "SELECT EXISTS (SELECT FROM alert_heads WHERE opening_id IS NOT NULL AND opening_at > $1 AND opening_at <= $2)",
         now - timedelta(seconds=OPENING_WAITED_FOR_SECONDS),
+        now - timedelta(seconds=for_seconds),
     )
     return bool(found)
 
 
+async def refuse_while_opening(tx: Transaction, now: datetime) -> None:
+    """Raises `Unavailable` where nothing was found that may be there in a moment."""
+    if await is_opening(tx, now):
+        raise Unavailable("this may be there in a moment; try again", code=ALERT_OPENING)
+
+
 async def load_head(
-    tx: Transaction, alert_id: UUID, now: datetime, *, opens: BegunOpening | None = None, opens_late: bool = False
+    tx: Transaction, alert_id: UUID, now: datetime, *, opens: UUID | None = None, is_ours: bool = False
 ) -> AlertHead:
     """The alert's head, locked; inserted if unknown, because the end may come before the beginning.
 
-    Raises `Unavailable` while the alert is being opened by somebody else: not by `opens`, and for the release itself
-    (`opens_late`) not by a process that must be held for dead.
+    Raises `Unavailable` while the alert is being opened: for everything but the message `opens` that opens it, and for
+    that one, too, unless this process `is_ours` or the one that has begun must be held for dead.
     """
     connection = await raw(tx)
     row = await connection.fetchrow(
@@ -90,11 +98,13 @@ async def load_head(
         row = await connection.fetchrow(f"SELECT {_HEAD} FROM alert_heads WHERE alert_id = $1 FOR UPDATE", alert_id)  # noqa: S608
     assert row is not None
     head = _head_of(row)
-    if head.opening is not None and head.opening != opens:
-        seconds = OPENING_SECONDS_MAX if opens_late else OPENING_WAITED_FOR_SECONDS
-        if now < head.opening.at + timedelta(seconds=seconds):
-            raise Unavailable("the alert is just being opened; try again", code="alert_opening")
-    return head
+    if head.opening is None:
+        return head
+    at_it = head.opening.id == opens
+    seconds = OPENING_WAITED_FOR_SECONDS if not at_it else 0.0 if is_ours else OPENING_SECONDS_MAX
+    if now < head.opening.at + timedelta(seconds=seconds):
+        raise Unavailable("the alert is just being opened; try again", code=ALERT_OPENING)
+    return head if at_it else replace(head, opening=None)
 
 
 async def find_heads(tx: Transaction, alert_ids: Sequence[UUID]) -> dict[UUID, AlertHead]:

@@ -49,6 +49,7 @@ class BegunOpening:
     """The promise that everything which `id` and `at` give ids to will be stored: see `docs/decisions/0023`."""
 
     id: UUID
+    """The message's that is being handled: no other publication of the alert may go on with it."""
     at: datetime
 
 

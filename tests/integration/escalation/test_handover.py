@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -11,12 +13,15 @@ import orjson
 import pytest
 
 from services.escalation import answers, delivery, handed, store
+from services.escalation.answering import links
 from services.escalation.channels import Outgoing
 from services.escalation.delivery import RECHECK_SECONDS, SENDERS_MAX, Delivery
-from services.escalation.handlers import on_alert_released
+from services.escalation.directories import Directories
+from services.escalation.handlers import LEFT_BEHIND_SECONDS, on_alert_released
 from services.escalation.leased import LEASE_SECONDS, Leased
 from services.escalation.store.heads import OPENING_SECONDS_MAX, OPENING_WAITED_FOR_SECONDS
-from shared.contracts import AlertReleased
+from shared.contracts import AlertReleased, PartnerChanged, Standing
+from shared.db import Database
 from shared.errors import Unavailable
 from shared.events import Cause, Message
 from shared.loops import Loop
@@ -181,6 +186,137 @@ async def test_an_update_waits_for_the_opening_of_what_it_corrects(rig: Rig, mon
     assert (await rig.rows("SELECT count(*) AS n FROM escalations WHERE end_reason = 'superseded'"))[0]["n"] == 1
 
 
+async def test_a_new_plan_waits_for_an_opening_that_was_left_behind(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever goes on with it must come to the same people; one that is just being stored keeps no plan waiting."""
+    arrived = await fail_once(rig, monkeypatch, "GB")
+    await rig.handle(rig.plan("NL"), twice=False)
+    rig.clock.advance(LEFT_BEHIND_SECONDS)
+    changed = PartnerChanged(partner="ES", version=1, name="Spain", standing=Standing.MEMBER, time_zone="Europe/Madrid")
+    for published in (rig.plan("ES"), changed):
+        with pytest.raises(Unavailable):
+            await rig.handle(published, twice=False)
+    await on_alert_released(rig.deps, arrived)
+    await rig.handle(rig.plan("ES"))
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "expired"])
+async def test_who_was_paged_before_a_crash_is_told_of_an_end_that_came_first(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """An end waits for a minute; if the release is gone on with after that, what has left is stored and recalled."""
+    arrived = await fail_once(rig, monkeypatch, "GB")
+    await eventually(lambda: len(rig.outlet.sent) == 2)
+    delivery_of(rig).leave_promises()
+    await delivery_of(rig).idle()
+    if ending == "cancelled":
+        rig.clock.advance(OPENING_WAITED_FOR_SECONDS)
+        await rig.handle(rig.ended(arrived.body))
+    else:
+        rig.clock.advance((arrived.body.expires_at - rig.clock.now()).total_seconds())
+    paged = {page.page_id for page in rig.outlet.sent}
+    rig.outlet.take()
+    await on_alert_released(rig.deps, arrived)
+    for _ in range(2):
+        rig.clock.advance(LEASE_SECONDS)
+        await rig.service.loops["delivery"].run_once()
+        await delivery_of(rig).idle()
+    assert sorted(rig.outlet.take()) == [("alert.ended", "gb-1"), ("alert.ended", "gb-system")]
+    assert paged <= {row["id"] for row in await rig.rows("SELECT id FROM pages WHERE state = 'ended'")}
+    assert (await rig.escalation("GB"))["end_reason"] == ending
+
+
+async def test_another_publication_of_the_alert_goes_on_with_no_opening(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recipients were added, and the older publication comes last: the ids of whoever was paged stay as they were."""
+    arrived = await fail_once(rig, monkeypatch, "GB", "NL")
+    await eventually(lambda: len(rig.outlet.sent) == 4)
+    older = arrived.body.model_copy(update={"recipients": arrived.body.recipients[:1]})
+    with pytest.raises(Unavailable):
+        await rig.handle(older, twice=False)
+    await on_alert_released(rig.deps, arrived)
+    await rig.handle(older)
+    await delivery_of(rig).idle()
+    assert {row["id"] for row in await rig.rows("SELECT id FROM pages")} == {page.page_id for page in rig.outlet.sent}
+    assert len(rig.outlet.sent) == 4
+
+
+async def test_what_has_not_left_leaves_with_the_next_try(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The promise was given and the plans could not be read: nothing waits for a lease that nobody holds."""
+    await rig.handle(rig.plan("GB"), twice=False)
+    arrived = message(rig.released("GB"), rig.ids, rig.clock.now())
+
+    async def broken(*_arguments: object) -> None:
+        raise Unavailable("the connection was lost")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Directories, "at", broken)
+        with pytest.raises(Unavailable):
+            await on_alert_released(rig.deps, arrived)
+    assert rig.outlet.sent == []
+    await on_alert_released(rig.deps, arrived)
+    assert await sent(rig) == ["gb-1", "gb-system"]
+    assert await page_states(rig) == ["done"] * 2
+    assert delivery_of(rig).free == SENDERS_MAX
+
+
+async def test_a_process_that_stood_still_sends_nothing_more(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one may have stored the opening meanwhile, and somebody may have answered."""
+    await rig.handle(rig.plan("GB"), twice=False)
+    arrived = message(rig.released("GB"), rig.ids, rig.clock.now())
+    at, here = Directories.at, delivery_of(rig)
+
+    async def stands_still(self: Directories, *arguments: Any) -> Any:
+        found = await at(self, *arguments)
+        monkeypatch.setattr(Directories, "at", at)
+        rig.clock.advance(OPENING_SECONDS_MAX)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(here, "_promises", {})
+            await on_alert_released(rig.deps, arrived)
+        return found
+
+    monkeypatch.setattr(Directories, "at", stands_still)
+    with pytest.raises(Unavailable):
+        await on_alert_released(rig.deps, arrived)
+    assert rig.outlet.sent == []
+    assert await page_states(rig) == ["leased"] * 2
+    await on_alert_released(rig.deps, arrived)
+    assert await sent(rig) == []
+
+
+async def test_a_commit_of_which_the_word_was_lost_is_a_commit(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next try finds everything there: nothing leaves twice, and what became of the pages is recorded."""
+    await rig.handle(rig.plan("GB"), twice=False)
+    arrived = message(rig.released("GB"), rig.ids, rig.clock.now())
+    transaction = Database.transaction
+    lost: list[bool] = []
+
+    @asynccontextmanager
+    async def loses(self: Database) -> AsyncIterator[Any]:
+        async with transaction(self) as tx:
+            yield tx
+        if not lost:
+            lost.append(True)
+            raise Unavailable("the connection was lost")
+
+    with monkeypatch.context() as losing:
+        losing.setattr(Database, "transaction", loses)
+        with pytest.raises(Unavailable):
+            await on_alert_released(rig.deps, arrived)
+    await on_alert_released(rig.deps, arrived)
+    assert await sent(rig) == ["gb-1", "gb-system"]
+    assert await page_states(rig) == ["done"] * 2
+    assert [row["state"] for row in await rig.rows("SELECT state FROM attempts")] == ["delivered"] * 2
+
+
+async def test_a_partner_that_is_named_twice_is_asked_once(rig: Rig) -> None:
+    """Whoever is to acknowledge and is also told for information is to acknowledge."""
+    await rig.handle(rig.plan("GB"), twice=False)
+    await rig.handle(rig.released("GB", informed=("GB",)))
+    assert await sent(rig) == ["gb-1", "gb-system"]
+    assert [row["kind"] for row in await rig.rows("SELECT kind FROM escalations")] == ["answer"]
+
+
 async def test_a_release_that_is_a_dead_letter_holds_nothing_back_for_ever(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +369,12 @@ async def test_what_another_process_opens_is_not_called_missing(rig: Rig, monkey
     page = rig.outlet.sent[0]
     early = await acknowledgement(rig, page)
     assert (early.status_code, early.json()["code"], early.headers["retry-after"]) == (503, "alert_opening", "1")
+    async with calling(rig, person("GB")) as client:
+        everything = await client.post("/v1/acknowledgements", json={"alert_ids": "all"})
+        assert (everything.status_code, everything.json()["code"]) == (503, "alert_opening")
+    async with calling(rig, None) as anybody:
+        assert (await anybody.get(f"{links.PATH}whatever")).status_code == 404
+        assert (await anybody.get(f"{links.PATH}{links.token_of(rig.keys, page.page_id)}")).status_code == 503
     await on_alert_released(rig.deps, arrived)
     assert (await acknowledgement(rig, page)).status_code == 200
     body = orjson.dumps({"data": {"escalation_id": str(rig.ids.new())}})

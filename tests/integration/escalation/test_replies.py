@@ -29,6 +29,7 @@ from services.escalation.channels import AttemptState, ProviderStatus, Reason, S
 from services.escalation.people.texts import ReplyText, reply_text
 from services.escalation.receipts import note_status
 from shared.contracts import AlertReleased, ChannelName, EndReason, LevelTarget, PlannedLevel, PositionStance, Tlp
+from shared.errors import Unavailable
 from shared.events import Cause
 from tests.integration.escalation.test_link_page import URL, office_plan, plan, somebody
 from tests.support.cluster import Cluster
@@ -194,6 +195,18 @@ async def test_strangers_are_not_answered(rig: Rig) -> None:
         assert await reply(rig, f"YES {code}", address="+15005550006") == ""
     assert (await rig.escalation("GB"))["acknowledged_at"] is None
     assert await rig.rows("SELECT 1 FROM answer_codes") == []
+
+
+async def test_an_answer_before_the_rows_is_asked_for_again(rig: Rig) -> None:
+    """A message has left and is not stored yet: its code is no wrong one, and the provider hands it in again."""
+    await asked(rig)
+    head = "UPDATE alert_heads SET opening_id = alert_id, opening_at = received_at RETURNING alert_id"
+    [row] = await rig.rows(head)
+    with pytest.raises(Unavailable):
+        await reply(rig, "YES 0000", message_id="one")
+    await rig.rows("UPDATE alert_heads SET opening_id = NULL, opening_at = NULL WHERE alert_id = $1", row["alert_id"])
+    assert await reply(rig, f"YES {await code_for(rig)}", message_id="one") != ""
+    assert (await rig.escalation("GB"))["state"] == "acknowledged"
 
 
 async def test_five_wrong_codes_lock_and_send_another_message(rig: Rig) -> None:

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from shared import feed, inbox
 from shared.contracts import AlertEnded, CredentialsPublished, PartnerChanged, PlannedOffice, Role, Standing
 from shared.db import Database
-from shared.errors import Rejected, Unavailable
+from shared.errors import ALERT_OPENING, Rejected, Unavailable
 from shared.events import Message, headers_of
 from shared.feed import (
     LIMIT_MAX,
@@ -392,6 +392,16 @@ async def test_unavailable_stops_the_page_and_is_tried_again(source: Source, rea
     reader.fails = {}
     assert await reader.puller.pull_now() == 20
     assert reader.buried == []
+
+
+async def test_what_one_alert_waits_for_keeps_no_other_waiting(source: Source, reader: Reader) -> None:
+    """One whose first pages are not stored yet is asked for again; everything else on the page is handled."""
+    messages = await source.publish(*(source.desk.ended() for _ in range(20)))
+    waiting = [str(message.id) for message in messages[:PULL_CONCURRENCY]]
+    reader.fails = {message_id: Unavailable("is opened", code=ALERT_OPENING) for message_id in waiting}
+    assert await reader.puller.pull_now() == 20 - len(waiting)
+    reader.fails = {}
+    assert await reader.puller.pull_now() == len(waiting)
 
 
 @pytest.mark.logs_error("feed.entry_refused")
