@@ -21,10 +21,7 @@ from services.escalation.deliveries.handlers import PINGS_MAX, REPLAY_RANGE_MAX,
 from services.escalation.messages import instant
 from shared.contracts import (
     ChannelName,
-    CredentialKind,
-    CredentialsPublished,
     PlannedEndpoint,
-    PublishedCredential,
     Role,
     Tlp,
 )
@@ -34,7 +31,7 @@ from shared.keys import point_context
 from shared.security import Principal, issue_token
 from shared.web import build_app
 from tests.support.cluster import Cluster
-from tests.support.escalation_rig import REFUSED, Rig, escalation_rig, person, system
+from tests.support.escalation_rig import REFUSED, Rig, escalation_rig, person, publish_credentials, system
 
 DUTY = person("GB", Role.DUTY_OFFICER)
 KEEPER = person("GB", Role.ROSTER_MANAGER, number=2)
@@ -83,30 +80,13 @@ async def desk(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Desk]:
     """An alert to GB and US was released and its pages are out."""
     async with escalation_rig(cluster, tmp_path) as rig:
         app = build_app("Escalation", rig.service.routers, service="escalation", clock=rig.clock, ids=rig.ids)
+        await publish_credentials(rig, PEOPLE)
         for code in ("GB", "US"):
-            await rig.handle(CredentialsPublished(partner=code, version=1, credentials=_published(code)))
             await rig.handle(rig.plan(code))
         await rig.handle(rig.released("GB", "US"))
         await rig.settle()
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://escalation") as http:
             yield Desk(rig, http)
-
-
-def _published(code: str) -> tuple[PublishedCredential, ...]:
-    return tuple(
-        PublishedCredential(
-            client_id=one.client_id,
-            kind=CredentialKind(one.kind.value),
-            subject=one.subject,
-            name=one.name,
-            partner=code,
-            roles=tuple(one.roles),
-            contact_id=one.contact_id,
-            secret_sha256="0" * 64,
-        )
-        for one in PEOPLE
-        if one.partner == code
-    )
 
 
 def moved_plan(rig: Rig, url: str | None) -> Any:
@@ -427,8 +407,8 @@ async def test_roster_managers_see_how_their_people_were_reached(cluster: Cluste
         first, second = rig.plan("GB").contacts
         points = (rig.point("+447700900001", ChannelName.SMS), rig.point("PLANTED@example.org", ChannelName.EMAIL))
         contacts = (first.model_copy(update={"points": points}), second)
+        await publish_credentials(rig, PEOPLE)
         for code in ("GB", "US"):
-            await rig.handle(CredentialsPublished(partner=code, version=1, credentials=_published(code)))
             plan = rig.plan(code)
             await rig.handle(plan.model_copy(update={"contacts": contacts}) if code == "GB" else plan)
         await rig.handle(rig.released("GB", "US"))
