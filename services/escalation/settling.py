@@ -72,4 +72,4 @@ class _Waiting:
             async with self._deps.database.transaction() as tx:
                 return await store.is_opening(tx, self._deps.clock.now())
         except Unavailable:
-            return True
+            return False  # what was answered without the database stands
