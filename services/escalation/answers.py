@@ -27,6 +27,9 @@ from shared.security import Principal
 
 ANSWERING_ROLES = (Role.DUTY_OFFICER, Role.SENIOR_CONTACT)
 TAKING_OVER_ROLES = (Role.DUTY_OFFICER, Role.RELEASER)
+OPENING_LOOKS_MAX, OPENING_LOOK_SECONDS = 20, 0.05
+"""An alert that is named in the moment in which it is opened is looked for so often, and so long after each other."""
+
 ALERTS_PER_CALL_MAX = 100
 
 Decided = tuple[Escalation, Outcome]
@@ -85,8 +88,14 @@ async def acknowledge_alerts(
     found = await _escalations_for(deps, principal, alert_ids)
     if alert_ids is not None and len(found) < len(set(alert_ids)):
         await deps.pull_now("alerting")
-        await deps.senders.settled(*alert_ids)
         found = await _escalations_for(deps, principal, alert_ids)
+        for _ in range(OPENING_LOOKS_MAX):
+            if len(found) == len(set(alert_ids)) or not await _is_opening(deps):
+                break
+            # First pages have just left, perhaps the very one that is answered here.
+            await deps.senders.settled(*alert_ids)
+            await deps.clock.sleep(OPENING_LOOK_SECONDS)
+            found = await _escalations_for(deps, principal, alert_ids)
         if len(found) < len(set(alert_ids)):
             raise NotFound("there is no such alert, or your government was not asked")
     done: list[Escalation] = []
@@ -117,6 +126,11 @@ async def _acknowledge_batch(  # noqa: PLR0917 - one caller, right above
     await deps.relay.publish(messages)
     deps.wake("delivery", "timers")
     return [decided[escalation_id][1].escalation for escalation_id in escalation_ids]
+
+
+async def _is_opening(deps: EscalationDeps) -> bool:
+    async with deps.intake.transaction() as tx:
+        return await store.is_opening(tx, deps.clock.now())
 
 
 async def _escalations_for(deps: EscalationDeps, principal: Principal, alert_ids: Sequence[UUID] | None) -> list[UUID]:

@@ -35,11 +35,16 @@ async def stack(running: Stack) -> Stack:
 
 
 async def reached(stack: Stack, alert: Any, *codes: str) -> None:
-    """Waits until the system and the first person of each partner have been paged."""
+    """Waits until the system and the first person of each partner have been paged, and that is stored."""
     await eventually(
         lambda: all(stack.received(f"/{code}/{who}", alert) for code in codes for who in ("system", "first")),
         within_seconds=60,
     )
+
+    async def are_stored() -> bool:
+        return set(codes) <= set(await stack.states(alert))
+
+    await eventually(are_stored)
 
 
 async def stays_quiet(stack: Stack, alert: Any, answered: str, *, waiting: str) -> None:
