@@ -90,7 +90,7 @@ async def acknowledge_alerts(
         await deps.pull_now("alerting")
         found = await _escalations_for(deps, principal, alert_ids)
         for _ in range(OPENING_LOOKS_MAX):
-            if len(found) == len(set(alert_ids)) or not await _is_opening(deps):
+            if len(found) == len(set(alert_ids)) or not await is_opening(deps):
                 break
             # First pages have just left, perhaps the very one that is answered here.
             await deps.senders.settled(*alert_ids)
@@ -128,7 +128,8 @@ async def _acknowledge_batch(  # noqa: PLR0917 - one caller, right above
     return [decided[escalation_id][1].escalation for escalation_id in escalation_ids]
 
 
-async def _is_opening(deps: EscalationDeps) -> bool:
+async def is_opening(deps: EscalationDeps) -> bool:
+    """Whether what is not found may be there in a moment."""
     async with deps.intake.transaction() as tx:
         return await store.is_opening(tx, deps.clock.now())
 

@@ -138,10 +138,10 @@ class Delivery:
         if self._promises.get(alert_id) is promise:
             del self._promises[alert_id]
 
-    def begun(self, alert_id: UUID) -> store.BegunOpening | None:
+    def begun(self, alert_id: UUID, *, by: UUID | None = None) -> store.BegunOpening | None:
         """As `handover.Senders` says."""
         promise = self._promises.get(alert_id)
-        return None if promise is None else promise.opening
+        return None if promise is None or by not in {None, promise.opening.id} else promise.opening
 
     async def settled(self, *alert_ids: UUID | None) -> None:
         """As `handover.Senders` says."""

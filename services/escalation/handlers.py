@@ -119,23 +119,20 @@ async def on_alert_released(deps: EscalationDeps, message: Message[AlertReleased
     await deps.senders.settled(released.alert_id, released.corrects)
     async with deps.senders.hand_over() as handed:
         ahead = await page_ahead(deps, message, handed, now)
-        begun_here = deps.senders.begun(released.alert_id)
+        ours = deps.senders.begun(released.alert_id, by=message.id)
         async with deps.database.transaction() as tx:
             if not await inbox.accept(tx, consumer=deps.consumer(AlertReleased), message_id=message.id, now=now):
-                if begun_here is not None and begun_here.id == message.id:
+                if ours is not None:
                     # It was stored, and only the word of that was lost.
-                    handed.resume(released.alert_id, begun_here)
+                    handed.resume(released.alert_id, ours)
                 return
             predecessor = None if released.corrects is None else await store.load_head(tx, released.corrects, now)
-            is_ours = begun_here is not None and begun_here.id == message.id
-            head = await store.load_head(tx, released.alert_id, now, opens=message.id, is_ours=is_ours)
+            head = await store.load_head(tx, released.alert_id, now, opens=message.id, is_ours=ours is not None)
             if head.opening is not None:
                 now = head.opening.at
                 handed.resume(released.alert_id, head.opening)
             facts = facts_of(released, head.facts)
-            content = content_of(released)
-            handed.says(facts, content)
-            await store.save_release(tx, facts, released.corrects, content)
+            await store.save_release(tx, facts, released.corrects, content_of(released))
             old: Sequence[Escalation] = ()
             before: Countdown | None = None
             if predecessor is not None:

@@ -76,8 +76,10 @@ class Senders(Protocol):
     def hand_over(self) -> AbstractAsyncContextManager[HandOver]:
         """Enter it before the transaction, so that it ends after the commit."""
 
-    def begun(self, alert_id: UUID) -> BegunOpening | None:
-        """The opening that this process has begun for the alert and could not store yet."""
+    def begun(self, alert_id: UUID, *, by: UUID | None = None) -> BegunOpening | None:
+        """The opening that this process has begun for the alert, by this message if one is named, and could not store
+        yet.
+        """
 
     async def settled(self, *alert_ids: UUID | None) -> None:
         """Waits until what this process has begun is stored, or has failed to be: for these alerts, or for all."""

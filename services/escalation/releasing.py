@@ -43,10 +43,8 @@ BEGUN_AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True)
 class BegunRelease:
-    """What a release opens: why, and what was decided, some at a time."""
+    """What a release opens, and what was decided of it, some at a time."""
 
-    promised: store.BegunOpening | None
-    """By which pages have left already."""
     openings: list[Opening]
     parts: Iterable[Part]
 
@@ -92,7 +90,7 @@ async def page_ahead(
         await deps.clock.sleep(0)
         _stop_if_late(deps, opening)
     await handed.tried_first()
-    return BegunRelease(opening, openings, merged(parts))
+    return BegunRelease(openings, merged(parts))
 
 
 def _stop_if_late(deps: EscalationDeps, opening: store.BegunOpening) -> None:
@@ -116,6 +114,7 @@ async def decide_opening(
 
     `old` are the escalations of the message that it corrects. Parts are decided as they are read.
     """
+    handed.says(facts, content_of(released))
     ids = PromisedIds(deps.ids.new() if head.opening is None else head.opening.id, now)
     if head.opening is not None:
         # What has left has left: what came since ends it once it is stored.
@@ -123,7 +122,7 @@ async def decide_opening(
     directories = await deps.directories.find(tx, [recipient.partner for recipient in _served(deps, released)])
     made = await _attempts_made(tx, old)
     openings = list(_openings(deps, released, directories, ids, facts=facts, head=head, old=old, made=made, now=now))
-    return BegunRelease(None, openings, in_parts(open_all(openings, now), ids=ids, now=now, handed=handed))
+    return BegunRelease(openings, in_parts(open_all(openings, now), ids=ids, now=now, handed=handed))
 
 
 def _served(deps: EscalationDeps, released: AlertReleased) -> list[Recipient]:

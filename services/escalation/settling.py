@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.escalation import store
+from services.escalation.answers import is_opening
 from services.escalation.handlers import EscalationDeps
 from shared.errors import ALERT_OPENING, Unavailable
 from shared.problems import ProblemType, declare_problems, instance_of, problem_response
@@ -69,7 +69,6 @@ class _Waiting:
 
     async def _is_opening(self) -> bool:
         try:
-            async with self._deps.database.transaction() as tx:
-                return await store.is_opening(tx, self._deps.clock.now())
+            return await is_opening(self._deps)
         except Unavailable:
             return False  # what was answered without the database stands
