@@ -419,20 +419,21 @@ def _wrong_person(
 
     Unanswered, the clock goes on as it was: no number of wrong persons keeps a partner from being called unreached, or
     an unreached one from being taken over. Whoever takes their own acknowledgement back leaves nobody who has it, so
-    asking begins again under a new deadline. Somebody else's acknowledgement or answer stands: then the next person is
-    told, and the missing position is asked for one interval from now at the latest.
+    asking begins again under a new deadline. Somebody else's acknowledgement stands, also where an answer that came
+    after it is taken back: then the next person is told, and the missing position is asked for one interval from now at
+    the latest. Somebody else's answer stands, too.
     """
     interval = timedelta(seconds=escalation.interval_seconds)
-    has_it = escalation.position.taken_by if escalation.position is not None else escalation.acknowledged_by
-    own = has_it is not None and has_it.subject == command.by.subject
-    if escalation.state in FINAL or (escalation.state is EscalationState.CONSIDERING and not own):
+    answered_by = escalation.position.taken_by if escalation.position is not None else None
+    is_considering = escalation.state is EscalationState.CONSIDERING
+    if escalation.state in FINAL or (is_considering and not _is_by(answered_by, command)):
         raise Conflict(
             f"your government's answer stands: {escalation.state}; take another position to change that",
             code="already_answered",
         )
     if escalation.state in UNANSWERED or escalation.state is EscalationState.UNREACHED:
         passed_on = replace(escalation, position=position)
-    elif own:
+    elif _is_by(escalation.acknowledged_by, command):
         passed_on = replace(
             escalation,
             state=EscalationState.NOTIFIED,
@@ -449,10 +450,15 @@ def _wrong_person(
         )
         passed_on = with_due(passed_on, now + interval, DueReason.NEXT_LEVEL)
     else:
-        passed_on = replace(escalation, position=position)
+        passed_on = replace(escalation, state=EscalationState.ACKNOWLEDGED, position=position)
         passed_on = with_due(passed_on, min(escalation.due_at or now, now + interval), DueReason.POSITION)
     raised = raise_one(passed_on, command.directory, LevelReason.WRONG_PERSON, now)
     return Outcome(raised.escalation, events=(event, *raised.events), pages=raised.pages)
+
+
+def _is_by(actor: Actor | None, command: TakePosition) -> bool:
+    """Whether something was done by whoever speaks now."""
+    return actor is not None and actor.subject == command.by.subject
 
 
 @_decide.register

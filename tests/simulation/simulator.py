@@ -157,7 +157,7 @@ FIRST_ATTEMPTS = """
     JOIN escalations earlier ON earlier.alert_id = chain.alert_id AND earlier.partner = e.partner
         AND earlier.subject_partner = e.subject_partner
     JOIN pages p ON p.escalation_id = earlier.id JOIN attempts a ON a.page_id = p.id
-    WHERE e.id = ANY($1) GROUP BY 1
+    WHERE e.id = ANY($1) AND NOT (a.started_at = $2 AND p.id = ANY($3)) GROUP BY 1
 """
 ESCALATION_TABLES = ("alert_heads", "escalations", "pages", "attempts", "outbox", "record", "duty_plans")
 ALERTING_TABLES = ("alerts", "timeline", "outbox", "record", "crises")
@@ -397,7 +397,9 @@ class Simulation:
         )
         unreached = [row["id"] for _old, row in moment.changed if row["state"] == "unreached"]
         if unreached:
-            rows = await self.arena.escalation.fetch(FIRST_ATTEMPTS, unreached)
+            # In one step deadlines come before sending: what was tried in it had not been when they were decided.
+            tried = [page["id"] for page in moment.after.pages.values() if _is_tried(page, moment.before)]
+            rows = await self.arena.escalation.fetch(FIRST_ATTEMPTS, unreached, moment.at, tried)
             cast("dict[UUID, Any]", moment.first_attempts).update({r["escalation_id"]: r["first_at"] for r in rows})
         if moment.events:
             self.trace[-1] += " → " + ", ".join(_told(event) for event in moment.events)
@@ -1111,6 +1113,12 @@ class Simulation:
     def _released_alert(self) -> Row | None:
         rows = [row for row in self.snapshot.alerts.values() if row["state"] == "released"]
         return self.chance.pick(rows) if rows else None
+
+
+def _is_tried(page: Row, before: Snapshot) -> bool:
+    """Whether the page was tried in this step."""
+    old = before.pages.get(page["id"])
+    return old is None or old["attempts"] != page["attempts"]
 
 
 def _short(row: Row) -> str:

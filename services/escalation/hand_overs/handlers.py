@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from services.escalation import notices, reading
+from services.escalation import notices, reading, store
 from services.escalation.directory import Directory
 from services.escalation.hand_overs import store as hand_over_store
 from services.escalation.hand_overs.domain import (
@@ -103,8 +103,8 @@ async def sign_hand_over(
 ) -> HandOver:
     """Signs for the caller. A second time changes nothing, and neither does another note then.
 
-    Raises `NotFound` for a hand-over that the newest duty plan does not hold, `Forbidden` for anybody but the two, and
-    `Conflict` where it is too early or too late.
+    Raises `NotFound` for a hand-over that the newest duty plan does not hold, `Forbidden` for anybody but the two,
+    `Conflict` where it is too early or too late, and `Unavailable` while an alert is being opened.
     """
     now = deps.clock.now()
     note = _checked(note)
@@ -115,6 +115,8 @@ async def sign_hand_over(
         row = await hand_over_store.load(tx, principal.partner, change)
         if row[f"{side}_signed_at"] is None:
             check_open(change, now)
+            # Whoever goes on with an opening after a crash must come to the same people as before it.
+            await store.refuse_while_opening(tx, now)
             open_now = await _find_open(tx, principal)
             row = await hand_over_store.save_signature(
                 tx,

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from services.escalation.directories import Directories
+from services.escalation.handlers import on_alert_released
 from services.escalation.hand_overs.domain import NOTE_CHARACTERS_MAX, hand_over_id
 from shared.contracts import (
     ChannelName,
@@ -27,8 +28,10 @@ from shared.contracts import (
 )
 from shared.errors import Unavailable
 from shared.ids import derived
+from shared.loops import Loop
 from shared.security import Principal
 from tests.integration.escalation.test_api import code_of
+from tests.integration.escalation.test_handover import fail_once
 from tests.support.cluster import Cluster
 from tests.support.escalation_rig import KABUL, Rig, calling, escalation_rig, person, publish_credentials, system
 
@@ -203,6 +206,20 @@ async def test_signing_twice_changes_nothing(rig: Rig) -> None:
     assert (await sign(rig, OUTGOING)).json()["outgoing"] == first.json()["outgoing"]
     assert len(await rig.events("hand_over_signed")) == 1
     assert len(await rig.rows("SELECT id FROM record WHERE kind = 'hand_over.signed'")) == 1
+
+
+async def test_signing_waits_for_an_opening_that_was_left_behind(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever goes on with it pages the same people: until both have signed these are the outgoing person, too."""
+    monkeypatch.setattr(Loop, "running", property(lambda _loop: True))
+    rig.clock.advance((CHANGE_AT - rig.clock.now()).total_seconds())
+    arrived = await fail_once(rig, monkeypatch, "GB")
+    for principal in (OUTGOING, INCOMING):
+        assert code_of(await sign(rig, principal)) == (503, "alert_opening")
+    await on_alert_released(rig.deps, arrived)
+    paged = await rig.rows("SELECT contact_id FROM pages WHERE message_type = 'alert.released'")
+    assert {row["contact_id"] for row in paged} == {rig.contact("GB", number).id for number in (1, 2)}
+    for principal in (OUTGOING, INCOMING):
+        assert (await sign(rig, principal)).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -341,6 +341,25 @@ def test_a_colleagues_acknowledgement_stands() -> None:
     assert people(outcome) == ["person-2"]
 
 
+def test_an_own_acknowledgement_is_taken_back_after_a_colleagues_wrong_person() -> None:
+    """Person 2 has said that it is not them, and now person 1, who had it: nobody has it any more."""
+    once = decide(in_state(EscalationState.ACKNOWLEDGED), wrong(2), T0 + 6 * MINUTE).escalation
+    outcome = decide(once, wrong(), T0 + 7 * MINUTE)
+    assert (outcome.escalation.state, outcome.escalation.acknowledged_by) == (EscalationState.NOTIFIED, None)
+    assert (outcome.escalation.due_at, outcome.escalation.due_reason) == (T0 + 12 * MINUTE, DueReason.NEXT_LEVEL)
+
+
+def test_who_takes_back_what_they_considered_leaves_a_colleagues_acknowledgement() -> None:
+    """Person 1 has acknowledged, person 2 was considering: I6 holds, and a position is asked for within the interval."""
+    considering = position(PositionStance.CONSIDERING, human(2), answer_by_at=T0 + 90 * MINUTE)
+    once = decide(in_state(EscalationState.ACKNOWLEDGED), considering, T0 + 6 * MINUTE).escalation
+    assert refused(once, wrong(1), T0 + 7 * MINUTE) == "already_answered"
+    outcome = decide(once, wrong(2), T0 + 7 * MINUTE)
+    assert (outcome.escalation.state, outcome.escalation.acknowledged_by) == (EscalationState.ACKNOWLEDGED, human(1))
+    assert (outcome.escalation.due_at, outcome.escalation.due_reason) == (T0 + 12 * MINUTE, DueReason.POSITION)
+    assert people(outcome)
+
+
 @pytest.mark.parametrize("state", [EscalationState.COMMITTED, EscalationState.DECLINED, EscalationState.NOTED])
 def test_a_governments_answer_is_not_undone_by_a_wrong_person(state: EscalationState) -> None:
     """Whoever wants to change an answer takes another position."""
