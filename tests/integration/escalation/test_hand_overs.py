@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 
 from services.escalation.directories import Directories
-from services.escalation.handlers import on_alert_released
 from services.escalation.hand_overs.domain import NOTE_CHARACTERS_MAX, hand_over_id
+from services.escalation.handlers import on_alert_released
 from shared.contracts import (
     ChannelName,
     DutyPlanPublished,

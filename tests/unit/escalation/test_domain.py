@@ -350,7 +350,7 @@ def test_an_own_acknowledgement_is_taken_back_after_a_colleagues_wrong_person() 
 
 
 def test_who_takes_back_what_they_considered_leaves_a_colleagues_acknowledgement() -> None:
-    """Person 1 has acknowledged, person 2 was considering: I6 holds, and a position is asked for within the interval."""
+    """Person 1 has acknowledged, person 2 was considering: the acknowledgement stands; a position is asked for soon."""
     considering = position(PositionStance.CONSIDERING, human(2), answer_by_at=T0 + 90 * MINUTE)
     once = decide(in_state(EscalationState.ACKNOWLEDGED), considering, T0 + 6 * MINUTE).escalation
     assert refused(once, wrong(1), T0 + 7 * MINUTE) == "already_answered"
