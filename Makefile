@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := $(wildcard services shared redphone bench tests)
 WORKERS ?= 2
+# What the tests of a file share, a running system for example, is made once for them.
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Byte code halves the time in which a process starts, and a test run starts hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 PIP_QUIETLY := --quiet --disable-pip-version-check --no-input --root-user-action=ignore
@@ -25,7 +27,7 @@ up: $(READY) ## Run the whole system on http://127.0.0.1:8000, with the partners
 	$(BIN)/redphone up --network network/rdn.toml --development $(UP)
 
 test: $(READY) ## Run every test that needs nothing but Python; what is skipped is counted and named
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	$(PYTEST) $(TESTS)
 
 test-all: $(READY) ## Install what the optional tests need (Debian packages, as root), and run every test
 	@missing=""; \
@@ -38,7 +40,7 @@ test-all: $(READY) ## Install what the optional tests need (Debian packages, as 
 	else \
 	  echo "Not installed:$$missing. Tests that need them are skipped; run as root on Debian, or install them yourself."; \
 	fi
-	REDPHONE_TEST_ALL=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	REDPHONE_TEST_ALL=1 $(PYTEST) $(TESTS)
 
 search: $(READY) ## Look for counterexamples that the everyday run of the property tests does not draw
 	$(BIN)/pytest -n $(WORKERS) --hypothesis-profile search tests/unit

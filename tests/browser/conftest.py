@@ -9,6 +9,7 @@ Tests wait on what a page shows (`expect`, `wait_for`) and never for a time.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -24,6 +25,9 @@ from tests.support.system import System
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HERE = Path(__file__).parent
+WANTED = {"REDPHONE_TEST_ALL", "REDPHONE_UPDATE_SCREENSHOTS"}
+"""What says in the environment that a browser is to be started, which takes minutes in all."""
+
 PHONE, DESK, WALL = (390, 844), (1280, 800), (1920, 1080)
 SECONDS_MAX = 300
 WAIT_MILLISECONDS = 30_000
@@ -37,11 +41,10 @@ _NOT_FAULTS = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Every test in this folder needs a browser, and shares one event loop and one process with it."""
+    """Every test in this folder needs a browser, and shares one event loop with it."""
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.browser)
-            item.add_marker(pytest.mark.xdist_group("browser"))
             # The first one starts everything.
             item.add_marker(pytest.mark.timeout(SECONDS_MAX))
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
@@ -50,6 +53,8 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chromium() -> AsyncIterator[Browser]:
     """The browser."""
+    if not WANTED & os.environ.keys():
+        pytest.skip("make test-all runs the tests in a browser")
     if CHROMIUM is None:
         pytest.skip("chromium is not installed: make test-all installs it on Debian")
     async with async_playwright() as playwright:
