@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 import httpx
@@ -112,7 +113,8 @@ class Service:
     name: ServiceName
     deps: Deps
     bus: Bus
-    routers: Sequence[APIRouter]
+    routes: Sequence[Callable[[Deps], APIRouter]]
+    """What makes its routers."""
     subscriptions: Sequence[Subscription]
     checks: Mapping[str, ReadinessCheck]
     on_start: Sequence[Callable[[Deps], Awaitable[None]]] = ()
@@ -120,6 +122,11 @@ class Service:
     on_hosted: Callable[[httpx.AsyncBaseTransport, Sequence[str]], None] | None = None
     """Told how to call the services that are in this process, and which they are."""
     _running: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    @cached_property
+    def routers(self) -> tuple[APIRouter, ...]:
+        """Its HTTP routes, made when they are wanted: that takes longer than to make all the rest."""
+        return tuple(make(self.deps) for make in self.routes)
 
     @property
     def loops(self) -> dict[str, Loop]:
@@ -279,7 +286,7 @@ def assemble(
         name=name,
         deps=deps,
         bus=bus,
-        routers=(router(deps), feed.router(deps)),
+        routes=(router, feed.router),
         subscriptions=subscribed,
         checks=upkeep.checks(deps, bus),
         on_start=on_start,

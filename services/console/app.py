@@ -65,4 +65,4 @@ def build(settings: Settings, *, clock: Clock, ids: Ids, keys: KeyRing, bus: Bus
         parts["apis"].call_here(transport, names)
 
     # It publishes nothing, so it has no feed.
-    return replace(service, routers=service.routers[:1], on_hosted=call_here)
+    return replace(service, routes=service.routes[:1], on_hosted=call_here)

@@ -39,7 +39,7 @@ from services.escalation import answers, handed
 from services.escalation.answers import PositionRequest
 from services.escalation.app import build as build_escalation
 from services.escalation.channels import AttemptState, ProviderStatus, Reason
-from services.escalation.handlers import EscalationDeps
+from services.escalation.handlers import LEFT_BEHIND_SECONDS, EscalationDeps
 from services.escalation.joining import handlers as asked
 from services.escalation.leased import LEASE_SECONDS
 from services.escalation.receipts import note_status
@@ -417,10 +417,14 @@ class Simulation:
             escalations={row["id"]: row for row in await escalation.fetch(ESCALATIONS)},
             pages={row["id"]: row for row in await escalation.fetch(PAGES)},
             alerts={row["id"]: row for row in await alerting_.fetch(ALERTS)},
-            opening=await escalation.fetchval("SELECT count(*) FROM alert_heads WHERE opening_id IS NOT NULL"),
+            opening=await self._count_openings(),
             dead_letters=await escalation.fetchval("SELECT count(*) FROM dead_letters")
             + await alerting_.fetchval("SELECT count(*) FROM dead_letters"),
         )
+
+    async def _count_openings(self) -> int:
+        count = await self.arena.escalation.fetchval("SELECT count(*) FROM alert_heads WHERE opening_id IS NOT NULL")
+        return cast("int", count)
 
     async def _fresh(self, table: str) -> list[Row]:
         seen = self._seen[table]
@@ -675,6 +679,8 @@ class Simulation:
 
     async def spoil_plan(self) -> str:
         """A plan is stored that this version cannot read."""
+        if self.snapshot.opening:
+            return NOTHING  # whoever stores plans lets openings pass that were left behind
         partner = self.chance.pick(PARTNERS)
         self.plan_versions[partner] += 1
         await self.arena.escalation.execute(
@@ -874,6 +880,9 @@ class Simulation:
                 assert node.is_dead
         where = node.dies_at or "in between"
         await node.end()
+        if await self._count_openings():
+            # What the others learn of plans within a second of such a death is beyond the promise (ADR 0023).
+            self.clock.advance(LEFT_BEHIND_SECONDS)
         await node.start()
         return f"{node.name} {where}, doing {doing}"
 
