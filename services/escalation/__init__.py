@@ -7,12 +7,14 @@ The cast
     opening     how an escalation begins: fresh, carried over by an Update, as a takeover, purely
     directory   whom a duty plan says to page at a level, purely
     messages    the text that a page carries, as far as handling allows, purely
-    handlers    what the bus tells; ends with SUBSCRIPTIONS
+    handlers    what the bus tells, by who says it: `alerts`, `answers`, `rosters`
     answers     what people ask: acknowledge, take a position, take over, raise a level
     saving      writes what was decided, with events and record, in one transaction
+    telling     informs partners without asking anything of them; the alarm of a gap in a duty plan
     handover    how pages that were just committed reach the senders of the same process, under their lease
     timers      claims escalations whose due time has come and asks `decide`
     delivery    claims due pages, sends them through `channels`, records every attempt with its reason
+    deps        what handlers and loops need
     store       the rows: alert heads, escalations, pages, attempts, duty plans, partners
     reading     escalations for people, and the one rule of who sees them; `views` is their JSON
     api         the HTTP face; `board` is what operators watch

@@ -12,12 +12,13 @@ from datetime import datetime
 from uuid import UUID
 
 from services.escalation import store
+from services.escalation.deps import EscalationDeps
 from services.escalation.domain import Acknowledge, RaiseLevel, TakeOver, TakePosition, decide
-from services.escalation.handlers import EscalationDeps, alarm_gaps
 from services.escalation.model import Escalation, Outcome
 from services.escalation.reading import may_see
 from services.escalation.saving import save_outcomes
 from services.escalation.talk import read_backs
+from services.escalation.telling import alarm_gaps
 from shared import record
 from shared.contracts import SECRETARIAT, Actor, EscalationKind, EscalationState, PositionStance, Role
 from shared.db import Transaction

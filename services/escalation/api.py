@@ -15,8 +15,8 @@ from services.escalation import answers, push_key, reading
 from services.escalation.answering import link_page
 from services.escalation.board import BoardNews, follow_board, read_board
 from services.escalation.deliveries import api as api_deliveries
+from services.escalation.deps import EscalationDeps
 from services.escalation.hand_overs import api as api_hand_overs
-from services.escalation.handlers import EscalationDeps
 from services.escalation.heartbeats import api as api_heartbeats
 from services.escalation.joining import api as api_asked
 from services.escalation.statistics import api as api_statistics

@@ -22,8 +22,8 @@ from services.escalation.channels.providers import Provider
 from services.escalation.channels.providers.configured import build_providers
 from services.escalation.coverage.countdown import Countdowns
 from services.escalation.delivery import Delivery
+from services.escalation.deps import EscalationDeps
 from services.escalation.directories import Directories
-from services.escalation.handlers import EscalationDeps
 from services.escalation.heartbeat import BEAT_SECONDS, Heartbeat
 from services.escalation.heartbeats.beating import Heartbeats
 from services.escalation.heartbeats.certificates import Certificates

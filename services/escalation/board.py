@@ -14,7 +14,7 @@ import orjson
 
 from services.escalation import reading
 from services.escalation.coverage import store as coverage_store
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.views import Board, CoverageView, coverage_view, escalation_view
 from shared.contracts import SECRETARIAT
 from shared.db import Transaction

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from services.escalation import store
+from services.escalation.deps import EscalationDeps
 from services.escalation.directory import Directory
 from services.escalation.handover import HandOver
 from services.escalation.messages import content_of
@@ -30,9 +30,6 @@ from shared.db import Transaction
 from shared.errors import ALERT_OPENING, Unavailable
 from shared.events import Message
 from shared.ids import PromisedIds
-
-if TYPE_CHECKING:
-    from services.escalation.handlers import EscalationDeps
 
 BEGUN_SECONDS_MAX = 2.0
 """A process that stood still for longer while it sent must not go on: somebody else may have stored it since."""

@@ -19,10 +19,22 @@ from services.escalation.messages import instant
 from services.escalation.model import AlertFacts, Escalation, Outcome, PlannedPage
 from services.escalation.paging import not_at_night
 from shared import outbox, record
-from shared.contracts import Actor, EndReason, EscalationState, PlannedOffice, Precedence, Status
+from shared.contracts import (
+    Actor,
+    EndedEscalation,
+    EndReason,
+    EscalationsEnded,
+    EscalationsStarted,
+    EscalationState,
+    PlannedOffice,
+    Precedence,
+    StartedEscalation,
+    Status,
+)
 from shared.db import Transaction
 from shared.events import Cause, Event, Message
 from shared.ids import Ids, PromisedIds
+from shared.process import Deps
 
 INFORMING_GIVE_UP_SECONDS = 24 * 3600
 """Messages that nobody has to answer are tried for a day."""
@@ -334,3 +346,55 @@ def _personal(event: Event) -> list[tuple[str, Any]]:
     """The fields of an event that hold a person or an office with its numbers."""
     fields = ((name, getattr(event, name)) for name in type(event).model_fields)
     return [(name, value) for name, value in fields if isinstance(value, (Actor, PlannedOffice))]
+
+
+async def save_ended(
+    tx: Transaction,
+    deps: Deps,
+    before: Sequence[Escalation],
+    outcomes: Sequence[Outcome],
+    *,
+    cause: Cause,
+    now: datetime,
+    handed: HandOver | None = None,
+) -> list[Message[Event]]:
+    """Saves decisions, and announces those that are endings in one event for each alert and reason."""
+    endings: dict[tuple[UUID, str, EndReason], list[EndedEscalation]] = {}
+    for old, outcome in zip(before, outcomes, strict=True):
+        reason = outcome.escalation.end_reason
+        if reason is not None and old.state is not EscalationState.ENDED:
+            ended = EndedEscalation(escalation_id=old.id, partner=old.partner, kind=old.kind, state_before=old.state)
+            endings.setdefault((old.alert.alert_id, old.alert.raiser, reason), []).append(ended)
+    events = [
+        EscalationsEnded(alert_id=alert_id, raiser=raiser, reason=reason, ended_at=now, escalations=tuple(listed))
+        for (alert_id, raiser, reason), listed in endings.items()
+    ]
+    return await save_outcomes(tx, outcomes, ids=deps.ids, cause=cause, now=now, more_events=events, handed=handed)
+
+
+def started_events(alert_id: UUID, raiser: str, opened: Sequence[Outcome], now: datetime) -> list[Event]:
+    """The events of what was opened: one for all escalations of the alert, and those of each."""
+    if not opened:
+        return []
+    started = EscalationsStarted(
+        alert_id=alert_id,
+        raiser=raiser,
+        started_at=now,
+        escalations=tuple(
+            StartedEscalation(
+                escalation_id=outcome.escalation.id,
+                partner=outcome.escalation.partner,
+                kind=outcome.escalation.kind,
+                state=outcome.escalation.state,
+                level=outcome.escalation.level,
+                due_at=outcome.escalation.due_at,
+                acknowledge_by_at=outcome.escalation.acknowledge_by_at,
+                unreached_at=outcome.escalation.unreached_at,
+                gaps=outcome.escalation.gaps,
+                one_provider=outcome.escalation.one_provider,
+                told=tuple(dict.fromkeys(page.target.told for page in outcome.pages)),
+            )
+            for outcome in opened
+        ),
+    )
+    return [started, *(event for outcome in opened for event in outcome.events)]

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.escalation.answers import is_opening
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from shared.errors import ALERT_OPENING, Unavailable
 from shared.problems import ProblemType, declare_problems, instance_of, problem_response
 

@@ -10,10 +10,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from services.escalation import store
+from services.escalation.deps import EscalationDeps
 from services.escalation.directory import Directory
 from services.escalation.domain import DueTimeReached, decide
-from services.escalation.handlers import EscalationDeps, alarm_gaps, save_ended
 from services.escalation.model import Escalation, Outcome
+from services.escalation.saving import save_ended
+from services.escalation.telling import alarm_gaps
 from shared.events import Cause
 from shared.log import get_logger
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from services.escalation import store
 from services.escalation.delivery import Delivery
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 
 CONTACT_POINTS_MAX = 5_000
 

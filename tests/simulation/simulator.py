@@ -39,7 +39,8 @@ from services.escalation import answers, handed
 from services.escalation.answers import PositionRequest
 from services.escalation.app import build as build_escalation
 from services.escalation.channels import AttemptState, ProviderStatus, Reason
-from services.escalation.handlers import LEFT_BEHIND_SECONDS, EscalationDeps
+from services.escalation.deps import EscalationDeps
+from services.escalation.handlers.rosters import LEFT_BEHIND_SECONDS
 from services.escalation.joining import handlers as asked
 from services.escalation.leased import LEASE_SECONDS
 from services.escalation.receipts import note_status

@@ -22,7 +22,8 @@ from pydantic import SecretStr
 
 from services.escalation.app import build
 from services.escalation.channels import AttemptState, Outgoing, Reason, SendResult
-from services.escalation.handlers import SUBSCRIPTIONS, EscalationDeps
+from services.escalation.deps import EscalationDeps
+from services.escalation.handlers import SUBSCRIPTIONS
 from shared.clock import ManualClock
 from shared.contracts import (
     DEFAULT_DEADLINES,

@@ -34,7 +34,7 @@ from services.escalation.answering import store as reply_store
 from services.escalation.channels import AttemptState, ProviderStatus, Reason
 from services.escalation.channels.email import EmailChannel
 from services.escalation.channels.mail import Bounce, IncomingMail, MailHouse, own_words, read_mail
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.heartbeats import loop_backs
 from shared.contracts import ChannelName
 from shared.events import Cause

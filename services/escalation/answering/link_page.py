@@ -30,7 +30,7 @@ from services.escalation.answering import links, replies
 from services.escalation.answering.looking import Looked, look
 from services.escalation.answering.replies import NAME_CHARACTERS_MAX, Answered, Result
 from services.escalation.answers import PositionRequest
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.model import NOTE_CHARACTERS_MAX, Escalation
 from services.escalation.people.texts import (
     LANGUAGES,

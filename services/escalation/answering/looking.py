@@ -14,7 +14,7 @@ from uuid import UUID
 from services.escalation import store
 from services.escalation.answering import store as reply_store
 from services.escalation.answering.replies import CODE_VALID, languages_of
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.model import UNANSWERED, Escalation
 from services.escalation.people.texts import PageFacts, facts_of
 from services.escalation.store import Row

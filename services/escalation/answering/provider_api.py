@@ -41,7 +41,7 @@ from services.escalation.channels.providers.calls import KeyAnswer, Step
 from services.escalation.channels.providers.failover import UNAVAILABLE
 from services.escalation.channels.providers.telnyx import COMMAND_SECONDS, Telnyx
 from services.escalation.channels.providers.twilio import Twilio
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.heartbeats import loop_backs
 from services.escalation.people.persons import message_of
 from shared import record

@@ -30,8 +30,8 @@ from services.escalation.answers import (
     decide_position,
     save_decided,
 )
+from services.escalation.deps import EscalationDeps
 from services.escalation.directory import Directory
-from services.escalation.handlers import EscalationDeps
 from services.escalation.model import UNANSWERED, Escalation, about
 from services.escalation.people.texts import (
     PEOPLE_IN_MENU_MAX,

@@ -14,7 +14,7 @@ from services.escalation.deliveries import handlers as deliveries
 from services.escalation.deliveries import store as delivery_log
 from services.escalation.deliveries.handlers import PINGS_MAX, REPLAY_RANGE_MAX, Replayed
 from services.escalation.deliveries.store import Wanted
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.store import Row
 from services.escalation.views import AttemptView, View, attempt_view
 from shared.contracts import ChannelName

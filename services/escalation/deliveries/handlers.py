@@ -16,8 +16,8 @@ from uuid import UUID
 from services.escalation import reading, store
 from services.escalation.deliveries import store as delivery_log
 from services.escalation.deliveries.store import PING_TYPE
+from services.escalation.deps import EscalationDeps
 from services.escalation.directory import Target
-from services.escalation.handlers import EscalationDeps
 from services.escalation.messages import alert_part, page_body
 from services.escalation.store import Row
 from shared import record

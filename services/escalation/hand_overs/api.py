@@ -8,10 +8,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.escalation.deps import EscalationDeps
 from services.escalation.hand_overs import handlers as hand_overs
 from services.escalation.hand_overs.domain import NOTE_CHARACTERS_MAX, SIGNED_AHEAD_MAX, HandOverState, Side
 from services.escalation.hand_overs.handlers import HandOver, Signature
-from services.escalation.handlers import EscalationDeps
 from shared.contracts import EscalationKind, EscalationState, Precedence
 from shared.problems import ProblemType, declare_problems, problem_responses
 from shared.security import Principal

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from services.escalation import notices, reading, store
+from services.escalation.deps import EscalationDeps
 from services.escalation.directory import Directory
 from services.escalation.hand_overs import store as hand_over_store
 from services.escalation.hand_overs.domain import (
@@ -26,7 +27,6 @@ from services.escalation.hand_overs.domain import (
     signed_changes,
     state_of,
 )
-from services.escalation.handlers import EscalationDeps
 from services.escalation.messages import instant
 from services.escalation.store import Row
 from shared import outbox, record

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import Field
 
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.heartbeats import handlers as heartbeats
 from services.escalation.heartbeats.domain import Heartbeat, Kind, State
 from services.escalation.heartbeats.handlers import Wanted

@@ -18,7 +18,7 @@ from prometheus_client import Gauge
 
 from services.escalation.channels import AttemptState, Channel, Reason, SendResult
 from services.escalation.channels.providers import Provider
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.heartbeats import loop_backs, store
 from services.escalation.heartbeats.certificates import Certificates
 from services.escalation.heartbeats.domain import (

@@ -12,7 +12,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from services.escalation import reading
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.heartbeats import store
 from services.escalation.heartbeats.domain import Heartbeat, Kind, State
 from shared import record

@@ -30,7 +30,7 @@ from services.escalation.channels import (
 )
 from services.escalation.channels.providers import Provider
 from services.escalation.channels.providers.failover import ATTEMPT_SECONDS
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.heartbeats import store
 from services.escalation.heartbeats.domain import Heartbeat, failed, passed
 from services.escalation.heartbeats.paths import LoopBack

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from services.escalation import store
+from services.escalation.deps import EscalationDeps
 from services.escalation.directory import Directory
-from services.escalation.handlers import EscalationDeps
 from services.escalation.heartbeats import store as heartbeat_store
 from services.escalation.heartbeats.domain import Heartbeat, Kind, first_turn
 from services.escalation.people.plain_text import cut_to, one_line

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter
 
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.heartbeats import store, telling
 from services.escalation.heartbeats.domain import After, Heartbeat, State
 from shared import outbox, record

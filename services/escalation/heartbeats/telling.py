@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from services.escalation import notices
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.heartbeats.domain import After, Heartbeat, News
 from services.escalation.messages import instant
 from shared.contracts import SECRETARIAT

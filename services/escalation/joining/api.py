@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.joining import handlers as asked
 from services.escalation.views import EscalationView, shown
 from shared.problems import ProblemType, declare_problems, problem_responses

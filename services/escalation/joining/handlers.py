@@ -10,7 +10,7 @@ from uuid import UUID
 from services.escalation import store
 from services.escalation.answering import store as reply_store
 from services.escalation.answers import find_own, find_visible
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.joining import domain as joining
 from services.escalation.model import Escalation
 from services.escalation.saving import save_outcomes

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from services.escalation import store
+from services.escalation.deps import EscalationDeps
 from services.escalation.hand_overs import store as hand_over_store
 from services.escalation.notices import store as notice_store
 from services.escalation.notices.domain import Chosen, choose
@@ -18,9 +19,6 @@ from shared.db import Transaction
 from shared.events import Cause
 from shared.ids import derived
 from shared.log import get_logger
-
-if TYPE_CHECKING:
-    from services.escalation.handlers import EscalationDeps
 
 log = get_logger(__name__)
 

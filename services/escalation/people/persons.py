@@ -20,8 +20,8 @@ from services.escalation import store
 from services.escalation.answering import links
 from services.escalation.answering.replies import people_on_duty
 from services.escalation.channels import PersonMessage, VoiceScript
+from services.escalation.deps import EscalationDeps
 from services.escalation.directories import Directories
-from services.escalation.handlers import EscalationDeps
 from services.escalation.messages import AlertPart, alert_part
 from services.escalation.people.notice_texts import MESSAGE_TYPE, alert_of_notice
 from services.escalation.people.texts import PageFacts, facts_of, say

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.statistics.domain import BUCKETS_SECONDS, PERIOD_DEFAULT, PERIOD_MAX, Tally, period_of
 from services.escalation.statistics.handlers import read_statistics
 from services.escalation.views import View

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.reading import SEEING_ROLES, sees_escalations
 from services.escalation.statistics import store
 from services.escalation.statistics.domain import CoverageTally, Period, Sight, Tally, in_order

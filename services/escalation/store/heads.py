@@ -18,9 +18,7 @@ from services.escalation.store.rows import (
     facts_of_json,
     facts_to_json,
 )
-from shared.contracts import (
-    EndReason,
-)
+from shared.contracts import EndReason
 from shared.db import Transaction, raw
 from shared.errors import ALERT_OPENING, Unavailable
 
@@ -112,6 +110,12 @@ async def find_heads(tx: Transaction, alert_ids: Sequence[UUID]) -> dict[UUID, A
     connection = await raw(tx)
     rows = await connection.fetch(f"SELECT {_HEAD} FROM alert_heads WHERE alert_id = ANY($1)", list(alert_ids))  # noqa: S608
     return {row["alert_id"]: _head_of(row) for row in rows}
+
+
+async def find_facts(tx: Transaction, alert_id: UUID) -> AlertFacts | None:
+    """What is kept of an alert; None while its release has not arrived."""
+    known = await find_heads(tx, [alert_id])
+    return known[alert_id].facts if alert_id in known else None
 
 
 def _head_of(row: Any) -> AlertHead:

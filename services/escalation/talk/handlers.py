@@ -10,7 +10,7 @@ from uuid import UUID
 
 from services.escalation import store
 from services.escalation.answers import answering_of, find_own, find_visible
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.model import AlertFacts
 from services.escalation.reading import sees_escalations
 from services.escalation.store import Row

@@ -12,7 +12,7 @@ from datetime import datetime
 from uuid import UUID
 
 from services.escalation import store
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.model import Escalation, about
 from services.escalation.saving import announce
 from services.escalation.store import Row

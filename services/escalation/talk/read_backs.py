@@ -13,8 +13,8 @@ from datetime import datetime
 from uuid import UUID
 
 from services.escalation import store
+from services.escalation.deps import EscalationDeps
 from services.escalation.directory import Target
-from services.escalation.handlers import EscalationDeps
 from services.escalation.model import Escalation, Outcome, about, planned
 from services.escalation.saving import announce, page_row
 from services.escalation.store import actor_of

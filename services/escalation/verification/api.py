@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.escalation.answering import links
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from services.escalation.verification import handlers as verification
 from services.escalation.verification.handlers import Stage, Verifying
 from shared.contracts import ChannelName

@@ -19,8 +19,8 @@ from uuid import UUID
 from services.escalation import store
 from services.escalation.answering import links
 from services.escalation.channels import AttemptState
+from services.escalation.deps import EscalationDeps
 from services.escalation.directory import Directory, Target
-from services.escalation.handlers import EscalationDeps
 from services.escalation.messages import instant
 from services.escalation.verification import store as verification_store
 from services.escalation.verification.store import Verification

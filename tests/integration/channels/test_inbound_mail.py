@@ -30,7 +30,7 @@ from services.escalation.answering.inbound_mail import (
 from services.escalation.channels import AttemptState, ProviderStatus, Reason
 from services.escalation.channels.email import EmailChannel, MailServer
 from services.escalation.channels.mail import MailHouse
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from shared.contracts import ChannelName, LevelTarget, PlannedContact, PlannedLevel, Precedence
 from shared.ids import derived
 from shared.web import build_app

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from services.escalation.directories import Directories
 from services.escalation.hand_overs.domain import NOTE_CHARACTERS_MAX, hand_over_id
-from services.escalation.handlers import on_alert_released
+from services.escalation.handlers.alerts import on_alert_released
 from shared.contracts import (
     ChannelName,
     DutyPlanPublished,

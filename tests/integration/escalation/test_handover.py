@@ -17,7 +17,8 @@ from services.escalation.answering import links
 from services.escalation.channels import Outgoing
 from services.escalation.delivery import RECHECK_SECONDS, SENDERS_MAX, Delivery
 from services.escalation.directories import Directories
-from services.escalation.handlers import LEFT_BEHIND_SECONDS, on_alert_released
+from services.escalation.handlers.alerts import on_alert_released
+from services.escalation.handlers.rosters import LEFT_BEHIND_SECONDS
 from services.escalation.leased import LEASE_SECONDS, Leased
 from services.escalation.store.heads import OPENING_SECONDS_MAX, OPENING_WAITED_FOR_SECONDS
 from shared.contracts import AlertReleased, PartnerChanged, Standing

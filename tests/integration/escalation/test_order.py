@@ -206,7 +206,7 @@ async def test_a_plan_that_comes_after_the_release_pages_at_once(rig: Rig) -> No
     await rig.handle(rig.plan("CA"))
     rig.clock.advance(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.escalation.handlers.log.error", lambda *_, **__: None)
+        patch.setattr("services.escalation.telling.log.error", lambda *_, **__: None)
         await rig.handle(rig.released("GB"))
     await rig.settle()
     rig.outlet.take()

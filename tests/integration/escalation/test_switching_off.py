@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from services.escalation.app import build
-from services.escalation.handlers import EscalationDeps
+from services.escalation.deps import EscalationDeps
 from shared.clock import ManualClock
 from shared.contracts import ChannelName, Gap
 from shared.ids import Ids, SeededBits
