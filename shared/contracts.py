@@ -125,6 +125,12 @@ class Actor(Value):
     contact_id: UUID | None = None
     kind: CredentialKind = CredentialKind.PERSON
 
+    def is_same_person(self, other: Actor) -> bool:
+        """Whether both are one person, who may have several credentials and answers by telephone under one of them."""
+        if self.subject == other.subject:
+            return True
+        return self.contact_id is not None and (self.partner, self.contact_id) == (other.partner, other.contact_id)
+
     def withheld(self) -> Actor:
         """The same for those who may know which partner acted, and not who: a subject names a contact or a client."""
         return self.model_copy(update={"subject": f"partner:{self.partner}", "name": None, "contact_id": None})

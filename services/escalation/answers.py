@@ -182,15 +182,40 @@ async def decide_acknowledged(tx: Transaction, named: Escalation, answering: Ans
         # Superseded, or expired a moment before its renewal arrived: the Update is what is asked now.
         newest = await corrected_by(tx, escalation)
         if newest is not None and newest.kind is EscalationKind.ANSWER:
+            if newest.acknowledged_at is not None:
+                # Somebody was quicker: theirs is the one acknowledgement of the whole chain.
+                return [(escalation, Outcome(_as_acknowledged_in(escalation, newest))), (newest, Outcome(newest))]
             decided.append((newest, decide(newest, command, now)))
     return decided
 
 
+def _as_acknowledged_in(escalation: Escalation, newest: Escalation) -> Escalation:
+    """An escalation that had ended, with the acknowledgement of the Update's; itself if it has one of its own."""
+    if escalation.acknowledged_at is not None:
+        return escalation
+    return replace(
+        escalation,
+        acknowledged_at=newest.acknowledged_at,
+        acknowledged_by=newest.acknowledged_by,
+        asserted_by_system=newest.asserted_by_system,
+        acknowledged_via=newest.acknowledged_via,
+        late=newest.late,
+    )
+
+
 async def corrected_by(tx: Transaction, escalation: Escalation) -> Escalation | None:
-    """The partner's escalation of the newest Update, locked; None if an Update on the way to it asks anew."""
+    """The partner's escalation of the newest Update, locked; None if an Update on the way to it asks anew.
+
+    Of a takeover it is the newest one of the same partner, not locked: all that belong to one are locked together.
+    """
     newest = await store.find_carried_to(tx, escalation.alert.alert_id)
     if newest is None:
         return None
+    if escalation.kind is EscalationKind.TAKEOVER:
+        family = await store.find_takeover_family(tx, newest, escalation.subject_partner)
+        found = [await store.find_escalation(tx, one) for one in family]
+        mine = (escalation.partner, escalation.subject_partner)
+        return next((e for e in found if e is not None and (e.partner, e.subject_partner) == mine), None)
     escalation_id = await store.find_escalation_id(tx, newest, escalation.partner)
     return None if escalation_id is None else await store.load_one(tx, escalation_id)
 

@@ -250,7 +250,8 @@ def router(deps: EscalationDeps, news: BoardNews) -> APIRouter:
 
         Whoever takes a position has acknowledged. A position may change until the alert ends; the record keeps each.
         `wrong_person` pages the next level at once and answers nothing: if you had acknowledged yourself, asking begins
-        again. It needs no `Idempotency-Key`: the same position sent again by the same person is one position.
+        again. A takeover knows no other position. It needs no `Idempotency-Key`: the same position sent again by the
+        same person is one position.
         """
         wanted = answers.PositionRequest(
             stance=body.stance,

@@ -28,6 +28,7 @@ from services.escalation.levels import (
     raise_due_levels,
     raise_left,
     raise_one,
+    tell_one,
     unreached_event,
 )
 from services.escalation.model import (
@@ -201,6 +202,9 @@ def _unanswered_due(escalation: Escalation, command: DueTimeReached, now: dateti
     unreached = replace(
         with_due(escalation, escalation.expires_at, DueReason.EXPIRY),
         state=EscalationState.UNREACHED,
+        # Whoever had taken it over before did so until the partner answered.
+        taken_over_by=None,
+        taken_over_at=None,
     )
     return Outcome(unreached, events=(unreached_event(unreached, command.directory, command.attempts, now),))
 
@@ -338,6 +342,8 @@ def _(command: Acknowledge, escalation: Escalation, now: datetime) -> Outcome:
 def _(command: TakePosition, escalation: Escalation, now: datetime) -> Outcome:
     if _is_repeated(command, escalation):
         return Outcome(escalation)
+    if escalation.kind is EscalationKind.TAKEOVER and command.stance is PositionStance.WRONG_PERSON:
+        return _pass_takeover_on(command, escalation, now)
     _check_position(command, escalation, now)
     position = Position(
         stance=command.stance,
@@ -382,6 +388,17 @@ def _(command: TakePosition, escalation: Escalation, now: datetime) -> Outcome:
     return Outcome(answered, events=(*received.events, event), stops_pages=True)
 
 
+def _pass_takeover_on(command: TakePosition, takeover: Escalation, now: datetime) -> Outcome:
+    """Whoever is asked to take a partner over and is the wrong person: the next level is asked at once."""
+    if takeover.state is EscalationState.ENDED:
+        raise Conflict("the takeover has ended: there is nothing left to answer", code="escalation_ended")
+    if takeover.state not in UNANSWERED:
+        raise Conflict("the partner has been taken over", code="already_answered")
+    position = Position(stance=PositionStance.WRONG_PERSON, taken_at=now, taken_by=command.by)
+    passed_on = replace(takeover, position=position)
+    return raise_one(passed_on, command.directory, LevelReason.WRONG_PERSON, now)
+
+
 def _is_repeated(command: TakePosition, escalation: Escalation) -> bool:
     """Whether the same person says again what stands: a request that was sent twice is one answer."""
     stands = escalation.position
@@ -389,7 +406,7 @@ def _is_repeated(command: TakePosition, escalation: Escalation) -> bool:
         return False
     return (
         stands.stance is command.stance
-        and stands.taken_by.subject == command.by.subject
+        and stands.taken_by.is_same_person(command.by)
         and (stands.answer_by_at, stands.note, stands.offer, stands.estimated_arrival_at)
         == (command.answer_by_at, command.note, command.offer, command.estimated_arrival_at)
     )
@@ -421,7 +438,7 @@ def _wrong_person(
     an unreached one from being taken over. Whoever takes their own acknowledgement back leaves nobody who has it, so
     asking begins again under a new deadline. Somebody else's acknowledgement stands, also where an answer that came
     after it is taken back: then the next person is told, and the missing position is asked for one interval from now at
-    the latest. Somebody else's answer stands, too.
+    the latest. Somebody else's answer stands, too. Whoever has acknowledged is not told to.
     """
     interval = timedelta(seconds=escalation.interval_seconds)
     answered_by = escalation.position.taken_by if escalation.position is not None else None
@@ -452,13 +469,23 @@ def _wrong_person(
     else:
         passed_on = replace(escalation, state=EscalationState.ACKNOWLEDGED, position=position)
         passed_on = with_due(passed_on, min(escalation.due_at or now, now + interval), DueReason.POSITION)
+        raised = tell_one(
+            passed_on, command.directory, LevelReason.WRONG_PERSON, now, besides=_known_to(escalation, command)
+        )
+        return Outcome(raised.escalation, events=(event, *raised.events), pages=raised.pages)
     raised = raise_one(passed_on, command.directory, LevelReason.WRONG_PERSON, now)
     return Outcome(raised.escalation, events=(event, *raised.events), pages=raised.pages)
 
 
+def _known_to(escalation: Escalation, command: TakePosition) -> frozenset[UUID]:
+    """Contacts who need not be told: whoever has acknowledged, and whoever speaks now."""
+    actors = (escalation.acknowledged_by, command.by)
+    return frozenset(actor.contact_id for actor in actors if actor is not None and actor.contact_id is not None)
+
+
 def _is_by(actor: Actor | None, command: TakePosition) -> bool:
     """Whether something was done by whoever speaks now."""
-    return actor is not None and actor.subject == command.by.subject
+    return actor is not None and actor.is_same_person(command.by)
 
 
 @_decide.register
@@ -523,7 +550,7 @@ def _has_taken_over(escalation: Escalation, by: Actor, now: datetime) -> bool:
     return (
         escalation.taken_over_by is not None
         and escalation.taken_over_at is not None
-        and escalation.taken_over_by.subject == by.subject
+        and escalation.taken_over_by.is_same_person(by)
         and now < escalation.taken_over_at + timedelta(seconds=TAKEOVER_ASK_AGAIN_SECONDS)
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from services.escalation.directory import Directory, Target
 from services.escalation.model import (
@@ -53,7 +54,7 @@ class _Climb:
         """Pages the level after `level`, or the last one again; returns its number."""
         found, targets, skipped = next_level(self.escalation, self.directory, level, self.now)
         self.gaps.update(dict.fromkeys((*gap_tuple(self.directory.gap(self.now)), *skipped)))
-        self._page(found, targets, LevelReason.REPEATED if 0 < found <= level else reason)
+        self.page(found, targets, LevelReason.REPEATED if 0 < found <= level else reason)
         return found
 
     def up_to_the_last(self, level: int, reason: LevelReason) -> int:
@@ -63,10 +64,11 @@ class _Climb:
             self.gaps.update(dict.fromkeys(gap for gap in skipped if gap is not Gap.ALL_LEVELS_EMPTY))
             if found <= level or not targets:
                 return level
-            self._page(found, targets, reason)
+            self.page(found, targets, reason)
             level = found
 
-    def _page(self, level: int, targets: Sequence[Target], reason: LevelReason) -> None:
+    def page(self, level: int, targets: Sequence[Target], reason: LevelReason) -> None:
+        """Pages a level, if this decision has not yet."""
         if level not in self.reached:
             self.reached[level] = reason
             self.told[level] = tuple(dict.fromkeys(target.told for target in targets))
@@ -177,6 +179,23 @@ def raise_one(
     return climb.outcome(
         raised, by=by, notices=_announcing(escalation, known, directory, asking_type(escalation), level)
     )
+
+
+def tell_one(
+    escalation: Escalation, directory: Directory, reason: LevelReason, now: datetime, *, besides: frozenset[UUID]
+) -> Outcome:
+    """Asks the next level for a position where somebody has acknowledged; the contacts `besides` whom it is to reach
+    know already. Nobody is asked a second time, no office is rung in anybody's place, and no deadline changes.
+    """
+    told = replace(escalation, stopped=tuple({*escalation.stopped, *besides}))
+    climb = _Climb(escalation, directory, "level.raised", now)
+    for number in range(escalation.level + 1, len(escalation.levels) + 1):
+        targets = _asked(told, directory.at_level(escalation.levels[number - 1], now)[0])
+        if targets:
+            climb.page(number, targets, reason)
+            notices = _announcing(escalation, escalation, directory, "level.raised", number)
+            return climb.outcome(replace(escalation, level=number), notices=notices)
+    return Outcome(escalation)
 
 
 def with_levels_known_now(escalation: Escalation, directory: Directory) -> Escalation:

@@ -271,6 +271,9 @@ def _with_answer(escalation: Escalation, old: Escalation) -> Escalation:
         levels=old.levels,
         level=old.level,
         added=old.added,
+        stopped=old.stopped,
+        taken_over_by=old.taken_over_by,
+        taken_over_at=old.taken_over_at,
         notified_at=old.notified_at,
         clock_started_at=min(escalation.clock_started_at, old.clock_started_at),
         acknowledge_by_at=old.acknowledge_by_at,
@@ -308,6 +311,8 @@ def _carry_clock(fresh: Escalation, opening: Opening, old: Escalation, message_t
         unreached_postponed=old.unreached_postponed,
         gaps=old.gaps,
         added=old.added,
+        # What asks anew asks everybody.
+        stopped=() if fresh.alert.asks_anew else old.stopped,
     )
     pages = (
         *planned(directory.endpoint_targets(), message_type, level=0, asks=True),

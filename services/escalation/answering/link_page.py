@@ -117,7 +117,7 @@ _TROUBLE = {
     Result.SUPERSEDED: "error_superseded",
     Result.EXPIRED: "error_expired",
     Result.NOT_LISTED: "error_not_listed",
-    Result.NOTHING_ASKED: "error_ended",
+    Result.NOTHING_ASKED: "error_nothing_asked",
     Result.NOT_UNDERSTOOD: "error_text",
 }
 

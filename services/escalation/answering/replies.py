@@ -57,7 +57,7 @@ from shared.contracts import (
     PositionStance,
 )
 from shared.db import Transaction
-from shared.errors import Rejected
+from shared.errors import Conflict, Rejected
 from shared.events import Cause, Event, Message
 from shared.ids import derived
 from shared.log import get_logger
@@ -463,25 +463,29 @@ async def _acknowledge(
     if not asked:
         return Answered(Result.NOTHING_ASKED), []
     decided: dict[UUID, Decided] = {}
+    meant: dict[UUID, None] = {}
+    """What is asked now, once each: a message and the Update that has corrected it are one question."""
     over: list[Escalation] = []
-    for escalation in sorted(asked, key=lambda e: e.id):  # locked in one order
-        if escalation.id in decided:
-            continue
-        if escalation.kind is EscalationKind.TAKEOVER and escalation.state is EscalationState.ENDED:
+    for named_before in sorted(asked, key=lambda e: e.id):  # locked in one order
+        is_takeover = named_before.kind is EscalationKind.TAKEOVER
+        escalation = await _current(tx, named_before) if is_takeover else named_before
+        if is_takeover and escalation.state is EscalationState.ENDED:
             over.append(escalation)
             continue
         found = await decide_acknowledged(tx, escalation, answering, turn.now)
         if found[0][0].state is EscalationState.ENDED and len(found) == 1:
             over.append(escalation)
-        else:
-            decided |= {before.id: (before, outcome) for before, outcome in found}
+            continue
+        meant[found[0 if is_takeover else -1][0].id] = None
+        for before, outcome in found:
+            decided.setdefault(before.id, (before, outcome))
     messages = await save_decided(deps, tx, list(decided.values()), cause=turn.cause, now=turn.now)
-    escalations = tuple(outcome.escalation for _, outcome in decided.values())
+    escalations = tuple(decided[one][1].escalation for one in meant)
     if not decided:
         return Answered(await _over(tx, over), escalations=tuple(over)), []
-    if not any(outcome.escalation is not before for before, outcome in decided.values()):
-        return Answered(Result.ALREADY_ANSWERED, escalations=escalations), []
-    only_takeovers = all(e.kind is not EscalationKind.ANSWER or e.taken_over_at is not None for e in escalations)
+    if all(decided[one][1].escalation is decided[one][0] for one in meant):
+        return Answered(Result.ALREADY_ANSWERED, escalations=escalations), messages
+    only_takeovers = all(e.kind is EscalationKind.TAKEOVER for e in escalations)
     return Answered(Result.TAKEN_OVER if only_takeovers else Result.ACKNOWLEDGED, escalations=escalations), messages
 
 
@@ -495,11 +499,22 @@ async def _pass_on(
     deps: EscalationDeps, tx: Transaction, turn: _Turn, answering: Answering, wrong: PositionRequest
 ) -> tuple[Answered, list[Message[Event]]]:
     """Whoever is the wrong person is so for everything that the message carried and that is still open."""
-    current = [await _current(tx, e) for e in (await _carried(tx, turn.page)).values()]
-    ids = sorted({e.id for e in current if e.kind is EscalationKind.ANSWER and e.state is not EscalationState.ENDED})
+    carried = [await _current(tx, e) for e in (await _carried(tx, turn.page)).values()]
+    current = [e for e in carried if e.kind is not EscalationKind.INFORMATION]
+    if not current:
+        return Answered(Result.NOTHING_ASKED, escalations=tuple(carried)), []
+    ids = sorted({e.id for e in current if e.state is not EscalationState.ENDED})
     if not ids:
-        return Answered(Result.ENDED if current else Result.NOTHING_ASKED, escalations=tuple(current)), []
-    decided = [await decide_position(deps, tx, one, answering, wrong, turn.now) for one in ids]
+        return Answered(await _over(tx, current), escalations=tuple(current)), []
+    decided: list[Decided] = []
+    answered: Conflict | None = None
+    for one in ids:
+        try:
+            decided.append(await decide_position(deps, tx, one, answering, wrong, turn.now))
+        except Conflict as refusal:
+            answered = refusal
+    if not decided and answered is not None:
+        raise answered
     messages = await save_decided(deps, tx, decided, cause=turn.cause, now=turn.now)
     return Answered(Result.PASSED_ON, escalations=tuple(outcome.escalation for _, outcome in decided)), messages
 
@@ -556,9 +571,12 @@ async def _stop(
     deps: EscalationDeps, tx: Transaction, turn: _Turn, answering: Answering
 ) -> tuple[Answered, list[Message[Event]]]:
     """Ends what still asks this person; asking others goes on, and so do the deadlines."""
-    carried = await _carried(tx, turn.page)
-    await store.save_stopped(tx, list(carried), turn.page["contact_id"] or turn.page["contact_point_id"])
-    ended = await reply_store.end_pages_of(tx, list(carried), turn.page["contact_id"], turn.page["contact_point_id"])
+    named = await _carried(tx, turn.page)
+    # Those of an Update that has corrected the message since are what is asked now.
+    carried = {e.id: e for e in [await _current(tx, e) for e in named.values()]}
+    of_both = sorted({*named, *carried})
+    await store.save_stopped(tx, of_both, turn.page["contact_id"] or turn.page["contact_point_id"])
+    ended = await reply_store.end_pages_of(tx, of_both, turn.page["contact_id"], turn.page["contact_point_id"])
     stopped = [
         record.Entry(
             kind="pages.stopped",
@@ -741,7 +759,8 @@ _TEXT_OF = {
     Result.WRONG_CODE: ReplyText.UNKNOWN_CODE,
     Result.LOCKED: ReplyText.LOCKED,
     Result.ENDED: ReplyText.ENDED,
-    Result.SUPERSEDED: ReplyText.ENDED,
+    Result.SUPERSEDED: ReplyText.SUPERSEDED,
+    Result.NOTHING_ASKED: ReplyText.NOTHING_ASKED,
     Result.EXPIRED: ReplyText.EXPIRED,
     Result.HELP: ReplyText.HELP,
 }

@@ -141,6 +141,8 @@ class ReplyText(StrEnum):
     TAKEN_OVER = "taken_over"  # {what} {by}
     ALREADY_ANSWERED = "already_answered"  # {what}
     ENDED = "ended"  # {what}
+    SUPERSEDED = "superseded"  # {what}
+    NOTHING_ASKED = "nothing_asked"  # {what}
     EXPIRED = "expired"
     UNKNOWN_CODE = "unknown_code"
     LOCKED = "locked"

@@ -28,7 +28,7 @@ _COUNTED = """
       AND ($1::text IS NULL OR e.partner = $1 OR e.raiser = $1)
       AND (
           e.end_reason IS DISTINCT FROM 'superseded'
-          OR e.acknowledged_at IS NOT NULL AND successor.acknowledged_at IS DISTINCT FROM e.acknowledged_at
+          OR e.acknowledged_at <= e.ended_at AND successor.acknowledged_at IS DISTINCT FROM e.acknowledged_at
       )
 """
 

@@ -77,11 +77,14 @@ async def find_carried_to(tx: Transaction, alert_id: UUID) -> UUID | None:
 async def find_taken_over(
     tx: Transaction, root_alert_id: UUID, alert_id: UUID, subject_partner: str
 ) -> dict[str, Escalation]:
-    """By taker, the newest takeover of a partner that a human took for an earlier message of this chain."""
+    """By taker, the newest takeover of a partner that a human took for an earlier message of this chain.
+
+    One that ended because the partner answered is over: a later silence is another one.
+    """
     connection = await raw(tx)
     rows = await connection.fetch(
         f"{_SELECT} WHERE h.root_alert_id = $1 AND alert_id <> $2 AND e.subject_partner = $3"
-        " AND e.taken_over_at IS NOT NULL ORDER BY e.taken_over_at",
+        " AND e.taken_over_at IS NOT NULL AND e.end_reason IS DISTINCT FROM 'acknowledged' ORDER BY e.taken_over_at",
         root_alert_id,
         alert_id,
         subject_partner,

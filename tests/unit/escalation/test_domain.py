@@ -331,14 +331,20 @@ def test_whoever_takes_their_own_acknowledgement_back_is_replaced_at_once() -> N
 
 
 def test_a_colleagues_acknowledgement_stands() -> None:
-    """Person 2 is the wrong one, person 1 has it: the acknowledgement is not undone; the position is asked for
-    sooner.
+    """Somebody else is the wrong one, person 1 has it: the acknowledgement is not undone; the position is asked for
+    sooner, and of the next person now. Nobody who has answered is asked, nor the office in their place.
     """
-    outcome = decide(in_state(EscalationState.ACKNOWLEDGED), wrong(2), T0 + 6 * MINUTE)
+    outcome = decide(in_state(EscalationState.ACKNOWLEDGED), wrong(3), T0 + 6 * MINUTE)
     assert outcome.escalation.state is EscalationState.ACKNOWLEDGED
     assert outcome.escalation.acknowledged_by == human(1)
     assert (outcome.escalation.due_at, outcome.escalation.due_reason) == (T0 + 11 * MINUTE, DueReason.POSITION)
     assert people(outcome) == ["person-2"]
+    assert {page.message_type for page in outcome.pages} == {"level.raised"}
+    outcome = decide(in_state(EscalationState.ACKNOWLEDGED), wrong(2), T0 + 6 * MINUTE)
+    assert (outcome.escalation.level, people(outcome)) == (1, [])
+    acknowledged = decide(in_state(EscalationState.NOTIFIED), Acknowledge(human(2)), T0 + 5 * MINUTE).escalation
+    outcome = decide(acknowledged, wrong(1), T0 + 6 * MINUTE)
+    assert (outcome.escalation.acknowledged_by, people(outcome)) == (human(2), [])
 
 
 def test_an_own_acknowledgement_is_taken_back_after_a_colleagues_wrong_person() -> None:
@@ -349,15 +355,36 @@ def test_an_own_acknowledgement_is_taken_back_after_a_colleagues_wrong_person() 
     assert (outcome.escalation.due_at, outcome.escalation.due_reason) == (T0 + 12 * MINUTE, DueReason.NEXT_LEVEL)
 
 
+def test_a_person_is_one_under_several_credentials() -> None:
+    """Acknowledged by SMS, taken back in the console: the contact is the same, and so it is their own."""
+    once = decide(in_state(EscalationState.NOTIFIED), Acknowledge(human(1)), T0 + 5 * MINUTE).escalation
+    other = human(1).model_copy(update={"subject": "another-credential"})
+    outcome = decide(once, position(PositionStance.WRONG_PERSON, other), T0 + 6 * MINUTE)
+    assert (outcome.escalation.state, outcome.escalation.acknowledged_by) == (EscalationState.NOTIFIED, None)
+    stranger = other.model_copy(update={"contact_id": None})
+    assert decide(once, position(PositionStance.WRONG_PERSON, stranger), T0 + 6 * MINUTE).escalation.acknowledged_by
+
+
+def test_a_second_silence_is_taken_over_by_nobody_yet() -> None:
+    """Whoever took the partner over did so until it answered; what it took back is everybody's again."""
+    taken = decide(in_state(EscalationState.UNREACHED), TakeOver(OFFICER), T0 + 31 * MINUTE).escalation
+    answered = decide(taken, Acknowledge(human()), T0 + 32 * MINUTE).escalation
+    assert answered.taken_over_by == OFFICER
+    story = after(answered)
+    story.take(decide(answered, wrong(), T0 + 33 * MINUTE), T0 + 33 * MINUTE)
+    unreached = story.until(T0 + 43 * MINUTE).escalation
+    assert (unreached.state, unreached.taken_over_by) == (EscalationState.UNREACHED, None)
+
+
 def test_who_takes_back_what_they_considered_leaves_a_colleagues_acknowledgement() -> None:
-    """Person 1 has acknowledged, person 2 was considering: the acknowledgement stands; a position is asked for soon."""
-    considering = position(PositionStance.CONSIDERING, human(2), answer_by_at=T0 + 90 * MINUTE)
+    """Person 1 has acknowledged, somebody else was considering: the first stands, a position is asked for soon."""
+    considering = position(PositionStance.CONSIDERING, human(3), answer_by_at=T0 + 90 * MINUTE)
     once = decide(in_state(EscalationState.ACKNOWLEDGED), considering, T0 + 6 * MINUTE).escalation
     assert refused(once, wrong(1), T0 + 7 * MINUTE) == "already_answered"
-    outcome = decide(once, wrong(2), T0 + 7 * MINUTE)
+    outcome = decide(once, wrong(3), T0 + 7 * MINUTE)
     assert (outcome.escalation.state, outcome.escalation.acknowledged_by) == (EscalationState.ACKNOWLEDGED, human(1))
     assert (outcome.escalation.due_at, outcome.escalation.due_reason) == (T0 + 12 * MINUTE, DueReason.POSITION)
-    assert people(outcome)
+    assert people(outcome) == ["person-2"]
 
 
 @pytest.mark.parametrize("state", [EscalationState.COMMITTED, EscalationState.DECLINED, EscalationState.NOTED])
