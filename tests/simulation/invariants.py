@@ -417,7 +417,7 @@ def note(moment: Moment) -> None:
     for old, row in moment.changed:
         if row["state"] not in ANSWERED | {"ended"}:
             ledger.stopped.pop(row["id"], None)
-        elif old is None or _answers(old) != _answers(row):
+        elif old is None or (_answers(old) != _answers(row) and not _is_taken_back(old, row)):
             known = (page["id"] for page in moment.before.pages.values() if page["escalation_id"] == row["id"])
             ledger.stopped[row["id"]] = (moment.at, frozenset(known))
 
@@ -576,6 +576,11 @@ def _answers(row: Row) -> tuple[object, ...]:
     """What stops pages when it changes. "Wrong person" is no answer: it pages the next one."""
     position_at = None if row["position_stance"] == "wrong_person" else row["position_at"]
     return row["state"], position_at, row["taken_over_at"]
+
+
+def _is_taken_back(old: Row, row: Row) -> bool:
+    """Whether somebody has taken back what they considered, so that a colleague's acknowledgement is what stands."""
+    return bool(old["state"] == "considering" and row["state"] == "acknowledged")
 
 
 def _interval(row: Row) -> int:

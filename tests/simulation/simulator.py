@@ -94,6 +94,8 @@ NOTHING = "-"
 MANY_AT_ONCE = frozenset({"pull", "acknowledge_early", "tick", "crash"})
 """Actions in which one escalation may be decided on more than once."""
 
+UNREADABLE_PLAN = '{"partner"'
+
 CALM_SECONDS = LEASE_SECONDS + 2
 """By then the relays have taken over what nobody published, and the leases of the dead have lapsed."""
 
@@ -685,9 +687,11 @@ class Simulation:
         partner = self.chance.pick(PARTNERS)
         self.plan_versions[partner] += 1
         await self.arena.escalation.execute(
-            "UPDATE duty_plans SET body = '{\"partner\"', plan_version = $2 WHERE partner = $1",
+            "UPDATE duty_plans SET body = $3, plan_version = $2,"
+            " previous_body = CASE body WHEN $3 THEN previous_body ELSE body END WHERE partner = $1",
             partner,
             self.plan_versions[partner],
+            UNREADABLE_PLAN,
         )
         return str(partner)
 
