@@ -6,8 +6,10 @@ locks the same row that an acknowledgement locks, so an answered partner is neve
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from services.escalation import store
 from services.escalation.deps import EscalationDeps
@@ -16,6 +18,7 @@ from services.escalation.domain import DueTimeReached, decide
 from services.escalation.model import Escalation, Outcome
 from services.escalation.saving import save_ended
 from services.escalation.telling import alarm_gaps
+from shared.db import Transaction
 from shared.events import Cause
 from shared.log import get_logger
 
@@ -41,6 +44,7 @@ class Timers:
                 return 0
             directories = await deps.directories.find(tx, sorted({e.partner for e in due}))
             made = await store.count_attempts(tx, [e.id for e in due])
+            due = await _with_attempts_begun(tx, due, made)
             outcomes = [self._decide(e, directories[e.partner], made.get(e.id, 0), now) for e in due]
             await alarm_gaps(deps, tx, due, outcomes, now)
             cause = Cause(correlation_id=deps.ids.new())
@@ -65,3 +69,15 @@ class Timers:
         if due_at is None:
             return POLL_SECONDS
         return min(POLL_SECONDS, max(0.0, (due_at - self._deps.clock.now()).total_seconds()))
+
+
+async def _with_attempts_begun(
+    tx: Transaction, due: Sequence[Escalation], made: Mapping[UUID, int]
+) -> list[Escalation]:
+    """The same with their first attempt where it has begun and is not recorded: its sender is slow, or has died.
+
+    Whoever may have been paged a moment ago gets an interval to answer like everybody else.
+    """
+    unrecorded = [e.id for e in due if e.first_attempt_at is None and made.get(e.id)]
+    begun = await store.find_first_attempts(tx, unrecorded) if unrecorded else {}
+    return [replace(e, first_attempt_at=begun[e.id]) if e.id in begun else e for e in due]

@@ -347,7 +347,8 @@ def who_stopped_is_not_rung(moment: Moment) -> None:
         row = moment.after.escalations.get(page["escalation_id"]) if page["asks"] else None
         if row is None or page["contact_id"] not in (row["stopped"] or ()):
             continue
-        if page_id not in moment.before.pages or page["state"] in {"due", "leased"}:
+        is_fresh = page_id not in moment.before.pages and page["state"] != "ended"
+        if is_fresh or page["state"] in {"due", "leased"}:
             raise Violated("stopped", f"{page['message_type']} of {name_of(row)} to {page['told']} is {page['state']}")
 
 

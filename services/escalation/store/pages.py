@@ -314,6 +314,17 @@ async def count_attempts(tx: Transaction, escalation_ids: Sequence[UUID]) -> dic
     return {row["escalation_id"]: row["made"] for row in rows}
 
 
+async def find_first_attempts(tx: Transaction, escalation_ids: Sequence[UUID]) -> dict[UUID, datetime]:
+    """When the first attempt for each of these escalations began."""
+    connection = await raw(tx)
+    rows = await connection.fetch(
+        "SELECT p.escalation_id, min(a.started_at) AS first_at FROM pages p JOIN attempts a ON a.page_id = p.id"
+        " WHERE p.escalation_id = ANY($1) GROUP BY 1",
+        list(escalation_ids),
+    )
+    return {row["escalation_id"]: row["first_at"] for row in rows}
+
+
 async def find_raisers(tx: Transaction, alert_ids: Sequence[UUID | None]) -> dict[UUID | None, str]:
     """Who raised each of these alerts."""
     connection = await raw(tx)

@@ -94,6 +94,28 @@ async def test_an_escalation_ends_itself_at_its_expiry(rig: Rig) -> None:
     assert ended["reason"] == "expired"
 
 
+async def test_a_page_that_has_just_begun_gets_its_interval(rig: Rig) -> None:
+    """The senders were down for half an hour; the first page begins, and its end is not recorded yet, as `unreached`
+    falls due: whoever is being rung gets an interval to answer, and no more for the next try.
+    """
+    await rig.handle(rig.plan("GB"))
+    await rig.handle(rig.released("GB"))
+    deadlines, delivery = rig.service.loops["timers"], rig.service.loops["delivery"]
+    while (row := await rig.escalation("GB"))["due_reason"] != "unreached" or not row["unreached_postponed"]:
+        rig.clock.advance((row["due_at"] - rig.clock.now()).total_seconds())
+        await deadlines.run_once()
+    rig.clock.advance((row["due_at"] - rig.clock.now()).total_seconds() - 1)
+    await delivery.run_once()
+    began_at = rig.clock.now()
+    rig.clock.advance(1)
+    await deadlines.run_once()
+    row = await rig.escalation("GB")
+    assert (row["state"], row["due_at"]) == ("pending", began_at + timedelta(minutes=5))
+    rig.clock.advance(299)
+    await deadlines.run_once()
+    assert (await rig.escalation("GB"))["state"] == "unreached"
+
+
 async def test_what_nothing_acts_on_is_an_alarm(rig: Rig) -> None:
     """I2, watched: an open escalation without a due time, or long past it, is reported by the reconciler."""
     await released(rig, "GB", "US")
