@@ -14,7 +14,6 @@ from uuid import UUID
 from services.alerting import domain, journal, store, views
 from services.alerting.calls import Call, begin, check_id, kept, same_request
 from services.alerting.content import Proposal
-from services.alerting.crises import store as crisis_store
 from services.alerting.crises.domain import crisis_of_alert
 from services.alerting.crises.handlers import crisis_to_join
 from services.alerting.domain import Alert
@@ -140,8 +139,6 @@ async def edit_alert(
         network = await store.known_network(tx)
         alert = domain.edit(before, proposal, by=call.by, network=network, predecessor=predecessor, now=now)
         answer = _answer(200, alert, call)
-        if alert.corrects is None:
-            await crisis_store.follow_draft(tx, crisis_of_alert(alert, by=call.by, now=now))
         await store.write(
             tx,
             changed=[alert],
