@@ -230,6 +230,35 @@ async def test_creating_without_key_or_id_is_refused(rig: Rig, path: str) -> Non
     assert answers[0].json()["id"] == own
 
 
+async def test_second_person_releases_the_words_they_have_read(rig: Rig) -> None:
+    """With `If-Match` a draft that was changed since is not released, however its precedence; read again, it is."""
+    draft = await drafted(rig)
+    path = f"/v1/alerts/{draft['id']}"
+    read = (await get(rig, SECOND, path)).headers["etag"]
+    await edited(rig, draft, headline="Something else entirely", to=["US", "ES"])
+    refused = await post(rig, SECOND, f"{path}/release", {"precedence": "FLASH"}, **{"If-Match": read})
+    assert '"2"' in problem(refused, 412, "precondition_failed")["detail"]
+    assert await rig.state_of(UUID(draft["id"])) == "draft"
+    assert await rig.events("alert_released") == []
+    again = (await get(rig, SECOND, path)).headers["etag"]
+    answer = await post(rig, SECOND, f"{path}/release", {"precedence": "FLASH"}, **{"If-Match": again})
+    assert (answer.status_code, answer.json()["info"][0]["headline"]) == (202, "Something else entirely")
+
+
+@pytest.mark.parametrize("act", ["cancel", "close"])
+async def test_an_end_can_name_the_version_that_was_read(rig: Rig, act: str) -> None:
+    """With `If-Match` an alert is ended as it was read, or not at all; without, as it is."""
+    first, second = await released(rig), await released(rig)
+    path, body = f"/v1/alerts/{first['id']}", {"note": "It is over"}
+    read = (await get(rig, SECOND, path)).headers["etag"]
+    assert (await post(rig, SECOND, f"{path}/recipients", {"to": ["ES"]})).status_code == 202
+    refused = await post(rig, SECOND, f"{path}/{act}", body, **{"If-Match": read})
+    problem(refused, 412, "precondition_failed")
+    again = (await get(rig, SECOND, path)).headers["etag"]
+    assert (await post(rig, SECOND, f"{path}/{act}", body, **{"If-Match": again})).status_code == 202
+    assert (await post(rig, SECOND, f"/v1/alerts/{second['id']}/{act}", body)).status_code == 202
+
+
 async def test_repeated_release_gets_the_first_answer(rig: Rig) -> None:
     """A releaser whose answer was lost repeats the call and sees 202 again, not a conflict."""
     draft = await drafted(rig)
