@@ -15,14 +15,16 @@ import httpx
 import pytest
 from openapi_spec_validator import validate
 
-from services.alerting import handlers, reading, stream
+from services.alerting import handlers, reading, store, stream
 from services.alerting.cap import MEDIA_TYPE as CAP
 from services.alerting.content import HEADLINE_CHARACTERS_MAX
 from services.alerting.stream import place_of
 from services.alerting.visibility import Viewer
 from shared.contracts import (
+    DEFAULT_DEADLINES,
     Actor,
     ChannelName,
+    DeadlinesChanged,
     PartnerAcknowledged,
     PartnerUnreached,
     PlannedOffice,
@@ -257,6 +259,30 @@ async def test_an_end_can_name_the_version_that_was_read(rig: Rig, act: str) -> 
     again = (await get(rig, SECOND, path)).headers["etag"]
     assert (await post(rig, SECOND, f"{path}/{act}", body, **{"If-Match": again})).status_code == 202
     assert (await post(rig, SECOND, f"/v1/alerts/{second['id']}/{act}", body)).status_code == 202
+
+
+async def test_wrong_country_is_taken_back(rig: Rig) -> None:
+    """An edit and an Update name the countries anew: those before are gone; who leaves them out keeps them."""
+    draft = await edited(rig, await drafted(rig, countries=["AF"]), countries=["PAK"])
+    assert draft["countries"] == ["PAK"]
+    assert (await edited(rig, draft, severity="Extreme"))["countries"] == ["PAK"]
+    await release(rig, draft)
+    update = await post(rig, OFFICER, f"/v1/alerts/{draft['id']}/updates", {"asks_anew": False, "countries": ["IR"]})
+    assert update.json()["countries"] == ["IRN"]
+
+
+async def test_more_partners_are_added_after_the_network_has_shortened_its_table(rig: Rig) -> None:
+    """What was right at the release stays right: whom it is addressed to is checked, and nothing that cannot change."""
+    alert = await released(rig, precedence="ROUTINE", acknowledge_within_seconds=80_000)
+    table = dict(DEFAULT_DEADLINES)
+    table[Precedence.ROUTINE] = table[Precedence.ROUTINE].model_copy(update={"acknowledge_within_seconds": 3_600})
+    async with rig.deps.database.transaction() as tx:
+        await store.save_deadlines(tx, DeadlinesChanged(version=99, deadlines=table))
+    path = f"/v1/alerts/{alert['id']}/recipients"
+    added = await post(rig, SECOND, path, {"to": ["ES"]})
+    assert added.status_code == 202, added.text
+    assert "ES" in added.json()["to"]
+    problem(await post(rig, SECOND, path, {"to": ["FR"]}), 422, "unknown_partner")
 
 
 async def test_repeated_release_gets_the_first_answer(rig: Rig) -> None:
@@ -642,6 +668,20 @@ async def test_cap_of_an_update_names_what_it_corrects(rig: Rig) -> None:
     async with rig.client(OFFICER) as client:
         refused = await client.post("/v1/alerts", content=document.content, headers={**key(), "Content-Type": CAP})
     problem(refused, 422, "cap_not_draftable")
+
+
+async def test_cap_of_a_draft_update_is_read_by_the_second_person(rig: Rig) -> None:
+    """A draft that corrects names the whole chain already, and says that it is a draft."""
+    first = await released(rig)
+    path = f"/v1/alerts/{first['id']}/updates"
+    second = (await post(rig, OFFICER, path, {"asks_anew": False, "note": "Corrected"})).json()
+    await release(rig, second)
+    third = await post(rig, OFFICER, f"/v1/alerts/{second['id']}/updates", {"asks_anew": False, "headline": "Anew"})
+    document = await get(rig, SECOND, f"/v1/alerts/{third.json()['id']}", Accept=CAP)
+    assert document.status_code == 200, document.text
+    assert "<status>Draft</status>" in document.text
+    references = document.text.partition("<references>")[2].partition("</references>")[0].split()
+    assert [reference.split(",")[1] for reference in references] == ["RP-CA-2021-0001", "RP-CA-2021-0002"]
 
 
 async def test_cap_that_only_drafts_needs_a_drafter(rig: Rig) -> None:
