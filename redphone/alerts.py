@@ -253,20 +253,20 @@ async def release_alert(
 
         redphone alert release RP-CA-2026-0042 --precedence FLASH --as ca-releaser
     """
-    confirmed = precedence or await _confirm_precedence(session, alert)
+    confirmed, etag = (precedence, None) if precedence else await _confirm_precedence(session, alert)
     body = _said(precedence=confirmed, self_release_reason=self_release_reason)
-    released = await send_stored(session, f"{_path(alert)}/release", body, with_id=False)
+    released = await send_stored(session, f"{_path(alert)}/release", body, with_id=False, etag=etag)
     _tell(session, released, f"redphone alert watch {released['reference']}")
 
 
-async def _confirm_precedence(session: Session, alert: str) -> str:
-    """Asks the releaser, who has read the draft, to repeat its precedence."""
+async def _confirm_precedence(session: Session, alert: str) -> tuple[str, str | None]:
+    """Asks the releaser, who has read the draft, to repeat its precedence; also gives the version that was shown."""
     if not (session.output.is_live and sys.stdin.isatty()):
         raise Failed("Confirm the draft's precedence: --precedence FLASH, for example.", exit_code=Exit.USAGE)
-    draft = await session.client.get(_path(alert))
-    _tell(session, draft)
+    answer = await session.client.get_raw(_path(alert))
+    _show(session, answer.json())
     typed: str = typer.prompt("Type its precedence to release it", default="", show_default=False)
-    return typed.strip().upper()
+    return typed.strip().upper(), answer.headers.get("etag")
 
 
 @app.command("update")
@@ -472,9 +472,18 @@ app.command("watch")(watch.watch_alert)
 
 
 async def send_stored(
-    session: Session, path: str, body: Mapping[str, Any], *, with_id: bool, cap: str | None = None
+    session: Session,
+    path: str,
+    body: Mapping[str, Any],
+    *,
+    with_id: bool,
+    cap: str | None = None,
+    etag: str | None = None,
 ) -> dict[str, Any]:
-    """Sends a request that is stored before it leaves; the same command repeats it if it got no answer."""
+    """Sends a request that is stored before it leaves; the same command repeats it if it got no answer.
+
+    `etag` names the version that the person has read: if there is another by now, the request is refused.
+    """
     client = session.client
     target = [session.connection.url, session.connection.client_id or "", path]
     stored = files.store_request(
@@ -484,7 +493,8 @@ async def send_stored(
         session.output.warn("this very request got no answer before; it is repeated, and nothing happens twice.")
     try:
         if cap is None:
-            answer = await client.post(path, stored.body, key=stored.key)
+            read = {} if etag is None else {"If-Match": etag}
+            answer = await client.post(path, stored.body, key=stored.key, headers=read)
         else:
             headers = {"Content-Type": CAP_MEDIA_TYPE}
             answer = await client.post(path, cap.encode(), key=stored.key, headers=headers)

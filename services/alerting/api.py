@@ -173,7 +173,7 @@ def _reading(routes: APIRouter, face: Face) -> None:
     async def show_alert(*, request: Request, principal: Principal = Depends(face.caller), alert: AlertRef) -> Response:
         """The alert as far as you may read it. `Accept: application/cap+xml` gives CAP 1.2 in our profile.
 
-        The `ETag` is what an edit of a draft sends back as `If-Match`.
+        The `ETag` is what an edit or a release of a draft sends back as `If-Match`.
         """
         viewer = viewer_of(principal)
         wanted = accepted(request.headers.get("accept", "*/*"))
@@ -367,6 +367,7 @@ def _releasing(routes: APIRouter, face: Face) -> None:
                 "not_found",
                 "not_a_draft",
                 "precedence_not_confirmed",
+                "precondition_failed",
                 "alert_superseded",
                 "expires_too_early",
             ),
@@ -379,8 +380,12 @@ def _releasing(routes: APIRouter, face: Face) -> None:
         alert: AlertRef,
         body: ReleaseBody,
         key: OptionalIdempotencyKey,
+        if_match: IfMatchHeader,
     ) -> Response:
         """Releases a draft as its second person, who repeats the precedence. From now on every partner owes an answer.
+
+        Send the `ETag` that you have read as `If-Match`: if somebody has changed the draft since, nothing is released
+        (412), and you read it again. Without it, whatever the draft says by now is released.
 
         Answered after the alert is stored for good. Paging does not wait for anything else.
         """
@@ -391,6 +396,7 @@ def _releasing(routes: APIRouter, face: Face) -> None:
             alert_id,
             precedence=body.precedence,
             self_release_reason=body.self_release_reason,
+            check_version=if_match.allow,
         )
         return answer.response()
 
@@ -442,7 +448,9 @@ def _releasing(routes: APIRouter, face: Face) -> None:
         response_model=None,
         responses={
             **_RELEASED,
-            **problem_responses("role_missing", "reason_needed", "not_yours", "not_found", "alert_superseded"),
+            **problem_responses(
+                "role_missing", "reason_needed", "not_yours", "not_found", "alert_superseded", "precondition_failed"
+            ),
         },
     )
     async def cancel_alert(
@@ -452,12 +460,18 @@ def _releasing(routes: APIRouter, face: Face) -> None:
         alert: AlertRef,
         body: CancelBody,
         key: OptionalIdempotencyKey,
+        if_match: IfMatchHeader,
     ) -> Response:
         """Recalls an alert that should not have been sent: its escalations end, and everyone who was paged is told."""
         alert_id = await face.resolve(alert)
         call = await face.call_of(request, principal, key)
         answer = await handlers.cancel_alert(
-            face.deps, call, alert_id, note=body.note, self_release_reason=body.self_release_reason
+            face.deps,
+            call,
+            alert_id,
+            note=body.note,
+            self_release_reason=body.self_release_reason,
+            check_version=if_match.allow,
         )
         return answer.response()
 
@@ -469,7 +483,9 @@ def _releasing(routes: APIRouter, face: Face) -> None:
         response_model=None,
         responses={
             **_RELEASED,
-            **problem_responses("role_missing", "reason_needed", "not_yours", "not_found", "alert_superseded"),
+            **problem_responses(
+                "role_missing", "reason_needed", "not_yours", "not_found", "alert_superseded", "precondition_failed"
+            ),
         },
     )
     async def close_alert(
@@ -478,6 +494,7 @@ def _releasing(routes: APIRouter, face: Face) -> None:
         principal: Principal = Depends(face.caller),
         alert: AlertRef,
         key: OptionalIdempotencyKey,
+        if_match: IfMatchHeader,
         body: CloseBody | None = None,
     ) -> Response:
         """Ends an alert whose matter is over: no answer is owed any more, and everyone who was paged is told."""
@@ -485,7 +502,12 @@ def _releasing(routes: APIRouter, face: Face) -> None:
         said = body or CloseBody()
         call = await face.call_of(request, principal, key)
         answer = await handlers.close_alert(
-            face.deps, call, alert_id, note=said.note, self_release_reason=said.self_release_reason
+            face.deps,
+            call,
+            alert_id,
+            note=said.note,
+            self_release_reason=said.self_release_reason,
+            check_version=if_match.allow,
         )
         return answer.response()
 

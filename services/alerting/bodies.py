@@ -73,7 +73,14 @@ class _Saying(_Body):
     """The fields that say something; what is left out is not said."""
 
     for_information: list[PartnerCode] | None = Field(default=None, description="Partners that are told only.")
-    countries: list[str] | None = Field(default=None, description="ISO 3166-1, alpha-3 or alpha-2.", examples=[["AFG"]])
+    countries: list[str] | None = Field(
+        default=None,
+        description=(
+            "ISO 3166-1, alpha-3 or alpha-2. In an edit or an Update they replace those before; beside `areas` or "
+            "`info` they add to theirs."
+        ),
+        examples=[["AFG"]],
+    )
     info: list[InfoModel] | None = Field(default=None, description="One block per language, in place of short fields.")
     headline: str | None = None
     description: str | None = None

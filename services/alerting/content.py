@@ -60,7 +60,7 @@ POSITIONS_MAX = 1_000
 """Corners of all polygons together, and circles."""
 
 INFO_BYTES_MAX = 16_000
-"""All language blocks together as JSON: what is sent to partners stays below 20 kB."""
+"""All language blocks together as JSON in UTF-8: what is sent to partners stays below 20 kB."""
 
 RECIPIENTS_MAX = 1_000
 EXPIRES_AFTER_UNREACHED = timedelta(hours=24)
@@ -170,6 +170,7 @@ _SHORT = (
 def compose(proposal: Proposal, *, base: Content | None = None) -> Content:
     """The content that a proposal asks for; what it leaves open comes from `base`, else from the defaults.
 
+    Countries that are said replace those of `base`; beside areas that are said, they add to them.
     Raises `Invalid` for what is missing or contradicts itself. Limits are `check`'s business.
     """
     errors: list[FieldError] = []
@@ -181,6 +182,9 @@ def compose(proposal: Proposal, *, base: Content | None = None) -> Content:
         ]
     info = _compose_info(proposal, base, errors)
     alpha_3 = alpha_3_codes(proposal.countries or (), errors)
+    areas_are_given = base is None or proposal.info is not None or proposal.areas is not None
+    if proposal.countries is not None and not areas_are_given and not errors:
+        info = _without_other_countries(info, frozenset(alpha_3), errors)
     if errors:
         raise invalid(errors)
     said = {
@@ -218,6 +222,14 @@ def check(content: Content, *, raiser: str, network: Network, trusted: frozenset
     _check_blocks(content, errors)
     for number, block in enumerate(content.info):
         _check_block(block, f"info[{number}]", content, errors)
+    if errors:
+        raise invalid(errors)
+
+
+def check_audience(content: Content, *, raiser: str, network: Network, trusted: frozenset[str]) -> None:
+    """Raises one `Invalid` for whom the content addresses, whatever it says; `trusted` as for `check`."""
+    errors: list[FieldError] = []
+    _check_audience(content, raiser, network.partners, trusted, errors)
     if errors:
         raise invalid(errors)
 
@@ -320,6 +332,44 @@ def alpha_3_codes(codes: Iterable[str], errors: list[FieldError]) -> list[str]:
     return found
 
 
+def _without_other_countries(
+    blocks: tuple[Info, ...], wanted: frozenset[str], errors: list[FieldError]
+) -> tuple[Info, ...]:
+    """The blocks without the areas that are nothing but a country which is not wanted any more.
+
+    Adds a mistake where such a country belongs to an area that says more: only people know what the area becomes.
+    """
+    stuck = {
+        code
+        for block in blocks
+        for area in block.areas
+        if not _is_in_none_but(area, wanted) and not _is_nothing_but_countries(area, wanted)
+        for code in _countries_in((area,))
+        if code not in wanted
+    }
+    if stuck:
+        detail = (
+            f"{', '.join(sorted(stuck))} is the country of an area that has shapes, other geocodes or further "
+            "countries: give the areas too, as they are to be"
+        )
+        errors.append(FieldError("countries", detail, "country_of_area"))
+    return tuple(
+        block.model_copy(update={"areas": tuple(area for area in block.areas if _is_in_none_but(area, wanted))})
+        for block in blocks
+    )
+
+
+def _is_in_none_but(area: Area, wanted: frozenset[str]) -> bool:
+    return wanted.issuperset(_countries_in((area,)))
+
+
+def _is_nothing_but_countries(area: Area, wanted: frozenset[str]) -> bool:
+    """Whether the area consists of countries alone, none of which is wanted."""
+    if area.polygons or area.circles:
+        return False
+    return all(name == COUNTRY_GEOCODE and code not in wanted for name, code in area.geocodes)
+
+
 def _with_countries(block: Info, alpha_3: list[str]) -> Info:
     """The block with an area for every country that its areas do not name yet."""
     present = set(_countries_in(block.areas))
@@ -417,8 +467,12 @@ def _check_blocks(content: Content, errors: list[FieldError]) -> None:
         for name in ("urgency", "severity", "certainty")
         if len({getattr(block, name) for block in blocks}) > 1
     ]
-    if sum(len(block.model_dump_json()) for block in blocks) > INFO_BYTES_MAX:
-        detail = f"the texts and areas together are longer than {INFO_BYTES_MAX} bytes; shorten them or send a link"
+    size_bytes = sum(len(block.model_dump_json().encode()) for block in blocks)
+    if size_bytes > INFO_BYTES_MAX:
+        detail = (
+            f"the texts and areas together have {size_bytes} bytes in UTF-8, where letters of many scripts take two to "
+            f"four; at most {INFO_BYTES_MAX} bytes are allowed: shorten them or send a link"
+        )
         errors.append(FieldError("info", detail, "too_long"))
 
 

@@ -14,7 +14,6 @@ from uuid import UUID
 from services.alerting import domain, journal, store, views
 from services.alerting.calls import Call, begin, check_id, kept, same_request
 from services.alerting.content import Proposal
-from services.alerting.crises import store as crisis_store
 from services.alerting.crises.domain import crisis_of_alert
 from services.alerting.crises.handlers import crisis_to_join
 from services.alerting.domain import Alert
@@ -57,6 +56,11 @@ from shared.together import Together
 from shared.web import etag_of
 
 log = get_logger(__name__)
+
+
+def any_version(_version: int) -> None:
+    """The `check_version` of a caller who did not say which version they had seen."""
+
 
 # --- what HTTP asks ---------------------------------------------------------------------------------------------------
 
@@ -140,8 +144,6 @@ async def edit_alert(
         network = await store.known_network(tx)
         alert = domain.edit(before, proposal, by=call.by, network=network, predecessor=predecessor, now=now)
         answer = _answer(200, alert, call)
-        if alert.corrects is None:
-            await crisis_store.follow_draft(tx, crisis_of_alert(alert, by=call.by, now=now))
         await store.write(
             tx,
             changed=[alert],
@@ -213,14 +215,24 @@ async def draft_update(
 
 
 async def release_alert(
-    deps: Deps, call: Call, alert_id: UUID, *, precedence: Precedence, self_release_reason: str | None = None
+    deps: Deps,
+    call: Call,
+    alert_id: UUID,
+    *,
+    precedence: Precedence,
+    self_release_reason: str | None = None,
+    check_version: Callable[[int], None] = any_version,
 ) -> StoredResponse:
-    """Releases a draft: by a second person who confirms the precedence, or alone with a reason."""
+    """Releases a draft: by a second person who confirms the precedence, or alone with a reason.
+
+    `check_version` as for `edit_alert`: the second person answers for the words that they have read.
+    """
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
         if (stored := await begin(tx, call, now)) is not None:
             return stored
         before = await _own_alert(tx, call, alert_id)
+        check_version(before.version)
         predecessor = await _predecessor(tx, before)
         network = await store.known_network(tx)
         if self_release_reason is None:
@@ -295,25 +307,37 @@ async def add_recipients(
 
 
 async def cancel_alert(
-    deps: Deps, call: Call, alert_id: UUID, *, note: str, self_release_reason: str | None = None
+    deps: Deps,
+    call: Call,
+    alert_id: UUID,
+    *,
+    note: str,
+    self_release_reason: str | None = None,
+    check_version: Callable[[int], None] = any_version,
 ) -> StoredResponse:
     """Recalls a released alert: everyone whom it reached is told, and every escalation of it ends."""
 
     def decide(alert: Alert, now: datetime) -> domain.Ending:
         return domain.cancel(alert, note=note, by=call.by, reason=self_release_reason, now=now)
 
-    return await _end(deps, call, alert_id, decide, reason=self_release_reason)
+    return await _end(deps, call, alert_id, decide, reason=self_release_reason, check_version=check_version)
 
 
 async def close_alert(
-    deps: Deps, call: Call, alert_id: UUID, *, note: str | None = None, self_release_reason: str | None = None
+    deps: Deps,
+    call: Call,
+    alert_id: UUID,
+    *,
+    note: str | None = None,
+    self_release_reason: str | None = None,
+    check_version: Callable[[int], None] = any_version,
 ) -> StoredResponse:
     """Stands a released alert down: it is over, and no answer is owed any more."""
 
     def decide(alert: Alert, now: datetime) -> domain.Ending:
         return domain.close(alert, note=note, by=call.by, reason=self_release_reason, now=now)
 
-    return await _end(deps, call, alert_id, decide, reason=self_release_reason)
+    return await _end(deps, call, alert_id, decide, reason=self_release_reason, check_version=check_version)
 
 
 async def _end(
@@ -323,12 +347,15 @@ async def _end(
     decide: Callable[[Alert, datetime], domain.Ending],
     *,
     reason: str | None,
+    check_version: Callable[[int], None],
 ) -> StoredResponse:
     now = deps.clock.now()
     async with deps.intake.transaction() as tx:
         if (stored := await begin(tx, call, now)) is not None:
             return stored
-        ending = decide(await _own_alert(tx, call, alert_id), now)
+        before = await _own_alert(tx, call, alert_id)
+        check_version(before.version)
+        ending = decide(before, now)
         messages = outbox.wrap([ending.event], cause=call.cause, ids=deps.ids, now=now)
         answer = _answer(202, ending.alert, call)
         await store.write(

@@ -155,5 +155,10 @@ def crisis_opened(crisis: Crisis) -> record.Entry:
         kind="crisis.opened",
         partner=crisis.owner,
         object_id=crisis.id,
-        data={"countries": list(crisis.countries), "state": crisis.state.value, "tlp": crisis.tlp.value},
+        data={
+            "countries": list(crisis.countries),
+            "state": crisis.state.value,
+            "tlp": crisis.tlp.value,
+            **({} if crisis.led_by is None else {"led_by": str(crisis.led_by)}),
+        },
     )

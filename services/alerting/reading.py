@@ -74,8 +74,9 @@ async def find_alerts(
 
 
 async def find_chain(tx: Transaction, root_id: UUID, until: UUID) -> list[Alert]:
-    """The earlier messages of a chain, oldest first, up to but without `until`."""
-    query = select(alerts).where(alerts.c.root_id == root_id, alerts.c.released_at.is_not(None)).order_by(alerts.c.id)
+    """The earlier messages of a chain, oldest first, up to but without `until`, which may be a draft."""
+    of_chain = or_(alerts.c.released_at.is_not(None), alerts.c.id == until)
+    query = select(alerts).where(alerts.c.root_id == root_id, of_chain).order_by(alerts.c.id)
     chain = [alert_of(row) for row in await tx.execute(query)]
     known = {alert.id: alert for alert in chain}
     found: list[Alert] = []

@@ -41,7 +41,9 @@ crises = Table(
     Column("changed_at", DateTime(timezone=True), nullable=False),
     Column("version", Integer, nullable=False),
     Column("request_sha256", Text),
+    Column("led_by", Uuid),
 )
+"""`led_by`: the alert that opened it and says what it is called, if an alert did."""
 
 alerts = Table(
     "alerts",

@@ -229,9 +229,13 @@ class CrisisView(BaseModel):
 
     id: UUID
     owner: str = Field(description="The partner that opened it.")
-    name: str
-    countries: list[str]
-    tlp: Tlp
+    name: str = Field(
+        description="Of a crisis that an alert has opened: its headline, for those who may read it; else its reference."
+    )
+    countries: list[str] = Field(
+        description="ISO 3166-1 alpha-3. Empty for those who may not read the alert that has opened the crisis."
+    )
+    tlp: Tlp = Field(description="How what you see here is to be handled.")
     state: CrisisState
     opened_at: UtcDateTime
     changed_at: UtcDateTime

@@ -1,7 +1,10 @@
 """Crises: the situations that alerts belong to. Pure: no I/O, no clock, no logging.
 
-A crisis belongs to the partner that opened it and only goes forward. An alert that names none opens its own, which
-follows the edits of its draft.
+A crisis belongs to the partner that opened it and only goes forward. An alert that names none opens its own and leads
+it.
+
+The promise: of what an alert says, its crisis tells nobody more than the alert itself does. The crisis is called by the
+reference; whoever may read the alert sees it as the alert has it now.
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ from datetime import datetime
 from enum import StrEnum
 
 from services.alerting import content as said
+from services.alerting.content import Content
 from services.alerting.domain import Alert, Caller, must_be_person
 from shared.contracts import Actor, Role, Tlp
 from shared.errors import Conflict, FieldError, Forbidden
-from shared.ids import CrisisId
+from shared.ids import AlertId, CrisisId
 
 NAME_CHARACTERS_MAX = 160
 COUNTRIES_MAX = 50
@@ -38,7 +42,11 @@ class CrisisState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Crisis:
-    """A situation that alerts belong to. It belongs to the partner that opened it."""
+    """A situation that alerts belong to. It belongs to the partner that opened it.
+
+    `led_by` is the alert that opened it, if one did. Name, countries and TLP are then what everybody may know; what
+    that alert says is added by `as_led`.
+    """
 
     id: CrisisId
     owner: str
@@ -50,6 +58,7 @@ class Crisis:
     opened_by: Actor
     changed_at: datetime
     version: int = 1
+    led_by: AlertId | None = None
 
 
 def open_crisis(
@@ -83,22 +92,34 @@ def open_crisis(
 
 
 def crisis_of_alert(alert: Alert, *, by: Caller, now: datetime) -> Crisis:
-    """The crisis that an alert opens when it names none: called by its headline, unless handling keeps that inside.
-
-    While the alert is a draft, the crisis follows its edits.
-    """
-    content = alert.content
-    headline = content.info[0].headline
+    """The crisis that an alert opens and leads when it names none. It holds nothing of what the alert says."""
     return Crisis(
         id=alert.crisis_id,
         owner=alert.raiser,
-        name=f"Crisis of {alert.reference}" if content.tlp.link_only else headline[:NAME_CHARACTERS_MAX],
-        countries=content.countries,
-        tlp=content.tlp,
+        name=f"Crisis of {alert.reference}",
+        countries=(),
+        tlp=Tlp.AMBER,
         state=CrisisState.WATCH,
         opened_at=now,
         opened_by=by.actor,
         changed_at=now,
+        led_by=alert.id,
+    )
+
+
+def as_led(crisis: Crisis, content: Content, *, alert_version: int, released_at: datetime | None) -> Crisis:
+    """The crisis as the alert that leads it has it now: only for those who may read that alert.
+
+    It is called by the headline, unless handling keeps that out of lists. Whatever changes the alert changes the
+    crisis: `version` counts both.
+    """
+    return replace(
+        crisis,
+        name=crisis.name if content.tlp.link_only else content.info[0].headline[:NAME_CHARACTERS_MAX],
+        countries=content.countries,
+        tlp=content.tlp,
+        changed_at=max(crisis.changed_at, released_at or crisis.changed_at),
+        version=crisis.version + alert_version - 1,
     )
 
 

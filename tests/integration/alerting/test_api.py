@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import itertools
 import json
 from collections.abc import AsyncGenerator
@@ -14,14 +15,16 @@ import httpx
 import pytest
 from openapi_spec_validator import validate
 
-from services.alerting import handlers, reading, stream
+from services.alerting import handlers, reading, store, stream
 from services.alerting.cap import MEDIA_TYPE as CAP
 from services.alerting.content import HEADLINE_CHARACTERS_MAX
 from services.alerting.stream import place_of
 from services.alerting.visibility import Viewer
 from shared.contracts import (
+    DEFAULT_DEADLINES,
     Actor,
     ChannelName,
+    DeadlinesChanged,
     PartnerAcknowledged,
     PartnerUnreached,
     PlannedOffice,
@@ -227,6 +230,59 @@ async def test_creating_without_key_or_id_is_refused(rig: Rig, path: str) -> Non
     assert [answer.status_code for answer in answers] == [201, 201]
     assert answers[0].json() == answers[1].json()
     assert answers[0].json()["id"] == own
+
+
+async def test_second_person_releases_the_words_they_have_read(rig: Rig) -> None:
+    """With `If-Match` a draft that was changed since is not released, however its precedence; read again, it is."""
+    draft = await drafted(rig)
+    path = f"/v1/alerts/{draft['id']}"
+    read = (await get(rig, SECOND, path)).headers["etag"]
+    await edited(rig, draft, headline="Something else entirely", to=["US", "ES"])
+    refused = await post(rig, SECOND, f"{path}/release", {"precedence": "FLASH"}, **{"If-Match": read})
+    assert '"2"' in problem(refused, 412, "precondition_failed")["detail"]
+    assert await rig.state_of(UUID(draft["id"])) == "draft"
+    assert await rig.events("alert_released") == []
+    again = (await get(rig, SECOND, path)).headers["etag"]
+    answer = await post(rig, SECOND, f"{path}/release", {"precedence": "FLASH"}, **{"If-Match": again})
+    assert (answer.status_code, answer.json()["info"][0]["headline"]) == (202, "Something else entirely")
+
+
+@pytest.mark.parametrize("act", ["cancel", "close"])
+async def test_an_end_can_name_the_version_that_was_read(rig: Rig, act: str) -> None:
+    """With `If-Match` an alert is ended as it was read, or not at all; without, as it is."""
+    first, second = await released(rig), await released(rig)
+    path, body = f"/v1/alerts/{first['id']}", {"note": "It is over"}
+    read = (await get(rig, SECOND, path)).headers["etag"]
+    assert (await post(rig, SECOND, f"{path}/recipients", {"to": ["ES"]})).status_code == 202
+    refused = await post(rig, SECOND, f"{path}/{act}", body, **{"If-Match": read})
+    problem(refused, 412, "precondition_failed")
+    again = (await get(rig, SECOND, path)).headers["etag"]
+    assert (await post(rig, SECOND, f"{path}/{act}", body, **{"If-Match": again})).status_code == 202
+    assert (await post(rig, SECOND, f"/v1/alerts/{second['id']}/{act}", body)).status_code == 202
+
+
+async def test_wrong_country_is_taken_back(rig: Rig) -> None:
+    """An edit and an Update name the countries anew: those before are gone; who leaves them out keeps them."""
+    draft = await edited(rig, await drafted(rig, countries=["AF"]), countries=["PAK"])
+    assert draft["countries"] == ["PAK"]
+    assert (await edited(rig, draft, severity="Extreme"))["countries"] == ["PAK"]
+    await release(rig, draft)
+    update = await post(rig, OFFICER, f"/v1/alerts/{draft['id']}/updates", {"asks_anew": False, "countries": ["IR"]})
+    assert update.json()["countries"] == ["IRN"]
+
+
+async def test_more_partners_are_added_after_the_network_has_shortened_its_table(rig: Rig) -> None:
+    """What was right at the release stays right: whom it is addressed to is checked, and nothing that cannot change."""
+    alert = await released(rig, precedence="ROUTINE", acknowledge_within_seconds=80_000)
+    table = dict(DEFAULT_DEADLINES)
+    table[Precedence.ROUTINE] = table[Precedence.ROUTINE].model_copy(update={"acknowledge_within_seconds": 3_600})
+    async with rig.deps.database.transaction() as tx:
+        await store.save_deadlines(tx, DeadlinesChanged(version=99, deadlines=table))
+    path = f"/v1/alerts/{alert['id']}/recipients"
+    added = await post(rig, SECOND, path, {"to": ["ES"]})
+    assert added.status_code == 202, added.text
+    assert "ES" in added.json()["to"]
+    problem(await post(rig, SECOND, path, {"to": ["FR"]}), 422, "unknown_partner")
 
 
 async def test_repeated_release_gets_the_first_answer(rig: Rig) -> None:
@@ -614,6 +670,20 @@ async def test_cap_of_an_update_names_what_it_corrects(rig: Rig) -> None:
     problem(refused, 422, "cap_not_draftable")
 
 
+async def test_cap_of_a_draft_update_is_read_by_the_second_person(rig: Rig) -> None:
+    """A draft that corrects names the whole chain already, and says that it is a draft."""
+    first = await released(rig)
+    path = f"/v1/alerts/{first['id']}/updates"
+    second = (await post(rig, OFFICER, path, {"asks_anew": False, "note": "Corrected"})).json()
+    await release(rig, second)
+    third = await post(rig, OFFICER, f"/v1/alerts/{second['id']}/updates", {"asks_anew": False, "headline": "Anew"})
+    document = await get(rig, SECOND, f"/v1/alerts/{third.json()['id']}", Accept=CAP)
+    assert document.status_code == 200, document.text
+    assert "<status>Draft</status>" in document.text
+    references = document.text.partition("<references>")[2].partition("</references>")[0].split()
+    assert [reference.split(",")[1] for reference in references] == ["RP-CA-2021-0001", "RP-CA-2021-0002"]
+
+
 async def test_cap_that_only_drafts_needs_a_drafter(rig: Rig) -> None:
     """Roles count for CAP as for JSON, and a system's credential drafts nothing."""
     alert = await released(rig, tlp="TLP:CLEAR", to=["US"])
@@ -699,6 +769,107 @@ async def test_crisis_follows_the_edits_of_its_draft(rig: Rig) -> None:
     assert (crises[opened["id"]]["name"], crises[opened["id"]]["tlp"]) == ("Afghanistan", "TLP:AMBER")
     (own,) = [crisis for crisis in crises.values() if crisis["id"] != opened["id"]]
     assert (own["name"], own["tlp"]) == ("Crisis of RP-CA-2021-0001", "TLP:RED")
+
+
+ALL_READERS = [person("US"), person("DE"), person("BR"), person("ES", "observer"), person("XR", "secretariat")]
+
+
+async def edited(rig: Rig, draft: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The draft after an edit of its author."""
+    async with rig.client(OFFICER) as client:
+        answer = await client.patch(f"/v1/alerts/{draft['id']}", json=changes, headers={"If-Match": "*"})
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def release(rig: Rig, draft: dict[str, Any]) -> None:
+    """The second person's release."""
+    answer = await post(rig, SECOND, f"/v1/alerts/{draft['id']}/release", {"precedence": draft["precedence"]})
+    assert answer.status_code == 202, answer.text
+
+
+async def crises_seen(rig: Rig, who: Principal) -> str:
+    """Everything that somebody is told of crises: the list, and each one by itself."""
+    listed = await get(rig, who, "/v1/crises")
+    single = [await get(rig, who, f"/v1/crises/{crisis['id']}") for crisis in listed.json()["items"]]
+    assert [one.json() for one in single] == listed.json()["items"]
+    return listed.text
+
+
+async def test_crisis_never_tells_of_a_draft_that_others_joined(rig: Rig) -> None:
+    """A second alert makes the crisis known, and not what the first will say: neither now nor once that is TLP:RED."""
+    first = await drafted(rig, to=["US"], headline="Words of the first", countries=["PK"])
+    second = await drafted(
+        rig, to=["DE"], headline="Words of the second", tlp="TLP:GREEN", crisis_id=first["crisis_id"]
+    )
+    await release(rig, second)
+    for tlp, is_released in (("TLP:AMBER", False), ("TLP:RED", False), ("TLP:RED", True)):
+        await edited(rig, first, tlp=tlp) if not is_released else await release(rig, first)
+        for who in ALL_READERS[1:]:
+            seen = await crises_seen(rig, who)
+            assert "Crisis of RP-CA-2021-0001" in seen, who
+            for hidden in ("Words", "PAK", "RED"):
+                assert hidden not in seen, (who, tlp, is_released)
+    (mine,) = (await get(rig, OFFICER, "/v1/crises")).json()["items"]
+    assert (mine["name"], mine["countries"], mine["tlp"]) == ("Crisis of RP-CA-2021-0001", ["PAK"], "TLP:RED")
+    assert "PAK" in await crises_seen(rig, person("US"))
+
+
+async def test_crisis_never_takes_the_words_of_a_draft_that_joined(rig: Rig) -> None:
+    """Only the alert that opened a crisis leads it: the edits of another draft change nothing, also after a release."""
+    first = await drafted(rig, to=["US"], headline="Words of the first", tlp="TLP:RED")
+    second = await drafted(
+        rig, to=["DE"], headline="Words of the second", tlp="TLP:GREEN", crisis_id=first["crisis_id"]
+    )
+    await edited(rig, second, severity="Extreme")
+    await release(rig, first)
+    for who in ALL_READERS[1:]:
+        assert (await get(rig, who, "/v1/crises")).json()["items"] == [], who
+    for who in (OFFICER, person("US")):
+        seen = await crises_seen(rig, who)
+        assert "Crisis of RP-CA-2021-0001" in seen
+        assert "Words" not in seen
+
+
+async def test_crisis_is_named_for_whoever_may_read_its_alert(rig: Rig) -> None:
+    """At TLP:AMBER those addressed and the secretariat read the headline; a partner of another alert does not."""
+    first = await drafted(rig, to=["US"], headline="Words of the first")
+    await release(rig, await drafted(rig, to=["DE"], crisis_id=first["crisis_id"]))
+    raised = await get(rig, OFFICER, f"/v1/crises/{first['crisis_id']}")
+    await release(rig, await edited(rig, first, headline="Words as released"))
+    named = {who.partner: "Words as released" in await crises_seen(rig, who) for who in (OFFICER, *ALL_READERS)}
+    assert named == {"CA": True, "US": True, "DE": False, "BR": False, "ES": False, "XR": True}
+    for who in ALL_READERS:
+        assert "Words of the first" not in await crises_seen(rig, who)
+    # Whoever read another name moves the crisis only after having read it again, and moving keeps counting.
+    path, versions = f"/v1/crises/{first['crisis_id']}", []
+    async with rig.client(SECOND) as client:
+        refused = await client.patch(path, json={"state": "activated"}, headers={"If-Match": raised.headers["etag"]})
+        problem(refused, 412, "precondition_failed")
+        for state in ("information_sharing", "activated"):
+            tag = (await client.get(path)).headers["etag"]
+            moved = await client.patch(path, json={"state": state}, headers={"If-Match": tag})
+            assert moved.headers["etag"] == (await client.get(path)).headers["etag"] != tag
+            versions.append(moved.json()["version"])
+    assert versions == [4, 5]
+
+
+async def test_migration_takes_words_out_of_crises_that_are_there(rig: Rig) -> None:
+    """A crisis that still holds its alert's words is led by that alert afterwards; one with a name of its own stays."""
+    opened = (await post(rig, OFFICER, "/v1/crises", {"name": "Afghanistan", "countries": ["AFG"]})).json()
+    own, joined = await drafted(rig, tlp="TLP:RED"), await drafted(rig, crisis_id=opened["id"])
+    await drafted(rig, crisis_id=own["crisis_id"])
+    await rig.rows(
+        "UPDATE crises SET led_by = NULL, name = 'Words', tlp = 'TLP:GREEN' WHERE id = :id RETURNING 1",
+        id=own["crisis_id"],
+    )
+    leaders = importlib.import_module("services.alerting.migrations.versions.0004_leading_alerts").LEADERS
+    await rig.rows(leaders.strip().removesuffix(";") + " RETURNING 1")
+    rows = {str(row.id): row for row in await rig.rows("SELECT id, name, tlp, countries, led_by FROM crises")}
+    kept = rows[own["crisis_id"]]
+    assert (kept.name, kept.tlp, kept.countries) == ("Crisis of RP-CA-2021-0001", "TLP:AMBER", [])
+    assert str(kept.led_by) == own["id"]
+    assert (rows[joined["crisis_id"]].name, rows[joined["crisis_id"]].led_by) == ("Afghanistan", None)
 
 
 async def test_zero_characters_are_refused_wherever_they_stand(rig: Rig) -> None:

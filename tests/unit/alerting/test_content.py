@@ -76,6 +76,57 @@ def test_latest_block_decides_the_expiry() -> None:
     assert {info.expires for info in made.info} == {None}
 
 
+def changed(*areas: Area, **asked: Any) -> Content:
+    """What a proposal makes of content in two languages that has these areas."""
+    blocks = (block(areas=areas), block(language="fr", areas=areas))
+    return said.compose(Proposal(**asked), base=content(info=blocks))
+
+
+def test_countries_that_are_given_replace_those_before() -> None:
+    """A wrong country is taken back by naming the right ones, in every language; one that stays keeps its area."""
+    greater_kabul = Area(description="Greater Kabul", geocodes=(("iso3166-1-alpha-3", "AFG"),))
+    made = changed(AFGHANISTAN, countries=("PAK",))
+    assert made.countries == ("PAK",)
+    assert [[area.description for area in info.areas] for info in made.info] == [["Pakistan"], ["Pakistan"]]
+    kept = changed(greater_kabul, countries=("PAK", "AF"))
+    assert [area.description for area in kept.info[0].areas] == ["Greater Kabul", "Pakistan"]
+    assert changed(AFGHANISTAN, severity=None, note="x").countries == ("AFG",)
+
+
+def test_no_countries_at_all_are_refused() -> None:
+    """Who takes every country back is told that one is needed."""
+    assert codes_of(changed(AFGHANISTAN, countries=())) == {"country_missing"}
+
+
+@pytest.mark.parametrize(
+    "area",
+    [
+        Area(
+            description="Kabul airport",
+            polygons=(((69.19, 34.55), (69.24, 34.55), (69.24, 34.58), (69.19, 34.55)),),
+            geocodes=(("iso3166-1-alpha-3", "AFG"),),
+        ),
+        Area(description="Kabul", circles=((69.2, 34.5, 5.0),), geocodes=(("iso3166-1-alpha-3", "AFG"),)),
+        Area(description="Kabul", geocodes=(("iso3166-1-alpha-3", "AFG"), ("un-locode", "AFKBL"))),
+        Area(description="Border", geocodes=(("iso3166-1-alpha-3", "AFG"), ("iso3166-1-alpha-3", "PAK"))),
+    ],
+)
+def test_country_of_an_area_that_says_more_is_not_dropped_silently(area: Area) -> None:
+    """What is drawn in a country, or names more than it, cannot lose the country alone: the areas are to be given."""
+    with pytest.raises(Invalid) as refused:
+        changed(area, countries=("PAK",))
+    (error,) = refused.value.errors
+    assert (error.field, error.code) == ("countries", "country_of_area")
+    assert "AFG" in error.detail
+    assert changed(area, countries=("AFG", "PAK")).info[0].areas[0] == area
+
+
+def test_countries_beside_areas_that_are_given_add_to_them() -> None:
+    """Areas of the same request are meant: countries only name further ones."""
+    made = said.compose(Proposal(countries=("PAK",), areas=(AFGHANISTAN,)), base=content())
+    assert made.countries == ("AFG", "PAK")
+
+
 @pytest.mark.parametrize("code", ["XX", "ZZZ", "", "Afghanistan", "A\x00"])
 def test_unknown_country_is_refused(code: str) -> None:
     """Countries are ISO 3166-1 codes."""
@@ -168,6 +219,22 @@ def test_texts_together_stay_below_what_a_webhook_carries() -> None:
     """Many long languages at ROUTINE are refused before they make a body of 20 kB."""
     blocks = tuple(block(language=name, description="word " * 1_500) for name in ("en", "fr", "es"))
     assert codes_of(content(precedence=Precedence.ROUTINE, info=blocks)) == {"too_long"}
+
+
+@pytest.mark.parametrize("letter", ["ß", "喀", "\U0001f681"])
+def test_texts_are_measured_in_bytes(letter: str) -> None:
+    """What takes two, three or four bytes in UTF-8 counts as so many: the limit is kept to the letter."""
+
+    def long(letters: int) -> Info:
+        half = letters // 2
+        return block(description=letter * (letters - half), instruction=letter * half)
+
+    rest = len(long(0).model_dump_json().encode())
+    fits = (said.INFO_BYTES_MAX - rest) // len(letter.encode())
+    said.check(content(precedence=Precedence.ROUTINE, info=(long(fits),)), raiser="CA", network=NETWORK)
+    with pytest.raises(Invalid, match=f"at most {said.INFO_BYTES_MAX} bytes") as refused:
+        said.check(content(precedence=Precedence.ROUTINE, info=(long(fits + 1),)), raiser="CA", network=NETWORK)
+    assert [error.field for error in refused.value.errors] == ["info"]
 
 
 def test_more_recipients_than_the_limit_are_refused() -> None:

@@ -623,13 +623,17 @@ def test_crisis_needs_name_and_country(changes: dict[str, Any]) -> None:
         crisis(**changes)
 
 
-def test_crisis_of_an_alert_keeps_a_withheld_headline_to_itself() -> None:
-    """At TLP:RED the crisis is named by the reference, since its name is seen by more people than its text."""
-    open_name = crises.crisis_of_alert(drafted(), by=OFFICER, now=NOW).name
-    kept = crises.crisis_of_alert(drafted(tlp=Tlp.RED), by=OFFICER, now=NOW)
-    assert open_name.startswith("Kabul")
-    assert kept.name == "Crisis of RP-CA-2021-0042"
-    assert kept.tlp is Tlp.RED
+@pytest.mark.parametrize("tlp", list(Tlp))
+def test_crisis_of_an_alert_holds_nothing_of_what_it_says(tlp: Tlp) -> None:
+    """Whatever the handling, the crisis itself is called by the reference; only readers see it as the alert has it."""
+    alert = drafted(tlp=tlp)
+    opened = crises.crisis_of_alert(alert, by=OFFICER, now=NOW)
+    assert (opened.name, opened.countries, opened.tlp) == ("Crisis of RP-CA-2021-0042", (), Tlp.AMBER)
+    assert opened.led_by == alert.id
+    led = crises.as_led(opened, alert.content, alert_version=3, released_at=NOW + timedelta(minutes=2))
+    assert led.name == (opened.name if tlp.link_only else alert.content.info[0].headline)
+    assert (led.countries, led.tlp, led.version) == (("AFG",), tlp, 3)
+    assert led.changed_at == NOW + timedelta(minutes=2)
 
 
 def test_closed_crisis_takes_no_alert() -> None:

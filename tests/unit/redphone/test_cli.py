@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -396,6 +397,26 @@ def test_release_without_precedence_and_terminal(server: Canned, run: Callable[.
     result = run("alert", "release", "RP-CA-2026-0001")
     assert result.exit_code == Exit.USAGE
     assert server.asked == []
+
+
+def test_release_by_hand_names_the_version_that_was_shown(
+    server: Canned, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is shown the draft releases what they were shown; a script that was shown nothing names no version."""
+    words = {"headline": "Kabul", "language": "en", "description": "The last words that were written."}
+    draft = ALERT | {"raiser": "CA", "tlp": "TLP:AMBER", "withheld": False, "status": "Actual", "info": [words]}
+    server.answers["GET /v1/alerts/RP-CA-2026-0001"] = (200, draft)
+    server.answers["POST /v1/alerts/RP-CA-2026-0001/release"] = (202, ALERT)
+    assert run("alert", "release", "RP-CA-2026-0001", "--precedence", "FLASH").exit_code == 0
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("redphone.alerts.sys", terminal)
+    monkeypatch.setattr("redphone.output.Output.is_live", property(lambda _: True))
+    by_hand = CliRunner().invoke(app, ["alert", "release", "RP-CA-2026-0001"], input="flash\n")
+    assert by_hand.exit_code == 0, by_hand.output
+    assert words["description"] in by_hand.output
+    sent = server.sent_to("POST /v1/alerts/RP-CA-2026-0001/release")
+    assert [headers.get("If-Match") for headers, _ in sent] == [None, '"7"']
+    assert [json.loads(body) for _, body in sent] == [{"precedence": "FLASH"}] * 2
 
 
 def test_acknowledge_all(server: Canned, run: Callable[..., Result]) -> None:
