@@ -252,3 +252,37 @@ def down_for(prefix: str) -> Any:
         return await usual(self, request)
 
     return call
+
+
+async def test_whoever_has_written_some_of_a_draft_is_asked_why_they_are_alone(made: World, browser: Browser) -> None:
+    """The draft names whoever began it. Another author is told why it was not released, and says why they are alone."""
+    drafter = {**await browser.network.sign_in(made, "ca-duty"), **made.key()}
+    body = {"headline": "Kabul", "countries": ["AFG"], "to": ["US"], "precedence": "FLASH"}
+    draft = await made.http.post("/v1/alerts", json=body, headers=drafter)
+    assert draft.status_code == 201, draft.text
+    path = f"/alerts/{draft.json()['id']}"
+    editor = {**await browser.network.sign_in(made, "ca-releaser"), "If-Match": draft.headers["ETag"]}
+    edited = await made.http.patch(f"/v1{path}", json={"instruction": "Seats?"}, headers=editor)
+    assert edited.status_code == 200, edited.text
+    await browser.sign_in("ca-releaser")
+    assert 'name="self_release_reason"' not in (await browser.get(path)).text
+    refused = await browser.post(f"{path}/release", {"precedence": "FLASH"})
+    assert refused.status_code == 403
+    assert "Not released: you have written some of it" in refused.text
+    assert "<option selected>FLASH</option>" in refused.text
+    assert 'name="self_release_reason"' in refused.text
+    released = await browser.post(f"{path}/release", {"precedence": "FLASH", "self_release_reason": "alone at night"})
+    assert (released.status_code, released.headers["location"]) == (303, f"{path}?said=release")
+
+
+async def test_an_officer_who_is_no_releaser_is_asked_why_they_are_alone(made: World, browser: Browser) -> None:
+    """They can never be the second person, so the form of another's draft asks for the reason at once."""
+    drafter = {**await browser.network.sign_in(made, "ca-releaser"), **made.key()}
+    body = {"headline": "Kabul", "countries": ["AFG"], "to": ["US"], "precedence": "FLASH"}
+    path = f"/alerts/{(await made.http.post('/v1/alerts', json=body, headers=drafter)).json()['id']}"
+    await browser.sign_in("ca-duty")
+    page = (await browser.get(path)).text
+    assert re.search(r'name="self_release_reason"[^>]* required', page)
+    assert "You have written it yourself" not in page
+    released = await browser.post(f"{path}/release", {"precedence": "FLASH", "self_release_reason": "alone at night"})
+    assert (released.status_code, released.headers["location"]) == (303, f"{path}?said=release")
