@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from services.console.sessions import AGE_MAX, IDLE_MAX
+from services.console.web import FORM_BYTES_MAX, FORM_FIELDS_MAX
 from shared.in_process import InProcess
 from tests.integration.console.conftest import Browser
 from tests.support.world import World
@@ -252,6 +254,53 @@ def down_for(prefix: str) -> Any:
         return await usual(self, request)
 
     return call
+
+
+def hidden_fields(page: str) -> dict[str, str]:
+    """What a form of this page sends without being seen."""
+    return dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page))
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [{"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}]
+)
+async def test_a_form_of_another_site_is_not_kept_through_signing_in(
+    browser: Browser, elsewhere: dict[str, str]
+) -> None:
+    """It comes without the session's cookie, as if the session had ended: it is refused, and nothing of it is kept."""
+    evil = {"headline": "Evacuate everything", "to": "US", "act": "release", "self_release_reason": "alone"}
+    refused = await browser.http.post("/raise", data=evil, headers=elsewhere)
+    assert refused.status_code == 403
+    assert "did not come from a page of Red Phone" in refused.text
+    assert "Evacuate everything" not in refused.text
+
+
+async def test_what_would_be_sent_is_shown_before_it_is(browser: Browser) -> None:
+    """Whoever goes on where they were reads where it goes and every field; a secret is named and not shown."""
+    asked = await browser.http.post("/raise", data={"headline": HOSTILE, "to": ["US", "GB"], "act": "release"})
+    assert asked.status_code == 401
+    kept = {"kept.headline": HOSTILE, "kept.act": "release", "kept.x-other": "Other text", "kept.code": "4711"}
+    resumed = await browser.sign_in("ca-duty", after="/raise", **kept)
+    shown = resumed.text[resumed.text.index("What would be sent") : resumed.text.index("<form method", 3000)]
+    assert "<code>/raise</code>" in shown
+    for seen in (html.escape(HOSTILE, quote=False)[:30], "Release now", "x-other", "Other text", "not shown here"):
+        assert seen in shown, seen
+    assert "4711" not in shown
+    assert "<script>alert" not in resumed.text
+    assert hidden_fields(resumed.text)["act"] == "release"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"a=" + b"x" * FORM_BYTES_MAX, b"a=\xff\xfe", b"&".join(b"a=1" for _ in range(FORM_FIELDS_MAX + 1))],
+    ids=["bytes", "no UTF-8", "fields"],
+)
+async def test_a_form_that_no_page_of_ours_sends_is_no_fault_of_ours(browser: Browser, body: bytes) -> None:
+    """Too long, too many fields, no text: a stranger is told so, and the world's log has no error."""
+    content_type = {"content-type": "application/x-www-form-urlencoded"}
+    refused = await browser.http.post("/raise", content=body, headers=content_type)
+    assert refused.status_code == 413
+    assert "This is too much" in refused.text
 
 
 async def test_whoever_has_written_some_of_a_draft_is_asked_why_they_are_alone(made: World, browser: Browser) -> None:
