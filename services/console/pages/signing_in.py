@@ -70,9 +70,25 @@ def add_routes(routes: APIRouter, face: Face) -> None:
     """Adds the pages."""
 
     @routes.get("/sign-in")
-    async def show_sign_in(request: Request, after: Annotated[str, Query(max_length=2000)] = "/") -> Response:
-        """The form."""
-        return face.page(request, "sign_in.html", None, after=own_path(after), kept=[], trouble=None, client_id="")
+    async def show_sign_in(
+        request: Request, after: Annotated[str, Query(max_length=2000)] = "/", over: bool = False
+    ) -> Response:
+        """The form. Where a reader has left, and nobody has come since, the browser lets go of what was typed.
+
+        A link elsewhere that says so is not believed.
+        """
+        own = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
+        forget = over and own and await face.session_or_none(request) is None
+        return face.page(
+            request,
+            "sign_in.html",
+            None,
+            after=own_path(after),
+            kept=[],
+            trouble=None,
+            client_id="",
+            forget=forget,
+        )
 
     @routes.post("/sign-in")
     async def sign_in(request: Request) -> Response:
@@ -110,7 +126,7 @@ def add_routes(routes: APIRouter, face: Face) -> None:
         session = await face.session(request)
         await face.form(request, session)
         await face.sessions.end(request.cookies.get(face.sessions.cookie_name), face.cause(request, session))
-        response = RedirectResponse("/sign-in", status_code=303, headers=dict(HEADERS))
+        response = RedirectResponse("/sign-in?over=1", status_code=303, headers=dict(HEADERS))
         response.delete_cookie(face.sessions.cookie_name, **face.sessions.cookie_options)
         return response
 

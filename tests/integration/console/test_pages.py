@@ -303,6 +303,31 @@ async def test_a_form_that_no_page_of_ours_sends_is_no_fault_of_ours(browser: Br
     assert "This is too much" in refused.text
 
 
+async def test_what_a_browser_keeps_is_marked_as_one_persons(browser: Browser) -> None:
+    """The mark is the same in each session of a person, another for another, and names nobody; a stranger has none."""
+    marks = []
+    for client_id in ("ca-duty", "ca-releaser", "ca-duty"):
+        await browser.sign_in(client_id)
+        page = (await browser.get("/raise")).text
+        marks += re.findall(r'<html[^>]* data-owner="([0-9a-f]{32})"', page)
+    assert len(marks) == 3
+    assert marks[0] == marks[2] != marks[1]
+    assert 'data-owner=""' in (await browser.get("/sign-in")).text
+
+
+async def test_signing_out_lets_go_of_what_was_typed(browser: Browser) -> None:
+    """The page after it says so to the browser; one that a link elsewhere leads to does not, nor one while somebody is
+    signed in, nor one that only asks for signing in.
+    """
+    await browser.sign_in("ca-duty")
+    await browser.get("/alerts")
+    assert "data-drafts-forget" not in (await browser.get("/sign-in?over=1")).text
+    left = (await browser.post("/sign-out")).headers["location"]
+    assert "data-drafts-forget" in (await browser.get(left)).text
+    assert "data-drafts-forget" not in (await browser.get(left, **{"sec-fetch-site": "cross-site"})).text
+    assert "data-drafts-forget" not in (await browser.get("/sign-in?after=/raise")).text
+
+
 async def test_whoever_has_written_some_of_a_draft_is_asked_why_they_are_alone(made: World, browser: Browser) -> None:
     """The draft names whoever began it. Another author is told why it was not released, and says why they are alone."""
     drafter = {**await browser.network.sign_in(made, "ca-duty"), **made.key()}
