@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -165,14 +165,18 @@ class Rows:
 
     def update(self, cells: Iterable[Json]) -> dict[str, list[Cell]]:
         """Takes what changed; returns it by alert. What was said last of an alert is its heading."""
-        changed: dict[str, list[Cell]] = defaultdict(list)
+        changed: dict[str, set[str]] = defaultdict(set)
         for one in cells:
             cell = cell_of(one)
             self._headings[cell.alert_id] = one["alert"]
             self._cells.setdefault(cell.alert_id, {})[cell.id] = cell
             self._rows.pop(cell.alert_id, None)
-            changed[cell.alert_id].append(cell)
-        return changed
+            changed[cell.alert_id].add(cell.id)
+            if cell.kind == "takeover":
+                # How the partner's own cell looks depends on it.
+                own = (known.id for known in self._cells[cell.alert_id].values() if known.partner == cell.subject)
+                changed[cell.alert_id].update(own)
+        return {key: [cell for cell in self.alert(key).cells if cell.id in ids] for key, ids in changed.items()}
 
     def goals(self, coverage: Iterable[Json]) -> set[str]:
         """Takes all coverage goals; returns the alerts whose goal is another one."""
@@ -198,7 +202,7 @@ class Rows:
     def alert(self, alert_id: str) -> AlertRow:
         """One alert that is there."""
         if alert_id not in self._rows:
-            cells = tuple(sorted(self._cells[alert_id].values(), key=order_of_cell))
+            cells = tuple(_beside_each_other(self._cells[alert_id].values()))
             heading, coverage = self._headings[alert_id], self._coverage.get(alert_id)
             self._rows[alert_id] = AlertRow(alert_id, heading, cells, coverage)
         return self._rows[alert_id]
@@ -232,8 +236,22 @@ def owes_acknowledgement(one: Json) -> bool:
 def row_of(alert_id: str, escalations: Iterable[Json], coverage: Json | None) -> AlertRow:
     """One alert's row."""
     found = list(escalations)
-    cells = sorted(map(cell_of, found), key=order_of_cell)
-    return AlertRow(alert_id, found[0]["alert"], tuple(cells), coverage)
+    return AlertRow(alert_id, found[0]["alert"], tuple(_beside_each_other(map(cell_of, found))), coverage)
+
+
+def _beside_each_other(cells: Iterable[Cell]) -> list[Cell]:
+    """One alert's cells, what needs a human first. An unreached partner that somebody has taken over is loud again as
+    soon as whoever is to take it over is asked again: its own cell does not say so.
+    """
+    found = list(cells)
+    asked = {cell.subject for cell in found if cell.kind == "takeover" and cell.needs_human}
+    shown = (
+        replace(cell, look=_LOOKS[cell.state], rank=NEEDS)
+        if cell.look == _TAKEN_OVER and cell.kind == "answer" and cell.partner in asked
+        else cell
+        for cell in found
+    )
+    return sorted(shown, key=order_of_cell)
 
 
 def cell_of(one: Json) -> Cell:
@@ -274,7 +292,8 @@ def _look(one: Json) -> tuple[Look, int]:
         rank = ENDED
     elif kind == "information":
         look, rank = (_INFORMED if state == "notified" else look), INFORMED
-    elif one["takeover"] is not None:
+    elif one["takeover"] is not None and state == ("acknowledged" if kind == "takeover" else "unreached"):
+        # Asked again, or answered after all, it still says who had taken it over.
         look, rank = _TAKEN_OVER, CONSIDERING
     elif alarmed:
         look, rank = (_TAKEOVER if kind == "takeover" else look), NEEDS

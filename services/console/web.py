@@ -39,6 +39,7 @@ FORM_FIELDS_MAX = 500
 COMPRESSED_FROM_BYTES = 1000
 PAGE_LEVEL = 4
 """A board of four thousand cells is packed in some tens of milliseconds, to a twentieth."""
+OWNER_CHARACTERS = 32
 STATIC_AGE_SECONDS = 365 * 24 * 3600
 
 POLICY = (
@@ -94,6 +95,14 @@ def menu_of(session: Session | None) -> list[tuple[str, str]]:
     return [(address, name) for address, name, useful in pages if useful]
 
 
+def owner_of(session: Session | None) -> str:
+    """Whose texts a browser keeps: a mark of the person that names nobody, the same in each of their sessions."""
+    if session is None:
+        return ""
+    me = session.principal
+    return hashlib.sha256(f"{me.partner}\0{me.subject}".encode()).hexdigest()[:OWNER_CHARACTERS]
+
+
 class CrossSite(Exception):
     """A form that does not come from a page of this session."""
 
@@ -129,8 +138,9 @@ class Face:
 
         Raises `CrossSite` and `FormTooLarge`. Without a session the origin alone is asked for.
         """
+        self.require_own_site(request)
         fields = dict(await self.form_pairs(request))
-        self.require_own(request, session, fields.pop("csrf", ""))
+        self._require_mark(request, session, fields.pop("csrf", ""))
         return fields
 
     async def form_pairs(self, request: Request) -> list[tuple[str, str]]:
@@ -148,12 +158,14 @@ class Face:
         found: list[tuple[str, str]] = request.state.form
         return found
 
-    def require_own(self, request: Request, session: Session | None, csrf: str) -> None:
-        """Raises `CrossSite` unless the request comes from this site and, signed in, from a page of this session."""
+    def require_own_site(self, request: Request) -> None:
+        """Raises `CrossSite` if the browser says that another site sends this; nothing of the form is read."""
         site = request.headers.get("sec-fetch-site", "same-origin")
         origin = request.headers.get("origin")
         if site not in ("same-origin", "none") or (origin is not None and not self._is_own(request, origin)):
             raise CrossSite
+
+    def _require_mark(self, request: Request, session: Session | None, csrf: str) -> None:
         if session is not None:
             given = csrf or request.headers.get("x-csrf-token", "")
             if not hmac.compare_digest(given.encode(), self._mark_of(session, given.partition(".")[0]).encode()):
@@ -201,6 +213,7 @@ class Face:
             me=session.principal if session is not None else None,
             csrf=self._mark_of(session, str(self.deps.ids.new())) if session is not None else "",
             path=request.url.path,
+            owner=owner_of(session),
             menu=menu_of(session),
             now=self.deps.clock.now(),
             **context,
@@ -243,9 +256,10 @@ def page_route(face: Face) -> type[APIRoute]:
 
             async def handle_page(request: Request) -> Response:
                 try:
-                    return await handle(request)
-                except SignedOut:
-                    return await signed_out(face, request)
+                    try:
+                        return await handle(request)
+                    except SignedOut:
+                        return await signed_out(face, request)
                 except (Missing, Down, Refused, CrossSite, FormTooLarge) as error:
                     return await _trouble(face, request, error)
 
@@ -255,13 +269,18 @@ def page_route(face: Face) -> type[APIRoute]:
 
 
 async def signed_out(face: Face, request: Request) -> Response:
-    """Asks for signing in. What a form had sent is kept in the page, and offered again afterwards."""
+    """Asks for signing in. What a form had sent is kept in the page, and offered again afterwards.
+
+    Raises `CrossSite` and `FormTooLarge`. Another site's form always comes without a session, because its cookie is not
+    sent along: kept, it would be offered with our mark as if the reader had typed it.
+    """
     if request.method == "GET":
         if request.headers.get("hx-request") == "true":
             return Response(status_code=401, headers={**HEADERS, "HX-Redirect": "/sign-in"})
         asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         after = f"?after={quote(asked)}" if asked != "/" else ""
         return RedirectResponse(f"/sign-in{after}", status_code=303, headers=dict(HEADERS))
+    face.require_own_site(request)
     kept = [(name, value) for name, value in await face.form_pairs(request) if name != "csrf"]
     return face.page(
         request, "sign_in.html", None, status=401, after=request.url.path, kept=kept, trouble=None, client_id=""

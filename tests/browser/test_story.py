@@ -177,6 +177,49 @@ async def test_a_draft_outlives_a_closed_page(visit: Visits) -> None:
     await expect(again.locator("[name=precedence][value=PRIORITY]")).to_be_checked()
 
 
+async def test_what_somebody_typed_is_not_offered_to_the_next_one(system: System, visit: Visits) -> None:
+    """A session that ends by itself keeps the text for the same person; another who signs in, and signing out, end it,
+    and so does its age.
+    """
+    page = await visit("ca-duty-officer", "/raise")
+    headline, kept = (
+        page.locator("[name=headline]"),
+        "Object.keys(localStorage).filter((key) => key.startsWith('draft:'))",
+    )
+
+    async def come_back_as(client_id: str) -> None:
+        await page.context.clear_cookies(name="redphone_session")
+        await page.goto("/raise")
+        await sign_in(page, system, client_id)
+        await page.goto("/raise")
+
+    await fill_in(page, "Mine alone", precedence="PRIORITY", to=("ES",))
+    await come_back_as("ca-duty-officer")
+    await expect(headline).to_have_value("Mine alone")
+    await come_back_as("ca-releaser")
+    await expect(headline).to_have_value("")
+    assert await page.evaluate(kept) == []
+
+    await headline.fill("Mine again")
+    assert len(await page.evaluate(kept)) == 1
+    await page.locator("details.menu summary").click()
+    await page.get_by_role("button", name="Sign out").click()
+    await page.wait_for_url(re.compile("/sign-in"))
+    await expect(page.locator("[name=client_secret]")).to_be_visible()
+    assert await page.evaluate(kept) == []
+
+    await come_back_as("ca-duty-officer")
+    await headline.fill("Old")
+    await page.evaluate(
+        "() => { for (const key of Object.keys(localStorage)) if (key.startsWith('draft:')) {"
+        " const kept = JSON.parse(localStorage[key]); kept.at -= 12 * 3600 * 1000;"
+        " localStorage[key] = JSON.stringify(kept); } }"
+    )
+    await page.goto("/raise")
+    await expect(headline).to_have_value("")
+    assert await page.evaluate(kept) == []
+
+
 async def test_hostile_text_stays_text(system: System, visit: Visits) -> None:
     """Whatever a field holds, it is shown as it was typed, on the live board, too."""
     board = await visit("us-duty-officer")

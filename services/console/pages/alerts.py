@@ -10,7 +10,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from services.console.apis import Down, Missing
+from services.console.apis import Down, Missing, Refused
 from services.console.board_view import GAPS, attempt_text, row_of
 from services.console.sessions import Session
 from services.console.timeline import STANCES, happened
@@ -81,6 +81,7 @@ async def _context(face: Face, request: Request, session: Session, alert: dict[s
     me = session.principal
     roles = {role.value for role in me.roles}
     is_own = alert["raiser"] == me.partner
+    is_author = (alert.get("drafted_by") or {}).get("subject") == me.subject
     running = alert["state"] == "released" and alert["ended_at"] is None
     return {
         "alert": alert,
@@ -102,7 +103,11 @@ async def _context(face: Face, request: Request, session: Session, alert: dict[s
         "may_end": is_own and running and bool(roles & {"releaser", "duty_officer"}),
         "may_answer": bool(roles & {"duty_officer", "senior_contact"}),
         "may_take_over": bool(roles & {"secretariat"}) or (is_own and "duty_officer" in roles),
-        "is_author": (alert.get("drafted_by") or {}).get("subject") == me.subject,
+        "wrote_some": False,
+        "confirmed_precedence": "",
+        "is_author": is_author,
+        # Only a releaser can be the second person.
+        "needs_reason": is_author or "releaser" not in roles,
         "key": str(face.deps.ids.new()),
     }
 
@@ -127,9 +132,18 @@ def _acting(routes: APIRouter, face: Face) -> None:
         }
         if act not in bodies:
             raise Missing("there is no such act")
-        await face.apis.call(
-            session, "alerting", "POST", f"/v1/alerts/{alert}/{act}", json=bodies[act], key=form.get("key")
-        )
+        try:
+            await face.apis.call(
+                session, "alerting", "POST", f"/v1/alerts/{alert}/{act}", json=bodies[act], key=form.get("key")
+            )
+        except Refused as error:
+            if act != "release" or error.code != "second_person_needed":
+                raise
+            # The alert names whoever began it; that others have written in it is known from this refusal alone.
+            shown = await face.apis.get(session, "alerting", f"/v1/alerts/{alert}")
+            context = await _context(face, request, session, shown)
+            context |= {"wrote_some": True, "needs_reason": True, "confirmed_precedence": form.get("precedence", "")}
+            return face.page(request, "alert.html", session, status=error.status, **context, said=None)
         return _back(f"/alerts/{alert}", act)
 
     @routes.post("/escalations/{escalation}/{act}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -9,12 +10,54 @@ from starlette.responses import RedirectResponse, Response
 
 from services.console.apis import Down, Refused
 from services.console.web import HEADERS, Face
-from services.console.words import LANGUAGE_COOKIE, LANGUAGES, THEME_COOKIE, THEMES
+from services.console.words import LANGUAGE_COOKIE, LANGUAGES, THEME_COOKIE, THEMES, Reader, _, reader_of
 
 PREFERENCE_SECONDS = 365 * 24 * 3600
 PATH_CHARACTERS_MAX = 1000
 KEPT = "kept."
 """Begins the names of fields that a form had sent when its session was over."""
+
+_FIELDS: Mapping[str, str] = {
+    "act": _("Button pressed"),
+    "headline": _("What has happened, in one line"),
+    "countries": _("Country"),
+    "instruction": _("What is asked"),
+    "description": _("What is known"),
+    "precedence": _("How fast"),
+    "to": _("Who must answer"),
+    "for_information": _("For information"),
+    "tlp": _("Who may read"),
+    "self_release_reason": _("Why no second person can release"),
+    "stance": _("Our answer"),
+    "offer": _("What we can offer"),
+    "note": _("Note"),
+}
+"""Fields of our forms as their pages name them; any other is shown by the name that it is sent under."""
+_VALUES: Mapping[tuple[str, str], str] = {
+    ("act", "draft"): _("Draft for a second person"),
+    ("act", "release"): _("Release now"),
+    ("act", "preview"): _("Preview: whom it wakes"),
+    ("stance", "committed"): _("We can"),
+    ("stance", "declined"): _("We cannot"),
+    ("stance", "considering"): _("We will tell you in"),
+    ("stance", "noted"): _("Noted"),
+}
+_SECRET = frozenset({"code", "subscription", "client_secret"})
+"""Fields that are shown without what stands in them."""
+_MARKS = frozenset({"key", "seen"})
+"""Fields that a form carries for itself, and nobody has typed."""
+
+
+def shown_before_sending(kept: Iterable[tuple[str, str]], reader: Reader) -> list[tuple[str, str | None]]:
+    """What a kept form would send, for its reader to judge: names and values; None stands for a secret."""
+    typed: dict[str, list[str]] = {}
+    for name, value in kept:
+        if name not in _MARKS and value.strip():
+            typed.setdefault(name, []).append(reader.say(_VALUES[name, value]) if (name, value) in _VALUES else value)
+    return [
+        (reader.say(_FIELDS[name]) if name in _FIELDS else name, None if name in _SECRET else ", ".join(values))
+        for name, values in typed.items()
+    ]
 
 
 def own_path(path: str) -> str:
@@ -27,9 +70,25 @@ def add_routes(routes: APIRouter, face: Face) -> None:
     """Adds the pages."""
 
     @routes.get("/sign-in")
-    async def show_sign_in(request: Request, after: Annotated[str, Query(max_length=2000)] = "/") -> Response:
-        """The form."""
-        return face.page(request, "sign_in.html", None, after=own_path(after), kept=[], trouble=None, client_id="")
+    async def show_sign_in(
+        request: Request, after: Annotated[str, Query(max_length=2000)] = "/", over: bool = False
+    ) -> Response:
+        """The form. Where a reader has left, and nobody has come since, the browser lets go of what was typed.
+
+        A link elsewhere that says so is not believed.
+        """
+        own = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
+        forget = over and own and await face.session_or_none(request) is None
+        return face.page(
+            request,
+            "sign_in.html",
+            None,
+            after=own_path(after),
+            kept=[],
+            trouble=None,
+            client_id="",
+            forget=forget,
+        )
 
     @routes.post("/sign-in")
     async def sign_in(request: Request) -> Response:
@@ -56,7 +115,8 @@ def add_routes(routes: APIRouter, face: Face) -> None:
         response: Response = RedirectResponse(after, status_code=303, headers=dict(HEADERS))
         if kept:
             session = await face.sessions.find(value)
-            response = face.page(request, "resume.html", session, after=after, kept=kept)
+            shown = shown_before_sending(kept, reader_of(request))
+            response = face.page(request, "resume.html", session, after=after, kept=kept, shown=shown)
         response.set_cookie(face.sessions.cookie_name, value, **face.sessions.cookie_options)
         return response
 
@@ -66,7 +126,7 @@ def add_routes(routes: APIRouter, face: Face) -> None:
         session = await face.session(request)
         await face.form(request, session)
         await face.sessions.end(request.cookies.get(face.sessions.cookie_name), face.cause(request, session))
-        response = RedirectResponse("/sign-in", status_code=303, headers=dict(HEADERS))
+        response = RedirectResponse("/sign-in?over=1", status_code=303, headers=dict(HEADERS))
         response.delete_cookie(face.sessions.cookie_name, **face.sessions.cookie_options)
         return response
 

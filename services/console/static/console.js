@@ -17,20 +17,39 @@ document.addEventListener("submit", (event) => {
   for (const button of form.querySelectorAll("button")) setTimeout(() => { button.disabled = true; });
   setTimeout(() => { delete form.dataset.sent; for (const b of form.querySelectorAll("button")) b.disabled = false; }, 8000);
 });
-for (const form of document.querySelectorAll("form[data-draft]")) {
-  const key = "draft:" + form.dataset.draft;
-  const fields = () => [...form.elements].filter((e) => e.name && e.type !== "hidden" && e.type !== "password");
+// What is typed is kept for whoever typed it, for a shift: a session that has ended loses nothing, and nobody else who
+// uses this browser is offered it.
+const owner = document.documentElement.dataset.owner || "";
+const DRAFT_AGE_MAX = 12 * 3600 * 1000;
+const draftKey = (name) => "draft:" + owner + ":" + name;
+function draftOf(key) {
   try {
-    const kept = JSON.parse(localStorage.getItem(key) || "null");
-    if (kept && form.dataset.restore !== "no") {
-      for (const field of fields()) {
-        if (!(field.name in kept)) continue;
-        if (field.type === "checkbox" || field.type === "radio") field.checked = [].concat(kept[field.name]).includes(field.value);
-        else field.value = kept[field.name];
-      }
-      form.dispatchEvent(new Event("change", { bubbles: true }));
+    const { at, fields } = JSON.parse(localStorage.getItem(key));
+    const old = Date.now() - at;
+    return old >= 0 && old < DRAFT_AGE_MAX ? fields || null : null;
+  } catch { return null; }
+}
+function forgetDrafts() {
+  const left = document.querySelector("[data-drafts-forget]") !== null;
+  for (const key of Object.keys(localStorage).filter((one) => one.startsWith("draft:"))) {
+    if (left || (owner && !key.startsWith(draftKey(""))) || draftOf(key) === null) localStorage.removeItem(key);
+  }
+  for (const done of document.querySelectorAll("[data-draft-done]")) localStorage.removeItem(draftKey(done.dataset.draftDone));
+}
+// A browser may keep nothing at all.
+try { forgetDrafts(); } catch {}
+for (const form of owner ? document.querySelectorAll("form[data-draft]") : []) {
+  const key = draftKey(form.dataset.draft);
+  const fields = () => [...form.elements].filter((e) => e.name && e.type !== "hidden" && e.type !== "password");
+  const kept = form.dataset.restore !== "no" && draftOf(key);
+  if (kept) {
+    for (const field of fields()) {
+      if (!(field.name in kept)) continue;
+      if (field.type === "checkbox" || field.type === "radio") field.checked = [].concat(kept[field.name]).includes(field.value);
+      else field.value = kept[field.name];
     }
-  } catch { localStorage.removeItem(key); }
+    form.dispatchEvent(new Event("change", { bubbles: true }));
+  }
   form.addEventListener("input", () => {
     const kept = {};
     for (const field of fields()) {
@@ -39,10 +58,9 @@ for (const form of document.querySelectorAll("form[data-draft]")) {
         else kept[field.name] = kept[field.name] || [];
       } else kept[field.name] = field.value;
     }
-    localStorage.setItem(key, JSON.stringify(kept));
+    try { localStorage.setItem(key, JSON.stringify({ at: Date.now(), fields: kept })); } catch {}
   });
 }
-for (const done of document.querySelectorAll("[data-draft-done]")) localStorage.removeItem("draft:" + done.dataset.draftDone);
 
 // --- the board -----------------------------------------------------------------------------------------------------------
 const board = document.getElementById("board");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from services.console.sessions import AGE_MAX, IDLE_MAX
+from services.console.web import FORM_BYTES_MAX, FORM_FIELDS_MAX
 from shared.in_process import InProcess
 from tests.integration.console.conftest import Browser
 from tests.support.world import World
@@ -252,3 +254,109 @@ def down_for(prefix: str) -> Any:
         return await usual(self, request)
 
     return call
+
+
+def hidden_fields(page: str) -> dict[str, str]:
+    """What a form of this page sends without being seen."""
+    return dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page))
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [{"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}]
+)
+async def test_a_form_of_another_site_is_not_kept_through_signing_in(
+    browser: Browser, elsewhere: dict[str, str]
+) -> None:
+    """It comes without the session's cookie, as if the session had ended: it is refused, and nothing of it is kept."""
+    evil = {"headline": "Evacuate everything", "to": "US", "act": "release", "self_release_reason": "alone"}
+    refused = await browser.http.post("/raise", data=evil, headers=elsewhere)
+    assert refused.status_code == 403
+    assert "did not come from a page of Red Phone" in refused.text
+    assert "Evacuate everything" not in refused.text
+
+
+async def test_what_would_be_sent_is_shown_before_it_is(browser: Browser) -> None:
+    """Whoever goes on where they were reads where it goes and every field; a secret is named and not shown."""
+    asked = await browser.http.post("/raise", data={"headline": HOSTILE, "to": ["US", "GB"], "act": "release"})
+    assert asked.status_code == 401
+    kept = {"kept.headline": HOSTILE, "kept.act": "release", "kept.x-other": "Other text", "kept.code": "4711"}
+    resumed = await browser.sign_in("ca-duty", after="/raise", **kept)
+    shown = resumed.text[resumed.text.index("What would be sent") : resumed.text.index("<form method", 3000)]
+    assert "<code>/raise</code>" in shown
+    for seen in (html.escape(HOSTILE, quote=False)[:30], "Release now", "x-other", "Other text", "not shown here"):
+        assert seen in shown, seen
+    assert "4711" not in shown
+    assert "<script>alert" not in resumed.text
+    assert hidden_fields(resumed.text)["act"] == "release"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"a=" + b"x" * FORM_BYTES_MAX, b"a=\xff\xfe", b"&".join(b"a=1" for _ in range(FORM_FIELDS_MAX + 1))],
+    ids=["bytes", "no UTF-8", "fields"],
+)
+async def test_a_form_that_no_page_of_ours_sends_is_no_fault_of_ours(browser: Browser, body: bytes) -> None:
+    """Too long, too many fields, no text: a stranger is told so, and the world's log has no error."""
+    content_type = {"content-type": "application/x-www-form-urlencoded"}
+    refused = await browser.http.post("/raise", content=body, headers=content_type)
+    assert refused.status_code == 413
+    assert "This is too much" in refused.text
+
+
+async def test_what_a_browser_keeps_is_marked_as_one_persons(browser: Browser) -> None:
+    """The mark is the same in each session of a person, another for another, and names nobody; a stranger has none."""
+    marks = []
+    for client_id in ("ca-duty", "ca-releaser", "ca-duty"):
+        await browser.sign_in(client_id)
+        page = (await browser.get("/raise")).text
+        marks += re.findall(r'<html[^>]* data-owner="([0-9a-f]{32})"', page)
+    assert len(marks) == 3
+    assert marks[0] == marks[2] != marks[1]
+    assert 'data-owner=""' in (await browser.get("/sign-in")).text
+
+
+async def test_signing_out_lets_go_of_what_was_typed(browser: Browser) -> None:
+    """The page after it says so to the browser; one that a link elsewhere leads to does not, nor one while somebody is
+    signed in, nor one that only asks for signing in.
+    """
+    await browser.sign_in("ca-duty")
+    await browser.get("/alerts")
+    assert "data-drafts-forget" not in (await browser.get("/sign-in?over=1")).text
+    left = (await browser.post("/sign-out")).headers["location"]
+    assert "data-drafts-forget" in (await browser.get(left)).text
+    assert "data-drafts-forget" not in (await browser.get(left, **{"sec-fetch-site": "cross-site"})).text
+    assert "data-drafts-forget" not in (await browser.get("/sign-in?after=/raise")).text
+
+
+async def test_whoever_has_written_some_of_a_draft_is_asked_why_they_are_alone(made: World, browser: Browser) -> None:
+    """The draft names whoever began it. Another author is told why it was not released, and says why they are alone."""
+    drafter = {**await browser.network.sign_in(made, "ca-duty"), **made.key()}
+    body = {"headline": "Kabul", "countries": ["AFG"], "to": ["US"], "precedence": "FLASH"}
+    draft = await made.http.post("/v1/alerts", json=body, headers=drafter)
+    assert draft.status_code == 201, draft.text
+    path = f"/alerts/{draft.json()['id']}"
+    editor = {**await browser.network.sign_in(made, "ca-releaser"), "If-Match": draft.headers["ETag"]}
+    edited = await made.http.patch(f"/v1{path}", json={"instruction": "Seats?"}, headers=editor)
+    assert edited.status_code == 200, edited.text
+    await browser.sign_in("ca-releaser")
+    assert 'name="self_release_reason"' not in (await browser.get(path)).text
+    refused = await browser.post(f"{path}/release", {"precedence": "FLASH"})
+    assert refused.status_code == 403
+    assert "Not released: you have written some of it" in refused.text
+    assert "<option selected>FLASH</option>" in refused.text
+    assert 'name="self_release_reason"' in refused.text
+    released = await browser.post(f"{path}/release", {"precedence": "FLASH", "self_release_reason": "alone at night"})
+    assert (released.status_code, released.headers["location"]) == (303, f"{path}?said=release")
+
+
+async def test_an_officer_who_is_no_releaser_is_asked_why_they_are_alone(made: World, browser: Browser) -> None:
+    """They can never be the second person, so the form of another's draft asks for the reason at once."""
+    drafter = {**await browser.network.sign_in(made, "ca-releaser"), **made.key()}
+    body = {"headline": "Kabul", "countries": ["AFG"], "to": ["US"], "precedence": "FLASH"}
+    path = f"/alerts/{(await made.http.post('/v1/alerts', json=body, headers=drafter)).json()['id']}"
+    await browser.sign_in("ca-duty")
+    page = (await browser.get(path)).text
+    assert re.search(r'name="self_release_reason"[^>]* required', page)
+    assert "You have written it yourself" not in page
+    released = await browser.post(f"{path}/release", {"precedence": "FLASH", "self_release_reason": "alone at night"})
+    assert (released.status_code, released.headers["location"]) == (303, f"{path}?said=release")

@@ -55,6 +55,34 @@ def test_whoever_is_unreached_needs_a_human_until_somebody_takes_over() -> None:
     assert taken.look.word == "Taken over"
 
 
+TAKEN_OVER = {"at": "2026-11-22T12:40:00Z", "by": None, "partner": "XR"}
+
+
+@pytest.mark.parametrize("state", ["pending", "notified"])
+def test_a_takeover_that_is_asked_again_needs_a_human_again(state: str) -> None:
+    """After half an hour people are paged again, and it still says who had taken over: it is loud, in both cells."""
+    asked = escalation("XR", id="t", kind="takeover", subject_partner="US", state=state, takeover=TAKEN_OVER)
+    unreached = escalation("US", id="u", state="unreached", takeover=TAKEN_OVER)
+    takeover, own = row_of("a1", [asked, unreached, escalation("GB", state="acknowledged")], None).cells[:2]
+    assert {(one.id, one.look.word, one.look.tone, one.rank) for one in (takeover, own)} == {
+        ("t", "Take over", "alarm", NEEDS),
+        ("u", "Unreached", "alarm", NEEDS),
+    }
+
+
+def test_a_takeover_that_somebody_took_is_calm() -> None:
+    """Until it is asked again neither its cell nor the partner's own needs anybody."""
+    taken = escalation("XR", id="t", kind="takeover", subject_partner="US", state="acknowledged", takeover=TAKEN_OVER)
+    unreached = escalation("US", id="u", state="unreached", takeover=TAKEN_OVER)
+    cells = row_of("a1", [taken, unreached], None).cells
+    assert [(one.look.word, one.needs_human) for one in cells] == [("Taken over", False)] * 2
+
+
+def test_a_partner_that_answers_after_all_is_shown_with_its_answer() -> None:
+    """That somebody had taken it over hides no answer."""
+    assert cell_of(escalation(state="committed", takeover=TAKEN_OVER)).look.word == "Committed"
+
+
 @pytest.mark.parametrize("gap", ["no_duty_plan", "duty_plan_expired", "duty_plan_unreadable", "all_levels_empty"])
 def test_a_partner_of_whom_nobody_knows_whether_a_phone_rings_needs_a_human(gap: str) -> None:
     """A gap that silences a whole government is loud; an empty level alone is not."""

@@ -12,7 +12,7 @@ from services.console.board_view import Rows
 from services.console.live import QUEUE_MAX, Rendering, Viewer, told
 from services.console.sessions import Session
 from services.console.words import Reader, as_instant
-from tests.unit.console.test_board_view import escalation
+from tests.unit.console.test_board_view import TAKEN_OVER, escalation
 
 
 def replaced(html: str) -> list[tuple[str, str]]:
@@ -44,6 +44,25 @@ def test_a_changed_cell_replaces_that_cell_and_the_tally(rows: Rows) -> None:
         ("#head-a1", "outerMorph"),
         ("#cell-e2", "outerMorph"),
     ]
+
+
+def test_a_takeover_that_is_asked_again_replaces_the_partners_own_cell_as_well() -> None:
+    """The own cell itself has not changed: how it looks hangs on the takeover."""
+    rows = Rows()
+    takeover: dict[str, Any] = {
+        "id": "t",
+        "partner": "XR",
+        "kind": "takeover",
+        "subject_partner": "US",
+        "takeover": TAKEN_OVER,
+    }
+    own = escalation(id="e1", state="unreached", takeover=TAKEN_OVER)
+    rows.replace({"escalations": [own, escalation(**takeover, state="acknowledged")], "coverage": []})
+    shown = rendering(rows)
+    for state, classes in (("notified", "cell is-alarm needs-human"), ("acknowledged", "cell is-good is-settled")):
+        html = shown.changes(rows.alerts(), rows.update([escalation(**takeover, state=state)]), ())
+        assert {("#cell-t", "outerMorph"), ("#cell-e1", "outerMorph")} <= set(replaced(html))
+        assert html.count(f'class="{classes}"') == 2
 
 
 def test_what_is_not_shown_replaces_nothing(rows: Rows) -> None:
