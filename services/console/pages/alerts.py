@@ -104,6 +104,7 @@ async def _context(face: Face, request: Request, session: Session, alert: dict[s
         "may_answer": bool(roles & {"duty_officer", "senior_contact"}),
         "may_take_over": bool(roles & {"secretariat"}) or (is_own and "duty_officer" in roles),
         "wrote_some": False,
+        "has_changed": False,
         "confirmed_precedence": "",
         "is_author": is_author,
         # Only a releaser can be the second person.
@@ -134,15 +135,25 @@ def _acting(routes: APIRouter, face: Face) -> None:
             raise Missing("there is no such act")
         try:
             await face.apis.call(
-                session, "alerting", "POST", f"/v1/alerts/{alert}/{act}", json=bodies[act], key=form.get("key")
+                session,
+                "alerting",
+                "POST",
+                f"/v1/alerts/{alert}/{act}",
+                json=bodies[act],
+                key=form.get("key"),
+                # Only what the page has shown is released.
+                etag=f'"{form["version"]}"' if act == "release" and form.get("version", "").isdecimal() else None,
             )
         except Refused as error:
-            if act != "release" or error.code != "second_person_needed":
+            if act != "release" or error.code not in ("second_person_needed", "precondition_failed"):
                 raise
-            # The alert names whoever began it; that others have written in it is known from this refusal alone.
             shown = await face.apis.get(session, "alerting", f"/v1/alerts/{alert}")
             context = await _context(face, request, session, shown)
-            context |= {"wrote_some": True, "needs_reason": True, "confirmed_precedence": form.get("precedence", "")}
+            if error.code == "precondition_failed":
+                context["has_changed"] = True
+            else:
+                # The alert names whoever began it; that others have written in it is known from this refusal alone.
+                context |= {"wrote_some": True, "needs_reason": True, "confirmed_precedence": bodies[act]["precedence"]}
             return face.page(request, "alert.html", session, status=error.status, **context, said=None)
         return _back(f"/alerts/{alert}", act)
 

@@ -360,3 +360,29 @@ async def test_an_officer_who_is_no_releaser_is_asked_why_they_are_alone(made: W
     assert "You have written it yourself" not in page
     released = await browser.post(f"{path}/release", {"precedence": "FLASH", "self_release_reason": "alone at night"})
     assert (released.status_code, released.headers["location"]) == (303, f"{path}?said=release")
+
+
+async def test_only_what_the_page_has_shown_is_released(made: World, browser: Browser) -> None:
+    """The author edits while the second person reads: nothing is released before they have read that, too."""
+    author = await browser.network.sign_in(made, "ca-duty")
+    body = {"headline": "Kabul", "countries": ["AFG"], "to": ["US"], "precedence": "FLASH"}
+    draft = await made.http.post("/v1/alerts", json=body, headers={**author, **made.key()})
+    assert draft.status_code == 201, draft.text
+    path = f"/alerts/{draft.json()['id']}"
+    await browser.sign_in("ca-releaser")
+    seen = version_on(await browser.get(path))
+    changed = {**author, "If-Match": draft.headers["ETag"]}
+    assert (await made.http.patch(f"/v1{path}", json={"headline": "Herat"}, headers=changed)).status_code == 200
+    refused = await browser.post(f"{path}/release", {"precedence": "FLASH", "version": seen})
+    assert refused.status_code == 412
+    assert "Not released: it has been changed" in refused.text
+    assert "Herat" in refused.text
+    released = await browser.post(f"{path}/release", {"precedence": "FLASH", "version": version_on(refused)})
+    assert (released.status_code, released.headers["location"]) == (303, f"{path}?said=release")
+
+
+def version_on(page: httpx.Response) -> str:
+    """Which version the page's form releases."""
+    found = re.search(r'name="version" value="(\d+)"', page.text)
+    assert found is not None, page.text
+    return found[1]
