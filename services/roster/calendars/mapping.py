@@ -115,10 +115,12 @@ def map_events(calendar_id: CalendarId, events: Iterable[CalendarEvent], rules: 
             meant = remembered[told] = _meant(event, said, names, named)
         if len(meant) == 1:
             (contact_id,) = meant
-            shift_id = ImportedShiftId(
-                derived("imported", str(calendar_id), event.uid, event.recurrence, str(contact_id))
-            )
-            shifts[shift_id] = ImportedShift(shift_id, calendar_id, contact_id, event.start_at, event.end_at)
+            shift = _shift(calendar_id, event, contact_id, event.recurrence)
+            same = shifts.get(shift.id)
+            if same is not None and (same.start_at, same.end_at) != (event.start_at, event.end_at):
+                # Told under one name, and another time all the same: neither takes the other's place.
+                shift = _shift(calendar_id, event, contact_id, f"{event.recurrence}/{event.start_at.isoformat()}")
+            shifts[shift.id] = shift
             continue
         count += 1
         people = event.people or ((event.organizer,) if event.organizer is not None else ())
@@ -133,6 +135,11 @@ def map_events(calendar_id: CalendarId, events: Iterable[CalendarEvent], rules: 
         unmapped_count=count,
         stray_rules=tuple(rule.match for rule in rules if rule.contact_id not in names.contacts),
     )
+
+
+def _shift(calendar_id: CalendarId, event: CalendarEvent, contact_id: ContactId, recurrence: str) -> ImportedShift:
+    shift_id = ImportedShiftId(derived("imported", str(calendar_id), event.uid, recurrence, str(contact_id)))
+    return ImportedShift(shift_id, calendar_id, contact_id, event.start_at, event.end_at)
 
 
 def folded(text: str) -> str:

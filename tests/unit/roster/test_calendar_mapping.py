@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -122,6 +123,18 @@ def test_rules_go_first() -> None:
     assert meant(event("Night duty"), Rule("night duty", LEE)) == LEE
     assert meant(event("Ann E. two"), Rule("Ann E.", ANN)) == "unknown_person"
     assert meant(event("Ann E., Ben"), Rule("Ann E.", ANN), Rule("Ben", BEN)) == "ambiguous"
+
+
+def test_no_time_takes_the_place_of_another() -> None:
+    """Two times of one name are two shifts, the same ones each time; the same time twice is one."""
+    one = event("Ann Exémple")
+    other = replace(one, start_at=one.start_at + timedelta(days=1), end_at=one.end_at + timedelta(days=1))
+    found = mapped(one, other, one)
+    assert [(shift.start_at, shift.end_at) for shift in found.shifts] == [
+        (one.start_at, one.end_at),
+        (other.start_at, other.end_at),
+    ]
+    assert found.shifts[0] == mapped(one).shifts[0]
 
 
 def test_rule_of_somebody_who_is_gone() -> None:
