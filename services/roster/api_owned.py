@@ -377,7 +377,10 @@ def _contacts(routes: APIRouter, face: _Face) -> None:
         responses=_EDITED,
     )
     async def remove_contact(code: Code, thing_id: ThingId, call: Call = Depends(editing)) -> Response:
-        """Removes a person whom no rota, level or credential names, and no calendar for the time to come."""
+        """Removes a person whom no rota or level names, no credential in force, and no calendar for the time to come.
+
+        Revoke their credentials first. A revoked credential stays listed and keeps nobody.
+        """
         now = deps.clock.now()
 
         def change(state: PartnerState) -> PartnerState:
