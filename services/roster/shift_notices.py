@@ -98,6 +98,7 @@ class GivenAway:
 
     rota_id: UUID
     contact_id: UUID
+    to_id: UUID
     start_at: datetime
     end_at: datetime
 
@@ -153,7 +154,11 @@ def changes_of(
                 void.append(one)
             else:
                 due[_shift_of(back)] = back
-    told = {key: one for key, one in due.items() if one.kind is not NoticeKind.TAKEN or not _is_given(one, given_away)}
+    told = {
+        key: one
+        for key, one in due.items()
+        if one.kind is not NoticeKind.TAKEN or not _is_given(one, given_away, held[one.rota_id])
+    }
     taken_now.extend(one for one in told.values() if one.kind is NoticeKind.TAKEN)
     ended = {one: held[one.rota_id].end_of(one) for one in standing}
     changed = {one: end_at for one, end_at in ended.items() if end_at is not None and one.goes_on}
@@ -260,11 +265,13 @@ def _taken(shift: ShiftNotice, start_at: datetime, end_at: datetime, now: dateti
     return ShiftNotice(NoticeKind.TAKEN, *whose, None, start_at, end_at, hours=0, due_at=now)
 
 
-def _is_given(taken: ShiftNotice, given_away: Iterable[GivenAway]) -> bool:
+def _is_given(taken: ShiftNotice, given_away: Iterable[GivenAway], held: _Held) -> bool:
+    """Whether the loss is a swap's, and the swap still holds: what has become of it since, nobody has agreed to."""
     return any(
         (one.rota_id, one.contact_id) == (taken.rota_id, taken.contact_id)
         and one.start_at <= taken.start_at
         and taken.end_at <= one.end_at
+        and not list(_without(taken.start_at, taken.end_at, held.of(one.to_id)))
         for one in given_away
     )
 

@@ -75,7 +75,7 @@ async def _compute(deps: RosterDeps, code: str, now: datetime) -> None:
         given = await find_given_away(tx, code, now=now)
     if stored is None:
         return
-    away = [GivenAway(rota_id, who, stretch.start_at, stretch.end_at) for rota_id, who, stretch in given]
+    away = [GivenAway(rota_id, who, to, stretch.start_at, stretch.end_at) for rota_id, who, to, stretch in given]
     notices, void = await compute(deps.shifts, _made, stored.state, issued, known, away, now)
     async with deps.database.transaction() as tx:
         version = await rows.load_version(tx, code)

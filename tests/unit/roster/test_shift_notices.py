@@ -219,10 +219,22 @@ def test_what_was_given_away_in_a_swap_is_not_told() -> None:
     known = due(daily)
     (first, *_) = of(known, 30)
     changed = replace(daily, overrides=(override(3, 30, 24),))
-    given = GivenAway(first.rota_id, first.contact_id, first.start_at, first.end_at)
+    given = GivenAway(first.rota_id, first.contact_id, uid(3), first.start_at, first.end_at)
     assert changes(changed, known, given).due == ()
     assert changes(changed, known, replace(given, contact_id=uid(9))).due != ()
     assert changes(changed, known, replace(given, end_at=given.end_at - HOUR)).due != ()
+
+
+def test_a_swap_that_was_undone_hides_no_later_loss() -> None:
+    """Who was given their shift back and then loses it to somebody else is told: that was no swap."""
+    daily = rota(1, 2)
+    known = due(daily)
+    (first, *_) = of(known, 30)
+    given = GivenAway(first.rota_id, first.contact_id, uid(3), first.start_at, first.end_at)
+    other = replace(daily, overrides=(override(4, 30, 24),))
+    assert of_person(changes(other, known, given), first.contact_id.int) == [(NoticeKind.TAKEN, 30, 54)]
+    half = replace(daily, overrides=(override(3, 30, 24), replace(override(4, 30, 12), id=OverrideId(uid(61)))))
+    assert of_person(changes(half, known, given), first.contact_id.int) == [(NoticeKind.TAKEN, 30, 54)]
 
 
 def test_what_comes_back_is_told() -> None:
@@ -320,7 +332,7 @@ def test_whoever_stepped_in_by_a_swap_or_just_now_is_not_told_twice() -> None:
     (ill,) = (told(one, NOW) for one in due(daily) if one.start_at == NOW + 6 * HOUR)
     at = NOW + 9.5 * HOUR
     changed = replace(daily, overrides=(override(3, 6, 24),))
-    given = GivenAway(ill.rota_id, ill.contact_id, ill.start_at, ill.end_at)
+    given = GivenAway(ill.rota_id, ill.contact_id, uid(3), ill.start_at, ill.end_at)
     assert changes(changed, (ill,), given, now=at).due == ()
     begun = replace(daily, overrides=(override(3, 9, 21),))
     assert of_person(changes(begun, (ill,), now=at), 3) == []
