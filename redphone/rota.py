@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -26,6 +27,7 @@ WEEKS_MAX = 26
 FAIRNESS_DAYS = 84
 """Looked back over unless something else is asked for: twelve weeks."""
 NOBODY = "nobody"
+_MINUTE = timedelta(minutes=1)
 
 app = typer.Typer(
     name="rota",
@@ -185,7 +187,12 @@ async def fairness(
         zone = ZoneInfo(str(one["time_zone"]))
         last = _date(to_on) if to_on is not None else session.clock.now().astimezone(zone).date()
         first = _date(from_on) if from_on is not None else last - timedelta(days=FAIRNESS_DAYS - 1)
-        from_at, to_at = rota_chart.window(zone, first, max(0, (last - first).days) + 1)
+        if last < first:
+            what = (
+                f"The last day, {last}, lies before the first one, {first}; give --from and --to the other way round."
+            )
+            raise Failed(what, exit_code=Exit.USAGE)
+        from_at, to_at = rota_chart.window(zone, first, (last - first).days + 1)
         path = f"{roster.rota_path(one)}/fairness"
         asked = {"from": from_at.isoformat(), "to": to_at.isoformat()}
         found.append(await session.client.get(path, **asked))
@@ -568,13 +575,26 @@ def _local(at: str, zone: ZoneInfo) -> str:
 
 
 def instant_of(text: str, zone: ZoneInfo) -> str:
-    """A local time of the rota, or any instant with its offset, as the API takes it."""
+    """A local time of the rota, or any instant with its offset, as the API takes it.
+
+    A time that the clocks jump over means, as at every hand-over of the rota, the first instant after it: the jump.
+    """
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        return (at if at.tzinfo is not None else _by_the_clock(at, zone)).isoformat()
+    except (ValueError, OverflowError):
         what = f"{text} is no time; write 2026-12-24T08:00, or with Z or an offset."
         raise Failed(what, exit_code=Exit.USAGE) from None
-    return (at if at.tzinfo is not None else at.replace(tzinfo=zone)).isoformat()
+
+
+def _by_the_clock(at: datetime, zone: ZoneInfo) -> datetime:
+    local = at.replace(tzinfo=zone)
+    if local.astimezone(UTC).astimezone(zone).replace(tzinfo=None) == at:
+        return local
+    # Applying the offset after the jump, as fold=1 does, gives an instant before it. Clocks jump at whole minutes.
+    before = local.replace(fold=1, second=0, microsecond=0).astimezone(UTC)
+    coming = ((before + minutes * _MINUTE).astimezone(zone) for minutes in count())
+    return next(one for one in coming if one.replace(tzinfo=None) >= at)
 
 
 def _date(text: str) -> date:

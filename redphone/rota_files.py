@@ -33,7 +33,11 @@ def read(text: str, file_name: str, contacts: Sequence[Mapping[str, Any]]) -> di
         body["extra_holidays"] = [{"on": on, "name": name} for on, name in sorted(holidays.items())]
     if body.get("holiday_calendar") == NO_CALENDAR:
         body["holiday_calendar"] = None
-    for number, layer in enumerate(body.get("layers") or ()):
+    layers = body.get("layers", [])
+    if not isinstance(layers, list):
+        what = f"{file_name} holds something else than a list as layers; write each layer under [[layers]]."
+        raise Failed(what, exit_code=Exit.USAGE)
+    for number, layer in enumerate(layers):
         if not isinstance(layer, dict):
             continue
         layer.setdefault("name", f"layer {number + 1}")

@@ -7,7 +7,8 @@ it is not there.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from services.roster.addresses import url_fault
 from services.roster.bodies import (
     ContactBody,
     EndpointBody,
+    LayerBody,
     OfficeBody,
     OverrideBody,
     PolicyBody,
@@ -49,6 +51,7 @@ from services.roster.views import (
     Written,
 )
 from shared import idempotency
+from shared.contracts import Role
 from shared.egress import policy_of
 from shared.errors import Conflict
 from shared.idempotency import OptionalIdempotencyKey, StoredResponse
@@ -132,6 +135,11 @@ class _Face:
             return Call(principal, cause_of(request, principal), if_match.require, dry_run=dry_run)
 
         return call
+
+    async def prove_rules(self, call: Call, layers: Sequence[LayerBody]) -> None:
+        """Reads the rules of layers in a thread, before any transaction: in it they are known, and nobody waits."""
+        if call.principal.has(Role.ROSTER_MANAGER):
+            await asyncio.to_thread(bodies.prove_rules, layers)
 
     async def seen(self, principal: Principal, code: str) -> tuple[StoredPartner, Failing]:
         """The caller's own partner, and which of its points and endpoints fail."""
@@ -369,7 +377,10 @@ def _contacts(routes: APIRouter, face: _Face) -> None:
         responses=_EDITED,
     )
     async def remove_contact(code: Code, thing_id: ThingId, call: Call = Depends(editing)) -> Response:
-        """Removes a person whom no rota, level or credential names, and no calendar for the time to come."""
+        """Removes a person whom no rota or level names, no credential in force, and no calendar for the time to come.
+
+        Revoke their credentials first. A revoked credential stays listed and keeps nobody.
+        """
         now = deps.clock.now()
 
         def change(state: PartnerState) -> PartnerState:
@@ -411,6 +422,7 @@ def _rotas(routes: APIRouter, face: _Face) -> None:
     ) -> Response:
         """Adds an on-call schedule. It is paged once a level names it."""
         rota_id = bodies.new_id(body.id, deps.ids)
+        await face.prove_rules(call, body.layers)
         made = make(body, rota_id)
         return await face.add(call, code, "rota", rota_id, made)
 
@@ -427,6 +439,7 @@ def _rotas(routes: APIRouter, face: _Face) -> None:
 
         Escalation has the new shifts within moments.
         """
+        await face.prove_rules(call, body.layers)
         return await face.replace(call, code, "rota", rota_id, make(body, rota_id))
 
     @routes.delete(
@@ -538,6 +551,7 @@ def _replacements(routes: APIRouter, face: _Face) -> None:
         Where they cover nothing, nobody is on call. Try it with `dry_run` first: the answer names the holes.
         """
         replacement_id = bodies.new_id(body.id, deps.ids)
+        await face.prove_rules(call, body.layers)
 
         def change(state: PartnerState) -> PartnerState:
             rota = _found(state.rotas, rota_id, "rota")

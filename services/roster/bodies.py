@@ -540,8 +540,15 @@ def with_own_points(body: OwnPointsBody, contact: Contact, *, ids: Ids, url_faul
     return replace(contact, points=_points(body.points, contact.points, ids, url_fault=url_fault))
 
 
+def prove_rules(layers: Sequence[LayerBody]) -> None:
+    """Finds out what is wrong with the rules of layers, which takes a while, so that whoever asks next knows."""
+    for layer in layers:
+        rotation = Rotation(layer.rotation, layer.every, layer.rule)
+        schedule.layer_rule_faults(rotation, layer.starts_on, layer.hand_over_time)
+
+
 def rota_of(body: RotaBody, rota_id: UUID, state: PartnerState, *, ids: Ids) -> Rota:
-    """The rota that a body describes, with what lies over its layers."""
+    """The rota that a body describes, with what lies over its layers, which was checked when it was laid there."""
     old = next((rota for rota in state.rotas if rota.id == rota_id), None)
     rota = Rota(
         id=RotaId(rota_id),
@@ -560,7 +567,7 @@ def rota_of(body: RotaBody, rota_id: UUID, state: PartnerState, *, ids: Ids) -> 
         signs_hand_over=body.signs_hand_over,
         notice_hours=tuple(body.notice_hours),
     )
-    domain.require(domain.rota_faults(rota), _REFUSED)
+    domain.require(schedule.bare_rota_faults(rota), _REFUSED)
     return rota
 
 
@@ -595,7 +602,7 @@ def replacement_of(body: ReplacementBody, replacement_id: UUID, rota: Rota, *, i
     )
     domain.require(schedule.replacement_faults(replacement), _REFUSED)
     alone = replace(rota, layers=(), overrides=(), imported=(), replacements=(replacement,))
-    domain.require(domain.rota_faults(alone), _REFUSED)
+    domain.require(schedule.bare_rota_faults(alone), _REFUSED)
     return replacement
 
 

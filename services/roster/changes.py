@@ -175,8 +175,8 @@ def _counted(ones: Sequence[Changed]) -> dict[str, Any]:
 
 
 def in_order(shifts: Iterable[ImportedShift]) -> tuple[ImportedShift, ...]:
-    """Imported shifts in the one order in which a rota keeps them: by their beginning, then by their id."""
-    return tuple(sorted(shifts, key=lambda shift: (shift.start_at, shift.id)))
+    """Imported shifts in the one order in which a rota keeps them: by their beginning, their calendar, and their id."""
+    return tuple(sorted(shifts, key=lambda shift: (shift.start_at, shift.calendar_id, shift.id)))
 
 
 def plain(value: Any) -> Any:

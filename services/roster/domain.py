@@ -406,8 +406,10 @@ def reference_faults(state: PartnerState) -> Iterator[FieldError]:
             if target.id not in known[target.kind]:
                 detail = f"names {target.kind} {target.id}; there is none of that id at this partner"
                 yield FieldError(f"levels[{number}].targets", detail)
+    named: set[UUID | None] = {None, *contacts}
     for number, credential in enumerate(state.credentials):
-        if credential.contact_id is not None and credential.contact_id not in contacts:
+        # A revoked one is kept for ever, and must not keep whoever has left.
+        if credential.revoked_at is None and credential.contact_id not in named:
             detail = f"names contact {credential.contact_id}; there is none of that id at this partner"
             yield FieldError(f"credentials[{number}].contact", detail)
 

@@ -133,6 +133,9 @@ async def apply_network(
     )
     now = deps.clock.now()
     codes = {item.partner for item in network_file.items if item.partner is not None}
+    if not principal.has(Role.ADMINISTRATOR):
+        # Nobody reads, locks or waits for another government's roster by naming it in a file.
+        codes &= {PartnerCode(principal.partner)}
     async with deps.intake.transaction() as tx:
         await store.lock_network(tx)
         stored = await store.load_partners(tx, deps.keys, codes)

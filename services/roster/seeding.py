@@ -148,7 +148,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class LeftAlone:
-    """An item that differs from what is stored and is not written; `detail` is a sentence for a person."""
+    """An item that is not written, because it differs from what is stored and may not, or is somebody else's.
+
+    `detail` is a sentence for a person.
+    """
 
     item: Item
     reason: Reason
@@ -172,7 +175,7 @@ def plan(
 
     `acting_partner` is the partner of the credential that the file is applied with, `None` for an operator on the
     machine itself. Whoever is no administrator writes only what belongs to the acting partner, and no credentials or
-    deadlines.
+    deadlines. What belongs to others is not compared for them at all: that a guess is right would be an answer, too.
     """
     creates: list[Change] = []
     updates: list[Change] = []
@@ -180,6 +183,11 @@ def plan(
     left_alone: list[LeftAlone] = []
     present = set(current.hashes)
     for item in network_file.items:
+        owner = item.partner or PartnerCode(SECRETARIAT)
+        if not is_administrator and acting_partner != owner:
+            detail = f"It belongs to {owner}; only {owner} or an administrator can apply it."
+            left_alone.append(LeftAlone(item, Reason.NOT_YOURS, detail))
+            continue
         new, stored = content_hash(item.value), current.hashes.get(item.id)
         if new == stored:
             unchanged.append(item)
@@ -202,9 +210,7 @@ def _refusal(
     stored = current.hashes.get(item.id)
     missing = [key for reference, key in item.references if reference not in present]
     refusal: tuple[Reason, str] | None = None
-    if not (is_administrator or is_own):
-        refusal = Reason.NOT_YOURS, f"It belongs to {owner}; only {owner} or an administrator can apply it."
-    elif not is_administrator and (
+    if not is_administrator and (
         item.kind in (Kind.CREDENTIAL, Kind.DEADLINES) or (item.kind is Kind.PARTNER and stored is None)
     ):
         refusal = Reason.NEEDS_ADMINISTRATOR, f"Only an administrator can change the {item.kind} of a network."

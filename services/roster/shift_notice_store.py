@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    Boolean,
     Column,
     DateTime,
     Index,
@@ -51,6 +52,8 @@ shift_notices = Table(
     Column("hours", Integer, nullable=False),
     Column("due_at", DateTime(timezone=True), nullable=False),
     Column("issued_at", DateTime(timezone=True)),
+    # True by default: of rows without it nobody knows whether their end is one.
+    Column("goes_on", Boolean, nullable=False, server_default=text("true")),
     Index("uq_shift_notices_once", "kind", "rota_id", "contact_id", "start_at", "hours", unique=True),
     Index("ix_shift_notices_partner", "partner"),
     Index("ix_shift_notices_due_at", "due_at", postgresql_where=text("issued_at IS NULL")),
@@ -112,7 +115,8 @@ async def replace_unissued(
     tx: Transaction, code: str, notices: Iterable[tuple[UUID, ShiftNotice]], *, plan_version: int
 ) -> None:
     """Puts these in the place of all that were not issued. One that was issued before stays as it is, and so does
-    what was taken from somebody, which cannot be computed a second time.
+    what was taken from somebody, which cannot be computed a second time. Among these may be issued ones with another
+    end, whose rows were forgotten before.
     """
     table = shift_notices.c
     replaced = (table.partner == code, table.issued_at.is_(None), table.kind != NoticeKind.TAKEN.value)
@@ -135,10 +139,10 @@ async def save_failure(tx: Transaction, code: str, *, again_at: datetime) -> Non
     )
 
 
-async def forget_past(tx: Transaction, code: str, *, begun_before: datetime) -> None:
-    """Shifts that began so long ago cannot be announced again."""
+async def forget_past(tx: Transaction, code: str, *, ended_before: datetime) -> None:
+    """Shifts that ended so long ago cannot be announced again, nor made longer."""
     table = shift_notices.c
-    await tx.execute(delete(shift_notices).where(table.partner == code, table.start_at < begun_before))
+    await tx.execute(delete(shift_notices).where(table.partner == code, table.end_at < ended_before))
 
 
 async def load_due(tx: Transaction, *, now: datetime, limit: int) -> list[tuple[UUID, PartnerCode, ShiftNotice]]:

@@ -75,7 +75,7 @@ async def _compute(deps: RosterDeps, code: str, now: datetime) -> None:
         given = await find_given_away(tx, code, now=now)
     if stored is None:
         return
-    away = [GivenAway(rota_id, who, stretch.start_at, stretch.end_at) for rota_id, who, stretch in given]
+    away = [GivenAway(rota_id, who, to, stretch.start_at, stretch.end_at) for rota_id, who, to, stretch in given]
     notices, void = await compute(deps.shifts, _made, stored.state, issued, known, away, now)
     async with deps.database.transaction() as tx:
         version = await rows.load_version(tx, code)
@@ -85,7 +85,7 @@ async def _compute(deps: RosterDeps, code: str, now: datetime) -> None:
         await rows.forget(tx, void)
         made = zip(deps.ids.many(len(notices)), notices, strict=True)
         await rows.replace_unissued(tx, code, made, plan_version=stored.plan_version)
-        await rows.forget_past(tx, code, begun_before=now - REMEMBERED_FOR)
+        await rows.forget_past(tx, code, ended_before=now - REMEMBERED_FOR)
 
 
 def _made(
@@ -98,7 +98,8 @@ def _made(
     """What there is to tell a partner's people, and what they were told that is no longer so."""
     changed = changes_of(state, known, given, now)
     void = set(changed.void)
-    return (*changed.due, *notices_of(state, (one for one in issued if one not in void), now)), changed.void
+    told = (*(one for one in issued if one not in void), *changed.kept)
+    return (*changed.due, *changed.kept, *notices_of(state, told, now)), changed.void
 
 
 async def _issue_due(deps: RosterDeps) -> int:

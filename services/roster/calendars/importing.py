@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from services.roster.calendars.mapping import Mapped, map_events, names_of
-from services.roster.calendars.model import WINDOW_BEFORE, Reading
+from services.roster.calendars.model import FAULTS_MAX, WINDOW_BEFORE, Reading
 from services.roster.calendars.store import Findings, StoredCalendar
 from services.roster.changes import in_order
 from services.roster.domain import PartnerState
@@ -38,6 +38,7 @@ class Brought:
 def bring(state: PartnerState, rota: Rota, calendar: StoredCalendar, reading: Reading, *, now: datetime) -> Brought:
     """What a reading makes of the calendar and of the partner."""
     mapped = map_events(calendar.id, reading.events, calendar.rules, names_of(state))
+    faults = (*reading.faults, *mapped.ties)
     before = [shift for shift in rota.imported if shift.calendar_id == calendar.id]
     told = replace(
         calendar,
@@ -48,8 +49,8 @@ def bring(state: PartnerState, rota: Rota, calendar: StoredCalendar, reading: Re
         findings=Findings(
             title=reading.name,
             unmapped=mapped.unmapped,
-            faults=reading.faults,
-            faults_omitted=reading.faults_omitted,
+            faults=tuple(sorted(faults[:FAULTS_MAX], key=lambda fault: fault.line)),
+            faults_omitted=reading.faults_omitted + len(faults[FAULTS_MAX:]),
             notes=reading.notes,
             stray_rules=mapped.stray_rules,
             basis=basis_of(state, rota, calendar),

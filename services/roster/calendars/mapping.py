@@ -8,6 +8,8 @@ unmapped and told with its reason.
     2. an e-mail address of those who attend, or else of whoever owns the event, that is a contact point
     3. the name of a contact as whole words in the summary
     4. the name or client id of a person's credential as whole words in the summary
+
+Events of one calendar that begin at the same instant and mean two people name two people, too: none of them is a shift.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from services.roster.calendars.model import CalendarEvent
+from services.roster.calendars.model import CalendarEvent, Fault
 from services.roster.domain import PartnerState
 from services.roster.schedule import CalendarId, ImportedShift, ImportedShiftId
 from shared.contracts import ChannelName
@@ -67,13 +70,15 @@ class Unmapped:
 class Mapped:
     """What a calendar brings: shifts in the order of their beginnings, and what could not be mapped.
 
-    `stray_rules` are texts of rules whose contact is gone.
+    `stray_rules` are texts of rules whose contact is gone. `ties` say of each event that is nobody's because another
+    one begins when it does where that stands.
     """
 
     shifts: tuple[ImportedShift, ...]
     unmapped: tuple[Unmapped, ...]
     unmapped_count: int
     stray_rules: tuple[str, ...]
+    ties: tuple[Fault, ...] = ()
 
 
 def names_of(state: PartnerState) -> Names:
@@ -103,11 +108,11 @@ def map_events(calendar_id: CalendarId, events: Iterable[CalendarEvent], rules: 
     for rule in rules:
         if rule.contact_id in names.contacts:
             said[folded(rule.match)].add(rule.contact_id)
-    shifts: dict[ImportedShiftId, ImportedShift] = {}
+    found: dict[ImportedShiftId, tuple[ImportedShift, CalendarEvent]] = {}
     unmapped: dict[tuple[str, str, tuple[str, ...]], tuple[int, int]] = {}
     named = [_Known(known) for known in (names.by_name, names.by_credential)]
     remembered: dict[tuple[str, tuple[str, ...], str | None], frozenset[ContactId]] = {}
-    count = 0
+    lost: list[tuple[CalendarEvent, str]] = []
     for event in events:
         told = (event.summary, event.people, event.organizer)
         meant = remembered.get(told)
@@ -115,24 +120,57 @@ def map_events(calendar_id: CalendarId, events: Iterable[CalendarEvent], rules: 
             meant = remembered[told] = _meant(event, said, names, named)
         if len(meant) == 1:
             (contact_id,) = meant
-            shift_id = ImportedShiftId(
-                derived("imported", str(calendar_id), event.uid, event.recurrence, str(contact_id))
-            )
-            shifts[shift_id] = ImportedShift(shift_id, calendar_id, contact_id, event.start_at, event.end_at)
-            continue
-        count += 1
+            shift = _shift(calendar_id, event, contact_id, event.recurrence)
+            same, _ = found.get(shift.id, (None, None))
+            if same is not None and (same.start_at, same.end_at) != (event.start_at, event.end_at):
+                # Told under one name, and another time all the same: neither takes the other's place.
+                shift = _shift(calendar_id, event, contact_id, f"{event.recurrence}/{event.start_at.isoformat()}")
+            found[shift.id] = (shift, event)
+        else:
+            lost.append((event, "ambiguous" if meant else "unknown_person"))
+    shifts, tied = _without_ties(found.values())
+    lost += [(event, "ambiguous") for event, _ in tied]
+    for event, reason in lost:
         people = event.people or ((event.organizer,) if event.organizer is not None else ())
-        key = (event.summary, "ambiguous" if meant else "unknown_person", people)
+        key = (event.summary, reason, people)
         number, line = unmapped.get(key, (0, event.line))
         unmapped[key] = (number + 1, line)
     shown = [Unmapped(text, reason, *told, people) for (text, reason, people), told in unmapped.items()]
     shown.sort(key=lambda one: (-one.count, one.line))
     return Mapped(
-        shifts=tuple(sorted(shifts.values(), key=lambda shift: (shift.start_at, shift.end_at, shift.id))),
+        shifts=tuple(sorted(shifts, key=lambda shift: (shift.start_at, shift.end_at, shift.id))),
         unmapped=tuple(shown[:UNMAPPED_MAX]),
-        unmapped_count=count,
+        unmapped_count=len(lost),
         stray_rules=tuple(rule.match for rule in rules if rule.contact_id not in names.contacts),
+        ties=tuple(
+            Fault(line, "two_at_once", f"names one of two people at the same time, the other stands on line {other}")
+            for line, other in {event.line: other.line for event, other in reversed(tied)}.items()
+        ),
     )
+
+
+def _without_ties(
+    found: Iterable[tuple[ImportedShift, CalendarEvent]],
+) -> tuple[list[ImportedShift], list[tuple[CalendarEvent, CalendarEvent]]]:
+    """The shifts that no other person's begins together with, and the events of all others, each with another's."""
+    by_start: dict[datetime, list[tuple[ImportedShift, CalendarEvent]]] = defaultdict(list)
+    for shift, event in found:
+        by_start[shift.start_at].append((shift, event))
+    left: list[ImportedShift] = []
+    tied: list[tuple[CalendarEvent, CalendarEvent]] = []
+    for together in by_start.values():
+        for shift, event in together:
+            other = next((each for one, each in together if one.contact_id != shift.contact_id), None)
+            if other is None:
+                left.append(shift)
+            else:
+                tied.append((event, other))
+    return left, tied
+
+
+def _shift(calendar_id: CalendarId, event: CalendarEvent, contact_id: ContactId, recurrence: str) -> ImportedShift:
+    shift_id = ImportedShiftId(derived("imported", str(calendar_id), event.uid, recurrence, str(contact_id)))
+    return ImportedShift(shift_id, calendar_id, contact_id, event.start_at, event.end_at)
 
 
 def folded(text: str) -> str:

@@ -53,7 +53,7 @@ class CalendarEvent:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What of a calendar could not be read: the line on which it stands, a stable code, and one sentence.
+    """What of a calendar could not be read or used: the line on which it stands, a stable code, and one sentence.
 
     The sentence never repeats what the calendar says.
     """

@@ -319,7 +319,9 @@ class _Reader:
             if one.line not in used:
                 used.add(one.line)
                 self._findings.notes.update(one.notes)
-            recurrence = found["RECURRENCE-ID"].dt if "RECURRENCE-ID" in found else start
+            # A change of this and all that follow gives each of them its own name, the first one's.
+            is_named = "RECURRENCE-ID" in found and not one.and_future
+            recurrence = found["RECURRENCE-ID"].dt if is_named else start
             event = CalendarEvent(
                 uid=one.uid,
                 recurrence=instant_of(recurrence, self._zone).isoformat(),

@@ -136,7 +136,9 @@ class RuleView(BaseModel):
 
 
 class UnmappedView(BaseModel):
-    """Events of one summary that are nobody's: `unknown_person`, or `ambiguous` if they name two."""
+    """Events of one summary that are nobody's: `unknown_person`, or `ambiguous` if they name two people, or one and
+    begin at the same instant as another person's.
+    """
 
     summary: str = Field(examples=["On call - C. Unknown"])
     reason: str = Field(examples=["unknown_person"])
@@ -146,7 +148,7 @@ class UnmappedView(BaseModel):
 
 
 class FaultView(BaseModel):
-    """What of the calendar could not be read."""
+    """What of the calendar could not be read or, by the code `two_at_once`, names two people for the same time."""
 
     line: int
     code: str = Field(examples=["unknown_time_zone"])

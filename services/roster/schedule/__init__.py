@@ -29,9 +29,11 @@ above, `shifts` lays all over each other; `faults` says what is wrong with a rot
 from services.roster.schedule.cost import steps_around
 from services.roster.schedule.fairness import NIGHT_FROM, NIGHT_UNTIL, Burden, Load, burdens, fairness
 from services.roster.schedule.faults import (
+    bare_rota_faults,
     contacts_of,
     imported_faults,
     layer_faults,
+    layer_rule_faults,
     override_faults,
     replacement_faults,
     rota_faults,
@@ -122,6 +124,7 @@ __all__ = [
     "Rota",
     "Rotation",
     "Shift",
+    "bare_rota_faults",
     "burdens",
     "contacts_of",
     "fairness",
@@ -134,6 +137,7 @@ __all__ = [
     "is_holiday_calendar",
     "is_zone",
     "layer_faults",
+    "layer_rule_faults",
     "on_call",
     "override_faults",
     "replacement_faults",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 
 from services.roster.checks import NAME_CHARACTERS_MAX, count_faults, inside, shown, text_faults
 from services.roster.schedule.instants import is_zone
@@ -44,25 +44,30 @@ _ZONE = "is not a known time zone; use an IANA name such as Europe/Madrid"
 
 def rota_faults(rota: Rota) -> Iterator[FieldError]:
     """What is wrong with a rota and all its parts."""
-    yield from text_faults("name", rota.name, NAME_CHARACTERS_MAX)
-    if not is_zone(rota.time_zone):
-        yield FieldError("time_zone", _ZONE)
-    yield from _holiday_faults(rota)
-    yield from _notice_faults(rota.notice_hours)
+    yield from bare_rota_faults(rota)
     for field, things, limit in (
-        ("layers", rota.layers, LAYERS_MAX),
         ("overrides", rota.overrides, OVERRIDES_MAX),
         ("replacements", rota.replacements, REPLACEMENTS_MAX),
         ("imported", rota.imported, IMPORTED_MAX),
     ):
         yield from count_faults(field, things, limit)
-    yield from _layers_faults(rota.layers)
     for index, override in enumerate(rota.overrides[:OVERRIDES_MAX]):
         yield from inside(f"overrides[{index}]", override_faults(override))
     for index, replacement in enumerate(rota.replacements[:REPLACEMENTS_MAX]):
         yield from inside(f"replacements[{index}]", replacement_faults(replacement))
     for index, imported in enumerate(rota.imported[:IMPORTED_MAX]):
         yield from inside(f"imported[{index}]", imported_faults(imported))
+
+
+def bare_rota_faults(rota: Rota) -> Iterator[FieldError]:
+    """What is wrong with a rota itself, and whether what lies over it fits it; each of that was checked by itself."""
+    yield from text_faults("name", rota.name, NAME_CHARACTERS_MAX)
+    if not is_zone(rota.time_zone):
+        yield FieldError("time_zone", _ZONE)
+    yield from _holiday_faults(rota)
+    yield from _notice_faults(rota.notice_hours)
+    yield from count_faults("layers", rota.layers, LAYERS_MAX)
+    yield from _layers_faults(rota.layers)
     yield from _unknown_holidays(rota)
 
 
@@ -73,16 +78,12 @@ def layer_faults(layer: Layer) -> Iterator[FieldError]:
     if not 1 <= len(layer.participants) <= PARTICIPANTS_MAX:
         yield FieldError("participants", f"must name 1 to {PARTICIPANTS_MAX} contacts")
     yield from count_faults("deputies", layer.deputies, PARTICIPANTS_MAX)
-    starts = EARLIEST_DATE <= layer.starts_on <= LATEST_DATE
-    if not starts:
+    if not EARLIEST_DATE <= layer.starts_on <= LATEST_DATE:
         yield FieldError("starts_on", f"must lie between {EARLIEST_DATE} and {LATEST_DATE}")
-    minutes = _is_local(layer.hand_over_time)
-    if not minutes:
+    if not _is_local(layer.hand_over_time):
         yield FieldError("hand_over_time", "must be a local time in whole minutes, without an offset, such as 08:00")
-    if layer.rotation.frequency is Frequency.RULE and layer.rotation.rule and starts and minutes:
-        first = datetime.combine(layer.starts_on, layer.hand_over_time)
-        for detail in rule_faults(layer.rotation.rule, first):
-            yield FieldError("rule", detail)
+    for detail in layer_rule_faults(layer.rotation, layer.starts_on, layer.hand_over_time):
+        yield FieldError("rule", detail)
     if layer.ends_on is not None and not layer.starts_on < layer.ends_on <= LATEST_DATE:
         yield FieldError("ends_on", f"must lie after starts_on and not after {LATEST_DATE}")
     if layer.time_zone is not None and not is_zone(layer.time_zone):
@@ -90,6 +91,14 @@ def layer_faults(layer: Layer) -> Iterator[FieldError]:
     yield from count_faults("restrictions", layer.restrictions, RESTRICTIONS_MAX)
     for index, restriction in enumerate(layer.restrictions[:RESTRICTIONS_MAX]):
         yield from inside(f"restrictions[{index}]", _restriction_faults(restriction))
+
+
+def layer_rule_faults(rotation: Rotation, starts_on: date, hand_over_time: time) -> tuple[str, ...]:
+    """What is wrong with the rule of a layer, if it has one and a beginning by which it could be read."""
+    starts = EARLIEST_DATE <= starts_on <= LATEST_DATE
+    if rotation.frequency is not Frequency.RULE or not rotation.rule or not starts or not _is_local(hand_over_time):
+        return ()
+    return rule_faults(rotation.rule, datetime.combine(starts_on, hand_over_time))
 
 
 def override_faults(override: Override) -> Iterator[FieldError]:

@@ -51,6 +51,10 @@ class _Piece(NamedTuple):
 
 
 _starts, _ends = attrgetter("start_at"), attrgetter("end_at")
+_imported_order = attrgetter("start_at", "calendar_id", "id")
+"""Of two that begin together that of the newer calendar is laid on top: ids of calendars are in the order of their
+making. One calendar has no two people's that do.
+"""
 
 
 def shifts(rota: Rota, from_at: datetime, to_at: datetime) -> tuple[Shift, ...]:
@@ -64,7 +68,7 @@ def shifts(rota: Rota, from_at: datetime, to_at: datetime) -> tuple[Shift, ...]:
         return ()
     pieces = _of_layers(rota, rota.layers, from_at, to_at)
     touching = [one for one in rota.imported if one.start_at < to_at and one.end_at > from_at]
-    for imported in sorted(touching, key=_starts):
+    for imported in sorted(touching, key=_imported_order):
         start_at, end_at = _cut(imported.start_at, imported.end_at, from_at, to_at)
         _stand_in(pieces, _Piece(start_at, end_at, imported.contact_id, None, imported.id))
     for replacement in rota.replacements:

@@ -89,16 +89,20 @@ async def find_waiting(tx: Transaction, offered_by: ContactId, *, now: datetime)
     return [_swap(row) for row in await tx.execute(wanted)]
 
 
-async def find_given_away(tx: Transaction, code: str, *, now: datetime) -> list[tuple[RotaId, ContactId, Stretch]]:
-    """Whose time of which rota went to somebody else in a swap of this partner, as far as it is not over."""
+async def find_given_away(
+    tx: Transaction, code: str, *, now: datetime
+) -> list[tuple[RotaId, ContactId, ContactId, Stretch]]:
+    """Whose time of which rota went to whom in a swap of this partner, as far as it is not over."""
     table = swaps.c
     wanted = select(swaps).where(table.partner == code, table.state == SwapState.ACCEPTED.value)
     wanted = wanted.where(or_(table.end_at > now, table.return_end_at > now))
-    found: list[tuple[RotaId, ContactId, Stretch]] = []
+    found: list[tuple[RotaId, ContactId, ContactId, Stretch]] = []
     for swap in map(_swap, await tx.execute(wanted)):
-        found.append((swap.rota_id, swap.offered_by, swap.stretch))
-        if swap.in_return is not None and swap.accepted_by is not None:
-            found.append((swap.rota_id, swap.accepted_by, swap.in_return))
+        if swap.accepted_by is None:
+            continue
+        found.append((swap.rota_id, swap.offered_by, swap.accepted_by, swap.stretch))
+        if swap.in_return is not None:
+            found.append((swap.rota_id, swap.accepted_by, swap.offered_by, swap.in_return))
     return found
 
 

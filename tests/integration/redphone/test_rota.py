@@ -213,6 +213,15 @@ async def test_fairness_lists_everybody(rig: Rig, run: Run) -> None:
     assert sum(person["as_holder"]["hours"] for person in view["people"]) == 28 * 24
 
 
+@pytest.mark.parametrize("days", [("--from", "2026-10-28", "--to", "2026-10-01"), ("--from", "2126-10-28")])
+async def test_fairness_of_days_that_end_before_they_begin(run: Run, days: tuple[str, ...]) -> None:
+    """Nothing is counted, and a sentence says why, instead of one day's numbers."""
+    refused = await run("rota", "fairness", "1", *days)
+    assert refused.exit_code == Exit.USAGE
+    assert "Hours" not in refused.stdout
+    assert "lies before the first one" in refused.stderr
+
+
 async def test_rotas_are_listed(rig: Rig, run: Run) -> None:
     """Name, zone and layers of each; as JSON one object a line."""
     shown = await run("rota", "list")

@@ -337,6 +337,31 @@ async def test_credentials_are_issued_by_administrators(rig: Rig) -> None:
     assert answer.status_code == 422
 
 
+async def test_whoever_leaves_can_be_removed(rig: Rig) -> None:
+    """Their credential in force keeps a contact; once it is revoked they can go, and what is left is listed."""
+    headers = await manager(rig)
+    body = {"name": "Zoë Example", "points": [{"channel": "sms", "address": "+16135550155"}]}
+    contact_id = (await rig.client.post("/v1/partners/CA/contacts", json=body, headers=headers)).json()["id"]
+    path = "/v1/partners/CA/credentials"
+    credential = {"client_id": "ca-zoe", "kind": "person", "roles": ["duty_officer"], "contact_id": contact_id}
+    assert (await rig.client.post(path, json=credential, headers=rig.administrator())).status_code == 201
+
+    async def remove() -> httpx.Response:
+        etag = (await get(rig, "/v1/partners/CA", headers)).headers["ETag"]
+        seen = {**headers, "If-Match": etag}
+        return await rig.client.delete(f"/v1/partners/CA/contacts/{contact_id}", headers=seen)
+
+    kept = await remove()
+    assert kept.status_code == 422
+    assert [error["field"].startswith("credentials[") for error in kept.json()["errors"]] == [True]
+    assert (await rig.client.post(f"{path}/ca-zoe/revocation", headers=headers)).status_code == 200
+    gone = await remove()
+    assert gone.status_code == 200, gone.text
+    assert contact_id not in {str(contact.id) for contact in (await rig.stored("CA")).contacts}
+    assert "ca-zoe" in {one["client_id"] for one in (await get(rig, path, headers)).json()["items"]}
+    await rig.publish_plans()
+
+
 async def test_a_secret_is_changed_by_its_holder(rig: Rig) -> None:
     """The holder gets a new secret, the old one and its tokens end; a roster manager gets none of another."""
     published = (await rig.credentials("CA")).credentials

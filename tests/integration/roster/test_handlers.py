@@ -136,9 +136,25 @@ async def test_the_partners_own_credential_overwrites_its_edit(rig: Rig) -> None
     changed = network_text().replace('name = "Germany"', 'name = "Federal Republic of Germany"')
     answer = await rig.apply(changed, headers=manager)
     assert keys_of(answer, "updated") == ["partners.CA.contacts.duty-1"]
-    assert [(one["partner"], one["reason"]) for one in answer.json()["left_alone"]] == [("DE", "not_yours")]
+    assert {one["reason"] for one in answer.json()["left_alone"]} == {"not_yours"}
+    assert "CA" not in {one["partner"] for one in answer.json()["left_alone"]}
     shown = await rig.client.get(f"/v1/partners/CA/contacts/{contact_id}", headers=manager)
     assert shown.json()["title"] == title.group(1)
+
+
+async def test_a_file_confirms_no_guess_about_others(rig: Rig) -> None:
+    """A roster manager's guess at another government's people is answered alike, right or wrong, and loads nobody."""
+    manager = await manager_of(rig, "CA", await secrets_of(rig))
+    right = (await rig.apply(headers=manager, dry_run=True)).json()
+    assert "Avery Example" in network_text()
+    guess = network_text().replace("Avery Example", "Somebody Else")
+    async with rig.deps.database.transaction() as tx:
+        # Another government's row that is being written keeps nobody waiting who only names it.
+        await tx.execute(text("SELECT code FROM partners WHERE code = 'US' FOR UPDATE"))
+        wrong = (await asyncio.wait_for(rig.apply(guess, headers=manager, dry_run=True), timeout=30)).json()
+    assert wrong == right
+    assert {one["partner"] for one in right["unchanged"]} == {"CA"}
+    assert {one["partner"] for one in right["left_alone"]} >= {"US", "DE"}
 
 
 async def test_what_a_partner_removed_stays_away(rig: Rig) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from services.roster.schedule import OVERRIDES_MAX, REPLACEMENTS_MAX
+from services.roster.schedule import OVERRIDES_MAX, REPLACEMENTS_MAX, rules
 from shared.contracts import Role
 from tests.integration.roster.test_api import get, manager, signed_in
 from tests.support.cluster import Cluster
@@ -423,3 +424,34 @@ async def test_a_preview_is_refused_for_the_same_reasons(rig: Rig) -> None:
     assert (await send(rig, "POST", "rotas", {**body, "id": own_id})).status_code == 201
     taken = await send(rig, "POST", "contacts", {"id": own_id, "name": "A", "points": []}, partner="NZ", dry_run=True)
     assert (taken.status_code, taken.json()["code"]) == (409, "id_taken")
+
+
+async def test_rules_are_read_beside_the_loop_and_only_those_of_the_body(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes a while holds up no other request, and what lies over a rota already is not read again."""
+    read: list[tuple[str, bool]] = []
+
+    def turn_faults(rule: str, _first: Any) -> Iterator[str]:
+        read.append((rule, threading.current_thread() is threading.main_thread()))
+        return iter(())
+
+    monkeypatch.setattr(rules, "_turn_faults", turn_faults)
+    body = await rich_rota(rig)
+    rule = body["layers"][0]["rule"]
+    rules.rule_faults.cache_clear()
+    rota_id = (await send(rig, "POST", "rotas", body)).json()["id"]
+    assert read == [(rule, False)]
+    other = "FREQ=WEEKLY;BYDAY=TU,TH"
+    layers = [{**body["layers"][0], "rule": other}]
+    summer = {"name": "Summer", "start_at": at(24), "end_at": at(48), "layers": layers}
+    answer = await send(rig, "POST", f"rotas/{rota_id}/replacements", summer)
+    assert answer.status_code == 201, answer.text
+    assert read[1:] == [(other, False)]
+    rules.rule_faults.cache_clear()
+    assert (await send(rig, "PUT", f"rotas/{rota_id}", body)).status_code == 200
+    assert read[2:] == [(rule, False)]
+    without = {**body, "holiday_calendar": None, "extra_holidays": [], "layers": [{**body["layers"][1]}]}
+    refused = await send(rig, "PUT", f"rotas/{rota_id}", without)
+    assert [error["field"] for error in refused.json()["errors"]] == ["replacements[0].layers[0].on_holidays"]
+    rules.rule_faults.cache_clear()

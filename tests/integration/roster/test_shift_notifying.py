@@ -102,6 +102,42 @@ async def test_whoever_is_put_on_late_is_told_at_once(rig: Rig) -> None:
     assert notice.expires_at > rig.clock.now() + 3 * HOUR
 
 
+async def test_whoever_holds_on_is_told(rig: Rig) -> None:
+    """A shift that was told and is made longer is told once more, of what was added; days without news add nothing."""
+    contact = await put_on(rig, RELEASER, 3 * HOUR, HOUR)
+    await settle(rig)
+    now = rig.clock.now()
+    await put_on(rig, RELEASER, 4 * HOUR, 5 * HOUR)
+    await settle(rig)
+    own = [one.facts for one in await ahead(rig) if one.contact_ids == (contact.id,)]
+    spans = {
+        tuple((datetime.fromisoformat(facts[name]) - now) / HOUR for name in ("start_at", "end_at")) for facts in own
+    }
+    assert (spans, len(own)) == ({(3, 4), (4, 9)}, 2)
+
+
+async def test_a_shift_without_an_end_is_told_once(rig: Rig) -> None:
+    """Who holds a rota for longer than is looked ahead hears of its beginning alone, however many days go by."""
+    contact = await put_on(rig, RELEASER, 3 * HOUR, 40 * 24 * HOUR)
+    for _ in range(3):
+        await settle(rig)
+        rig.clock.advance(24 * 3600)
+    assert len([one for one in await ahead(rig) if one.contact_ids == (contact.id,)]) == 1
+    assert await rig.count(f"shift_notices WHERE contact_id = '{contact.id}' AND goes_on") == 1
+
+
+async def test_whoever_steps_in_long_after_the_beginning_is_told(rig: Rig) -> None:
+    """An override whose beginning lies hours back tells at once whoever is on call from this moment on."""
+    await settle(rig)
+    rig.clock.advance(20 * 3600)
+    await settle(rig)
+    contact = await put_on(rig, RELEASER, -3 * HOUR, 6 * HOUR)
+    await settle(rig)
+    (notice,) = [one for one in await ahead(rig) if one.contact_ids == (contact.id,)]
+    assert notice.urgent
+    assert datetime.fromisoformat(notice.facts["start_at"]) == rig.clock.now()
+
+
 async def test_a_shift_that_was_taken_away_is_not_told(rig: Rig) -> None:
     """What is not issued yet follows every change."""
     contact = await put_on(rig, RELEASER, 60 * HOUR, HOUR)

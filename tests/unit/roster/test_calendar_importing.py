@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
+
+from services.roster import schedule
 from services.roster.calendars.importing import KEPT, basis_of, bring, with_shifts, without_calendar
 from services.roster.calendars.mapping import Rule
-from services.roster.calendars.model import WINDOW_BEFORE, CalendarEvent, Reading
+from services.roster.calendars.model import FAULTS_MAX, WINDOW_BEFORE, CalendarEvent, Fault, Reading
 from services.roster.calendars.store import StoredCalendar
+from services.roster.changes import in_order
 from services.roster.domain import Contact, Partner, PartnerState
 from services.roster.rota_edits import without_past_shifts
 from services.roster.schedule import IMPORTED_MAX, CalendarId, ImportedShift, ImportedShiftId, Rota
@@ -71,6 +76,34 @@ def test_what_is_over_gives_way_to_what_is_told() -> None:
     assert numbers(after)[0] == 2
     more = with_shifts(state, state.rotas[0], OURS, [*told, shift(99, 300)], now=NOW)
     assert 2 not in numbers(more)
+
+
+def test_two_people_at_the_same_time_are_told() -> None:
+    """Neither is taken over from one calendar, and its findings name both lines beside what could not be read."""
+    until = NOW + timedelta(hours=8)
+    events = tuple(
+        CalendarEvent(name, NOW.isoformat(), NOW, until, f"{name} Example", line=line)
+        for name, line in (("Ann", 5), ("Ben", 12))
+    )
+    reading = Reading(None, events, faults=tuple(Fault(9, "bad_value", "is wrong") for _ in range(FAULTS_MAX - 1)))
+    state = state_with()
+    brought = bring(state, state.rotas[0], calendar(), reading, now=NOW)
+    assert numbers(brought.state) == []
+    assert (brought.calendar.shifts, brought.calendar.unmapped) == (0, 2)
+    findings = brought.calendar.findings
+    assert (len(findings.faults), findings.faults_omitted) == (FAULTS_MAX, 1)
+    assert "two_at_once" in {fault.code for fault in findings.faults}
+
+
+@pytest.mark.parametrize("numbered", [(1, 2), (2, 1)])
+def test_of_two_calendars_the_newer_one_holds(numbered: tuple[int, int]) -> None:
+    """Where events of two calendars begin together, whatever the ids of their shifts and the order they came in."""
+    ours, others = shift(numbered[0], 1, contact=ANN), shift(numbered[1], 1, calendar=OTHERS, contact=BEN)
+    state = state_with()
+    for first, second in ((ours, others), (others, ours)):
+        rota = replace(state.rotas[0], imported=(first, second))
+        assert [one.contact_id for one in schedule.shifts(rota, NOW, NOW + timedelta(days=2))] == [BEN]
+        assert in_order(rota.imported) == (ours, others)
 
 
 def test_a_calendar_that_is_empty_all_of_a_sudden() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -122,6 +123,35 @@ def test_rules_go_first() -> None:
     assert meant(event("Night duty"), Rule("night duty", LEE)) == LEE
     assert meant(event("Ann E. two"), Rule("Ann E.", ANN)) == "unknown_person"
     assert meant(event("Ann E., Ben"), Rule("Ann E.", ANN), Rule("Ben", BEN)) == "ambiguous"
+
+
+def test_no_time_takes_the_place_of_another() -> None:
+    """Two times of one name are two shifts, the same ones each time; the same time twice is one."""
+    one = event("Ann Exémple")
+    other = replace(one, start_at=one.start_at + timedelta(days=1), end_at=one.end_at + timedelta(days=1))
+    found = mapped(one, other, one)
+    assert [(shift.start_at, shift.end_at) for shift in found.shifts] == [
+        (one.start_at, one.end_at),
+        (other.start_at, other.end_at),
+    ]
+    assert found.shifts[0] == mapped(one).shifts[0]
+
+
+def test_two_people_at_the_same_time_are_not_guessed() -> None:
+    """Events that begin together for two people are nobody's, each told with its line; the same person's stay."""
+    first, second = event("Ann Exémple", uid="a"), replace(event("Ben Example", uid="b"), line=21)
+    alone, twice = event("Ben Example", uid="c", number=1), replace(event("Ben Example", uid="d", number=1), line=30)
+    again = event("Ann Exémple", uid="a", number=2), replace(event("Ben Example", uid="b", number=2), line=21)
+    found = mapped(first, second, alone, twice, *again)
+    assert [(shift.contact_id, shift.start_at) for shift in found.shifts] == [(BEN, alone.start_at)] * 2
+    assert found.unmapped_count == 4
+    assert {(one.summary, one.reason, one.count, one.line) for one in found.unmapped} == {
+        ("Ann Exémple", "ambiguous", 2, 7),
+        ("Ben Example", "ambiguous", 2, 21),
+    }
+    assert {(fault.line, fault.code) for fault in found.ties} == {(7, "two_at_once"), (21, "two_at_once")}
+    assert {fault.line: fault.detail.rpartition(" ")[2] for fault in found.ties} == {7: "21", 21: "7"}
+    assert "two people at the same time" in found.ties[0].detail
 
 
 def test_rule_of_somebody_who_is_gone() -> None:

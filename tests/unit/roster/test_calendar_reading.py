@@ -255,6 +255,8 @@ def test_this_and_future() -> None:
         ),
     )
     assert [start.hour for start, _ in spans(raw)] == [6, 6, 7, 7]
+    # Each is told apart from the others, or all but one of them would be lost as the same shift.
+    assert len({one.recurrence for one in read(raw).events}) == 4
 
 
 def test_what_is_cancelled() -> None:

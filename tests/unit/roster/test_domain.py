@@ -423,9 +423,11 @@ def test_the_default_deadlines_break_no_rule(precedence: Precedence) -> None:
 
 
 def test_names_of_what_does_not_exist_are_found() -> None:
-    """A rota, a level or a credential that names somebody who is not there is found, and so are too many of a kind."""
+    """A rota, a level or a credential in force that names nobody is found, and so are too many of a kind."""
     lonely = replace(STATE, contacts=(BEN,), offices=())
     assert fields(domain.reference_faults(lonely)) == ["rotas[0]", "levels[1].targets", "credentials[0].contact"]
+    left = replace(lonely, credentials=tuple(replace(one, revoked_at=NOW) for one in lonely.credentials))
+    assert fields(domain.reference_faults(left)) == ["rotas[0]", "levels[1].targets"]
     crowd = replace(STATE, contacts=tuple(replace(BEN, id=ContactId(UUID(int=n))) for n in range(10, 111)))
     assert fields(domain.reference_faults(crowd)) == ["contacts"]
 

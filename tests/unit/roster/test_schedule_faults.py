@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -27,6 +27,7 @@ from services.roster.schedule import (
     Restriction,
     Rota,
     Rotation,
+    rules,
 )
 from shared.errors import FieldError
 from shared.ids import ContactId, RotaId
@@ -298,3 +299,21 @@ def test_all_contacts_of_a_rota_are_found_wherever_they_stand() -> None:
         imported=(replace(IMPORTED, contact_id=people[6]),),
     )
     assert schedule.contacts_of(subject) == frozenset(people)
+
+
+def test_a_rule_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a rota is checked, the turns of each of its rules are counted once."""
+    counted: list[str] = []
+
+    def turn_faults(rule: str, _first: datetime) -> Iterator[str]:
+        counted.append(rule)
+        return iter(())
+
+    monkeypatch.setattr(rules, "_turn_faults", turn_faults)
+    rules.rule_faults.cache_clear()
+    once, twice = "FREQ=WEEKLY;BYDAY=MO,WE", "FREQ=WEEKLY;BYDAY=TU,TH"
+    ruled_rota = replace(ROTA, layers=(ruled(once), replace(ruled(twice), id=LayerId(UUID(int=201)))))
+    for _ in range(3):
+        assert list(schedule.rota_faults(ruled_rota)) == []
+    assert counted == [once, twice]
+    rules.rule_faults.cache_clear()

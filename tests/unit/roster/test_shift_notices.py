@@ -207,7 +207,7 @@ def test_a_part_that_is_taken_is_told_as_that_part() -> None:
     known = tuple(told(one, NOW) for one in due(daily))
     later = NOW + 8 * HOUR
     changed = replace(daily, overrides=(override(3, 0, 12), override(3, 20, 2)))
-    assert [span(one) for one in changes(changed, known, now=later).due] == [
+    assert [span(one) for one in changes(changed, known, now=later).due if one.kind is NoticeKind.TAKEN] == [
         (NoticeKind.TAKEN, 8, 12),
         (NoticeKind.TAKEN, 20, 22),
     ]
@@ -219,10 +219,22 @@ def test_what_was_given_away_in_a_swap_is_not_told() -> None:
     known = due(daily)
     (first, *_) = of(known, 30)
     changed = replace(daily, overrides=(override(3, 30, 24),))
-    given = GivenAway(first.rota_id, first.contact_id, first.start_at, first.end_at)
+    given = GivenAway(first.rota_id, first.contact_id, uid(3), first.start_at, first.end_at)
     assert changes(changed, known, given).due == ()
     assert changes(changed, known, replace(given, contact_id=uid(9))).due != ()
     assert changes(changed, known, replace(given, end_at=given.end_at - HOUR)).due != ()
+
+
+def test_a_swap_that_was_undone_hides_no_later_loss() -> None:
+    """Who was given their shift back and then loses it to somebody else is told: that was no swap."""
+    daily = rota(1, 2)
+    known = due(daily)
+    (first, *_) = of(known, 30)
+    given = GivenAway(first.rota_id, first.contact_id, uid(3), first.start_at, first.end_at)
+    other = replace(daily, overrides=(override(4, 30, 24),))
+    assert of_person(changes(other, known, given), first.contact_id.int) == [(NoticeKind.TAKEN, 30, 54)]
+    half = replace(daily, overrides=(override(3, 30, 24), replace(override(4, 30, 12), id=OverrideId(uid(61)))))
+    assert of_person(changes(half, known, given), first.contact_id.int) == [(NoticeKind.TAKEN, 30, 54)]
 
 
 def test_what_comes_back_is_told() -> None:
@@ -242,6 +254,89 @@ def test_what_comes_back_is_told() -> None:
     assert gone in again.void
     whole = replace(gone, start_at=NOW + 6 * HOUR, end_at=NOW + 30 * HOUR)
     assert changes(daily, (whole,)) == Changes(void=(whole,))
+
+
+def of_person(made: Changes, contact: int) -> list[tuple[NoticeKind, float, float]]:
+    """What one person is told."""
+    return [span(one) for one in made.due if one.contact_id == uid(contact)]
+
+
+@pytest.mark.parametrize("hours_later", [1, 10])
+def test_whoever_holds_on_is_told(hours_later: int) -> None:
+    """Of what was added at the end of a shift they know of, at once and once, also if it has run for hours."""
+    daily = rota(1, 2)
+    known = tuple(told(one, NOW) for one in due(daily) if one.start_at == NOW + 6 * HOUR)
+    (mine,) = known
+    longer = replace(daily, overrides=(override(mine.contact_id.int, 30, 24),))
+    later = NOW + hours_later * HOUR
+    (added,) = changes(longer, known, now=later).due
+    assert (added.contact_id, added.due_at, span(added)) == (mine.contact_id, later, (NoticeKind.SHIFT, 30, 54 + 24))
+    assert changes(daily, known, now=later) == Changes()
+    after = (*known, told(added, later))
+    assert changes(longer, after, now=later + HOUR) == Changes()
+    longest = replace(daily, overrides=(override(mine.contact_id.int, 30, 72),))
+    assert [span(one) for one in changes(longest, after, now=later + HOUR).due] == [(NoticeKind.SHIFT, 78, 126)]
+    less = changes(daily, after, now=later + HOUR)
+    assert [span(one) for one in less.due] == [(NoticeKind.TAKEN, 30, 54)]
+
+
+def test_what_is_not_issued_yet_tells_the_new_end() -> None:
+    """Nothing beside it is due: the notice that is computed anew has the end of the longer shift."""
+    daily = rota(1, 2)
+    known = due(daily)
+    (mine,) = of(known, 30)
+    longer = replace(daily, overrides=(override(mine.contact_id.int, 54, 24),))
+    assert of_person(changes(longer, known), mine.contact_id.int) == []
+    (anew,) = of(due(longer), 30)
+    assert (anew.end_at - NOW) / HOUR == 102
+
+
+def test_how_far_was_looked_is_no_end() -> None:
+    """Who holds a rota for longer than is looked ahead is told once; a real end that moves is told, too."""
+    alone = rota(1, overrides=(override(2, 0, 4),))
+    (mine,) = of(due(alone), 4)
+    assert mine.goes_on
+    known = (told(mine, NOW),)
+    later = NOW + 24 * HOUR
+    day_after = changes(alone, known, now=later)
+    (kept,) = day_after.kept
+    assert (day_after.due, day_after.void) == ((), known)
+    assert (kept.end_at - mine.end_at, kept.issued_at, kept.goes_on) == (24 * HOUR, NOW, True)
+    ending = replace(alone, overrides=(*alone.overrides, replace(override(2, 300, 100), id=OverrideId(uid(61)))))
+    ends = changes(ending, (kept,), now=later)
+    assert of_person(ends, 1) == [(NoticeKind.TAKEN, 300, (kept.end_at - NOW) / HOUR)]
+    known = (replace(mine, issued_at=NOW, goes_on=False, end_at=NOW + 300 * HOUR),)
+    assert of_person(changes(alone, known, now=later), 1) == [(NoticeKind.SHIFT, 300, (kept.end_at - NOW) / HOUR)]
+
+
+def test_whoever_steps_in_is_told_however_long_it_has_run() -> None:
+    """Of an override that begins hours ago both people hear: who has lost the time, and who is on call from now on."""
+    daily = rota(1, 2)
+    (ill,) = (told(one, NOW) for one in due(daily) if one.start_at == NOW + 6 * HOUR)
+    at = NOW + 9.5 * HOUR
+    changed = replace(daily, overrides=(override(3, 6, 24),))
+    made = changes(changed, (ill,), now=at)
+    assert of_person(made, ill.contact_id.int) == [(NoticeKind.TAKEN, 9.5, 30)]
+    assert of_person(made, 3) == [(NoticeKind.SHIFT, 9.5, 30)]
+    taken, added = made.due
+    assert (added.due_at, added.is_urgent) == (at, True)
+    # A pass that fails before it issues them computes both again; afterwards both know.
+    again = changes(changed, (taken,), now=at + HOUR)
+    assert of_person(again, 3) == [(NoticeKind.SHIFT, 10.5, 30)]
+    assert changes(changed, (told(taken, at), told(added, at)), now=at + HOUR) == Changes()
+
+
+def test_whoever_stepped_in_by_a_swap_or_just_now_is_not_told_twice() -> None:
+    """Both know of a swap, and a shift that has just begun is announced as every other one."""
+    daily = rota(1, 2)
+    (ill,) = (told(one, NOW) for one in due(daily) if one.start_at == NOW + 6 * HOUR)
+    at = NOW + 9.5 * HOUR
+    changed = replace(daily, overrides=(override(3, 6, 24),))
+    given = GivenAway(ill.rota_id, ill.contact_id, uid(3), ill.start_at, ill.end_at)
+    assert changes(changed, (ill,), given, now=at).due == ()
+    begun = replace(daily, overrides=(override(3, 9, 21),))
+    assert of_person(changes(begun, (ill,), now=at), 3) == []
+    assert [one.start_at for one in due(begun, (ill,), at) if one.contact_id == uid(3)] == [NOW + 9 * HOUR]
 
 
 def test_a_rota_that_announces_nothing_takes_nothing() -> None:
