@@ -358,7 +358,9 @@ def _show(session: Session, roster: Roster, calendar: Mapping[str, Any]) -> None
 
 def _show_findings(session: Session, calendar: Mapping[str, Any]) -> None:
     for one in calendar["unmapped"]:
-        why = "names nobody that we know" if one["reason"] == "unknown_person" else "names two people"
+        why = "names two people, or begins together with somebody else's"
+        if one["reason"] == "unknown_person":
+            why = "names nobody that we know"
         said = plain(one["summary"] or ", ".join(one["people"]) or "an event without a text")
         line = f"Not mapped: {said} (line {one['line']}, {one['count']} times): {why}."
         session.output.show(Text(line, style="yellow"))
