@@ -180,8 +180,9 @@ async def decide_acknowledged(tx: Transaction, named: Escalation, answering: Ans
     decided = [(escalation, decide(escalation, command, now))]
     if escalation.state is EscalationState.ENDED:
         # Superseded, or expired a moment before its renewal arrived: the Update is what is asked now.
-        newest = await corrected_by(tx, escalation)
+        newest = await find_corrected_by(tx, escalation)
         if newest is not None and newest.kind is EscalationKind.ANSWER:
+            newest = await _load(tx, newest.id)
             if newest.acknowledged_at is not None:
                 # Somebody was quicker: theirs is the one acknowledgement of the whole chain.
                 return [(escalation, Outcome(_as_acknowledged_in(escalation, newest))), (newest, Outcome(newest))]
@@ -203,10 +204,10 @@ def _as_acknowledged_in(escalation: Escalation, newest: Escalation) -> Escalatio
     )
 
 
-async def corrected_by(tx: Transaction, escalation: Escalation) -> Escalation | None:
-    """The partner's escalation of the newest Update, locked; None if an Update on the way to it asks anew.
+async def find_corrected_by(tx: Transaction, escalation: Escalation) -> Escalation | None:
+    """The same partner's escalation, or takeover, of the newest Update; None if an Update on the way to it asks anew.
 
-    Of a takeover it is the newest one of the same partner, not locked: all that belong to one are locked together.
+    Not locked: whoever acts on several locks them in one order.
     """
     newest = await store.find_carried_to(tx, escalation.alert.alert_id)
     if newest is None:
@@ -217,7 +218,7 @@ async def corrected_by(tx: Transaction, escalation: Escalation) -> Escalation | 
         mine = (escalation.partner, escalation.subject_partner)
         return next((e for e in found if e is not None and (e.partner, e.subject_partner) == mine), None)
     escalation_id = await store.find_escalation_id(tx, newest, escalation.partner)
-    return None if escalation_id is None else await store.load_one(tx, escalation_id)
+    return None if escalation_id is None else await store.find_escalation(tx, escalation_id)
 
 
 async def save_decided(

@@ -278,7 +278,8 @@ def _takeover_due(escalation: Escalation, directory: Directory, now: datetime) -
     asked_again = escalation
     reason = LevelReason.DEADLINE_PASSED
     if escalation.due_reason is DueReason.ASK_AGAIN:
-        asked_again = replace(escalation, state=EscalationState.NOTIFIED, level=0, due_at=now)
+        # Whoever was the wrong person may say so again.
+        asked_again = replace(escalation, state=EscalationState.NOTIFIED, level=0, due_at=now, position=None)
         reason = LevelReason.TAKEOVER_REPEATED
     return raise_due_levels(asked_again, directory, "partner.unreached", reason, now)
 

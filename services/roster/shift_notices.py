@@ -261,8 +261,8 @@ def _without(
 
 
 def _taken(shift: ShiftNotice, start_at: datetime, end_at: datetime, now: datetime) -> ShiftNotice:
-    whose = (shift.rota_id, shift.contact_id)
-    return ShiftNotice(NoticeKind.TAKEN, *whose, None, start_at, end_at, hours=0, due_at=now)
+    whose, goes_on = (shift.rota_id, shift.contact_id), shift.goes_on and end_at == shift.end_at
+    return ShiftNotice(NoticeKind.TAKEN, *whose, None, start_at, end_at, hours=0, due_at=now, goes_on=goes_on)
 
 
 def _is_given(taken: ShiftNotice, given_away: Iterable[GivenAway], held: _Held) -> bool:

@@ -133,6 +133,9 @@ def _acting(routes: APIRouter, face: Face) -> None:
         }
         if act not in bodies:
             raise Missing("there is no such act")
+        # Only what the page has shown is released.
+        version = form.get("version", "")
+        etag = f'"{version if version.isascii() and version.isdecimal() else 0}"' if act == "release" else None
         try:
             await face.apis.call(
                 session,
@@ -141,8 +144,7 @@ def _acting(routes: APIRouter, face: Face) -> None:
                 f"/v1/alerts/{alert}/{act}",
                 json=bodies[act],
                 key=form.get("key"),
-                # Only what the page has shown is released.
-                etag=f'"{form["version"]}"' if act == "release" and form.get("version", "").isdecimal() else None,
+                etag=etag,
             )
         except Refused as error:
             if act != "release" or error.code not in ("second_person_needed", "precondition_failed"):

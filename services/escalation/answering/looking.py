@@ -14,6 +14,7 @@ from uuid import UUID
 from services.escalation import store
 from services.escalation.answering import store as reply_store
 from services.escalation.answering.replies import CODE_VALID, languages_of
+from services.escalation.answers import find_corrected_by
 from services.escalation.deps import EscalationDeps
 from services.escalation.model import UNANSWERED, Escalation
 from services.escalation.people.texts import PageFacts, facts_of
@@ -157,15 +158,7 @@ async def _current(tx: Transaction, page: Row) -> tuple[Escalation, ...]:
     for escalation_id in dict.fromkeys(row["escalation_id"] for row in rows if row["escalation_id"] is not None):
         escalation = await store.find_escalation(tx, escalation_id)
         if escalation is not None and escalation.state is EscalationState.ENDED:
-            escalation = await _corrected_by(tx, escalation) or escalation
+            escalation = await find_corrected_by(tx, escalation) or escalation
         if escalation is not None:
             found[escalation.id] = escalation
     return tuple(found.values())
-
-
-async def _corrected_by(tx: Transaction, escalation: Escalation) -> Escalation | None:
-    newest = await store.find_carried_to(tx, escalation.alert.alert_id)
-    if newest is None or escalation.kind is not EscalationKind.ANSWER:
-        return None
-    escalation_id = await store.find_escalation_id(tx, newest, escalation.partner)
-    return None if escalation_id is None else await store.find_escalation(tx, escalation_id)

@@ -25,9 +25,9 @@ from services.escalation.answers import (
     Answering,
     Decided,
     PositionRequest,
-    corrected_by,
     decide_acknowledged,
     decide_position,
+    find_corrected_by,
     save_decided,
 )
 from services.escalation.deps import EscalationDeps
@@ -611,7 +611,7 @@ async def _current(tx: Transaction, escalation: Escalation) -> Escalation:
     """The escalation that is asked now: that of the newest Update, if one has corrected this without asking anew."""
     if escalation.state is not EscalationState.ENDED:
         return escalation
-    return await corrected_by(tx, escalation) or escalation
+    return await find_corrected_by(tx, escalation) or escalation
 
 
 def _is_open(escalation: Escalation) -> bool:

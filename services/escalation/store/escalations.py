@@ -79,12 +79,16 @@ async def find_taken_over(
 ) -> dict[str, Escalation]:
     """By taker, the newest takeover of a partner that a human took for an earlier message of this chain.
 
-    One that ended because the partner answered is over: a later silence is another one.
+    What was taken over before the partner answered is over, whichever message that was about: a later silence is
+    another one.
     """
     connection = await raw(tx)
     rows = await connection.fetch(
         f"{_SELECT} WHERE h.root_alert_id = $1 AND alert_id <> $2 AND e.subject_partner = $3"
-        " AND e.taken_over_at IS NOT NULL AND e.end_reason IS DISTINCT FROM 'acknowledged' ORDER BY e.taken_over_at",
+        " AND e.taken_over_at IS NOT NULL AND NOT EXISTS ("
+        "SELECT FROM escalations o JOIN alert_heads oh USING (alert_id) WHERE oh.root_alert_id = $1"
+        " AND o.subject_partner = $3 AND o.end_reason = 'acknowledged' AND o.ended_at >= e.taken_over_at"
+        ") ORDER BY e.taken_over_at",
         root_alert_id,
         alert_id,
         subject_partner,

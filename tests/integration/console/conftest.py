@@ -24,6 +24,7 @@ class Browser:
     http: httpx.AsyncClient
     csrf: str = ""
     key: str = ""
+    version: str = ""
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
         """A page; the marks of its form are remembered."""
@@ -31,7 +32,8 @@ class Browser:
 
     async def post(self, path: str, data: dict[str, Any] | None = None, **headers: str) -> httpx.Response:
         """A form of the last page, with its marks; what the browser is sent on to."""
-        marks = {name: value for name, value in (("csrf", self.csrf), ("key", self.key)) if value}
+        kept = (("csrf", self.csrf), ("key", self.key), ("version", self.version))
+        marks = {name: value for name, value in kept if value}
         answer = await self.http.post(path, data={**marks, **(data or {})}, headers={"origin": PUBLIC_URL, **headers})
         return self._seen(answer)
 
@@ -39,11 +41,11 @@ class Browser:
         """Signs in with first credentials."""
         secret = self.network.secrets[client_id]
         answer = await self.post("/sign-in", {"client_id": client_id, "client_secret": secret, **fields})
-        self.csrf = self.key = ""
+        self.csrf = self.key = self.version = ""
         return self._seen(answer)
 
     def _seen(self, response: httpx.Response) -> httpx.Response:
-        for name in ("csrf", "key"):
+        for name in ("csrf", "key", "version"):
             if found := re.search(rf'name="{name}" value="([^"]+)"', response.text):
                 setattr(self, name, found.group(1))
         return response

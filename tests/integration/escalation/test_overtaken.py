@@ -271,23 +271,24 @@ async def test_the_partners_own_late_answer_is_an_acknowledgement(rig: Rig) -> N
     assert f"{REFERENCE} is acknowledged" in await reply(rig, f"YES {await code_for(rig)}")
 
 
+def two_officers(rig: Rig) -> Any:
+    """CA's plan with a second level, of another officer."""
+    officers = officer_of(rig, "CA")
+    deputy = somebody(rig, 2).model_copy(update={"id": rig.contact("CA", 2).id, "subjects": ("ca-2",)})
+    target = officers.levels[0].targets[0].model_copy(update={"kind": "contact", "id": deputy.id})
+    return officers.model_copy(
+        update={
+            "contacts": (*officers.contacts, deputy),
+            "levels": (*officers.levels, officers.levels[0].model_copy(update={"targets": (target,)})),
+            "plan_version": officers.plan_version + 1,
+        }
+    )
+
+
 @pytest.mark.parametrize("way", ["text", "key"])
 async def test_the_wrong_person_to_take_over_passes_the_question_on(rig: Rig, way: str) -> None:
     """The next one is asked at once; the same again is one; and nobody is told that anything has ended."""
-    officers = officer_of(rig, "CA")
-    deputy = somebody(rig, 2).model_copy(update={"id": rig.contact("CA", 2).id, "subjects": ("ca-2",)})
-    level = officers.levels[0].model_copy(
-        update={"targets": (officers.levels[0].targets[0].model_copy(update={"kind": "contact", "id": deputy.id}),)}
-    )
-    await rig.handle(
-        officers.model_copy(
-            update={
-                "contacts": (*officers.contacts, deputy),
-                "levels": (*officers.levels, level),
-                "plan_version": officers.plan_version + 1,
-            }
-        )
-    )
+    await rig.handle(two_officers(rig))
     await released(rig)
     await rig.forward(minutes=30)
     code = await code_for(rig, NUMBERS["CA"])
@@ -331,3 +332,35 @@ async def test_a_second_silence_is_taken_over_anew(rig: Rig) -> None:
     assert (own["state"], own["taken_over_at"]) == ("unreached", None)
     assert (takeover["state"], takeover["taken_over_at"]) == ("notified", None)
     assert NUMBERS["CA"] in texted(rig)
+
+
+async def test_a_takeover_of_before_the_answer_is_over_whichever_message_it_was_about(rig: Rig) -> None:
+    """The Update came between takeover and answer: what GB takes back then rings CA again, at once."""
+    alert = await released(rig)
+    await take_over(rig)
+    await rig.forward(minutes=1)
+    await updated(rig, alert)
+    await acknowledge(rig)
+    await take(rig, PositionStance.WRONG_PERSON)
+    forget_pages(rig)
+    await rig.forward(minutes=10, seconds=5)
+    assert (await rig.escalation("GB"))["state"] == "unreached"
+    assert (await rig.escalation("CA", "takeover"))["taken_over_at"] is None
+    assert NUMBERS["CA"] in texted(rig)
+
+
+async def test_who_is_asked_again_to_take_over_may_be_the_wrong_person_again(rig: Rig) -> None:
+    """The secretariat took over; half an hour later CA's first officer is asked again, and it is still not theirs."""
+    await rig.handle(two_officers(rig))
+    await released(rig)
+    await rig.forward(minutes=30, seconds=5)
+    await reply(rig, f"WRONG {await code_for(rig, NUMBERS['CA'])}", address=NUMBERS["CA"])
+    row = await rig.escalation("GB")
+    await answers.take_over(rig.deps, person("XR", Role.SECRETARIAT), row["id"], cause=cause(rig))
+    await rig.forward(minutes=30, seconds=5)
+    assert (await rig.escalation("CA", "takeover"))["level"] == 1
+    forget_pages(rig)
+    await reply(rig, f"WRONG {await code_for(rig, NUMBERS['CA'])}", address=NUMBERS["CA"])
+    await rig.settle()
+    assert (await rig.escalation("CA", "takeover"))["level"] == 2
+    assert SECOND_NUMBER in texted(rig)

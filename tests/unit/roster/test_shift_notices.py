@@ -309,6 +309,20 @@ def test_how_far_was_looked_is_no_end() -> None:
     assert of_person(changes(alone, known, now=later), 1) == [(NoticeKind.SHIFT, 300, (kept.end_at - NOW) / HOUR)]
 
 
+def test_what_came_back_goes_on_as_before() -> None:
+    """Taken up to how far was looked, and given back: the edge of what was seen is no end then either."""
+    alone = rota(1, overrides=(override(2, 0, 4),))
+    (mine,) = of(due(alone), 4)
+    known = (told(mine, NOW),)
+    taken_away = replace(alone, overrides=(*alone.overrides, replace(override(2, 40, 1440), id=OverrideId(uid(61)))))
+    (taken,) = [one for one in changes(taken_away, known).due if one.kind is NoticeKind.TAKEN]
+    (rest,) = of(due(taken_away), 4)
+    (back,) = [one for one in changes(alone, (told(rest, NOW), told(taken, NOW))).due if one.start_at == taken.start_at]
+    assert (taken.goes_on, back.goes_on) == (True, True)
+    later = NOW + 24 * HOUR
+    assert of_person(changes(alone, (told(rest, NOW), told(back, NOW)), now=later), 1) == []
+
+
 def test_whoever_steps_in_is_told_however_long_it_has_run() -> None:
     """Of an override that begins hours ago both people hear: who has lost the time, and who is on call from now on."""
     daily = rota(1, 2)
