@@ -40,6 +40,8 @@ COMPRESSED_FROM_BYTES = 1000
 PAGE_LEVEL = 4
 """A board of four thousand cells is packed in some tens of milliseconds, to a twentieth."""
 OWNER_CHARACTERS = 32
+WRITTEN_BY = "written-by"
+"""Among the fields of a kept form: whose page it was, as `owner_of` says it."""
 STATIC_AGE_SECONDS = 365 * 24 * 3600
 
 POLICY = (
@@ -173,7 +175,7 @@ class Face:
 
     def _mark_of(self, session: Session, nonce: str) -> str:
         """What proves that a form is ours; another one on each page, because a packed page tells its repeated parts by
-        its length.
+        its length. The nonce says whose page it was, so that a kept form is given back to nobody else.
         """
         return f"{nonce}.{hmac.new(session.csrf.encode(), nonce.encode(), hashlib.sha256).hexdigest()}"
 
@@ -211,7 +213,7 @@ class Face:
             reader,
             session=session,
             me=session.principal if session is not None else None,
-            csrf=self._mark_of(session, str(self.deps.ids.new())) if session is not None else "",
+            csrf=self._mark_of(session, f"{owner_of(session)}-{self.deps.ids.new()}") if session is not None else "",
             path=request.url.path,
             owner=owner_of(session),
             menu=menu_of(session),
@@ -281,7 +283,9 @@ async def signed_out(face: Face, request: Request) -> Response:
         after = f"?after={quote(asked)}" if asked != "/" else ""
         return RedirectResponse(f"/sign-in{after}", status_code=303, headers=dict(HEADERS))
     face.require_own_site(request)
-    kept = [(name, value) for name, value in await face.form_pairs(request) if name != "csrf"]
+    pairs = await face.form_pairs(request)
+    written_by = next((mark.partition("-")[0] for name, mark in pairs if name == "csrf"), "")
+    kept = [(WRITTEN_BY, written_by), *((name, value) for name, value in pairs if name != "csrf")]
     return face.page(
         request, "sign_in.html", None, status=401, after=request.url.path, kept=kept, trouble=None, client_id=""
     )

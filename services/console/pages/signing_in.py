@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from services.console.apis import Down, Refused
-from services.console.web import HEADERS, Face
+from services.console.web import HEADERS, WRITTEN_BY, Face, owner_of
 from services.console.words import LANGUAGE_COOKIE, LANGUAGES, THEME_COOKIE, THEMES, Reader, _, reader_of
 
 PREFERENCE_SECONDS = 365 * 24 * 3600
@@ -44,7 +44,7 @@ _VALUES: Mapping[tuple[str, str], str] = {
 }
 _SECRET = frozenset({"code", "subscription", "client_secret"})
 """Fields that are shown without what stands in them."""
-_MARKS = frozenset({"key", "seen"})
+_MARKS = frozenset({"key", "seen", "version"})
 """Fields that a form carries for itself, and nobody has typed."""
 
 
@@ -113,10 +113,12 @@ def add_routes(routes: APIRouter, face: Face) -> None:
             )
         value = await face.sessions.begin(token, face.cause(request))
         response: Response = RedirectResponse(after, status_code=303, headers=dict(HEADERS))
-        if kept:
-            session = await face.sessions.find(value)
-            shown = shown_before_sending(kept, reader_of(request))
-            response = face.page(request, "resume.html", session, after=after, kept=kept, shown=shown)
+        session = await face.sessions.find(value)
+        typed = [(name, text) for name, text in kept if name != WRITTEN_BY]
+        # Somebody else who signs in on that page does not get to see it.
+        if typed and dict(kept).get(WRITTEN_BY) == owner_of(session):
+            shown = shown_before_sending(typed, reader_of(request))
+            response = face.page(request, "resume.html", session, after=after, kept=typed, shown=shown)
         response.set_cookie(face.sessions.cookie_name, value, **face.sessions.cookie_options)
         return response
 

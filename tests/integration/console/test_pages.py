@@ -191,12 +191,28 @@ async def test_a_session_that_ended_in_the_middle_of_a_form_loses_nothing(made: 
     asked = await browser.post("/raise", typed)
     assert asked.status_code == 401
     assert 'name="kept.headline" value="Kabul at risk"' in asked.text
-    kept = {f"kept.{name}": value for name, value in typed.items()}
-    resumed = await browser.sign_in("ca-duty", after="/raise", **kept)
+    resumed = await browser.sign_in("ca-duty", after="/raise", **kept_in(asked))
     assert resumed.status_code == 200
     assert 'name="headline" value="Kabul at risk"' in resumed.text
     sent = await browser.post("/raise", {**typed, "key": str(made.ids.new())})
     assert sent.status_code == 303
+
+
+async def test_what_was_typed_is_given_back_to_nobody_else(made: World, browser: Browser) -> None:
+    """A colleague signs in on the page of somebody whose session has ended: they come to a page of their own."""
+    await browser.sign_in("ca-duty")
+    await browser.get("/raise")
+    made.clock.advance(IDLE_MAX.total_seconds() + 1)
+    asked = await browser.post("/raise", {"headline": "Kabul at risk", "act": "draft"})
+    for forged in ({}, {"kept.written-by": ""}):
+        begun = await browser.sign_in("ca-releaser", after="/raise", **{**kept_in(asked), **forged})
+        assert (begun.status_code, begun.headers["location"]) == (303, "/raise")
+
+
+def kept_in(page: httpx.Response) -> dict[str, str]:
+    """What a page for signing in keeps of a form."""
+    fields = hidden_fields(page.text).items()
+    return {name: html.unescape(value) for name, value in fields if name.startswith("kept.")}
 
 
 async def test_a_session_ends_by_its_age_and_by_signing_out(made: World, browser: Browser) -> None:
@@ -275,12 +291,15 @@ async def test_a_form_of_another_site_is_not_kept_through_signing_in(
     assert "Evacuate everything" not in refused.text
 
 
-async def test_what_would_be_sent_is_shown_before_it_is(browser: Browser) -> None:
+async def test_what_would_be_sent_is_shown_before_it_is(made: World, browser: Browser) -> None:
     """Whoever goes on where they were reads where it goes and every field; a secret is named and not shown."""
-    asked = await browser.http.post("/raise", data={"headline": HOSTILE, "to": ["US", "GB"], "act": "release"})
+    await browser.sign_in("ca-duty")
+    await browser.get("/raise")
+    made.clock.advance(IDLE_MAX.total_seconds() + 1)
+    typed = {"headline": HOSTILE, "act": "release", "x-other": "Other text", "code": "4711"}
+    asked = await browser.post("/raise", typed)
     assert asked.status_code == 401
-    kept = {"kept.headline": HOSTILE, "kept.act": "release", "kept.x-other": "Other text", "kept.code": "4711"}
-    resumed = await browser.sign_in("ca-duty", after="/raise", **kept)
+    resumed = await browser.sign_in("ca-duty", after="/raise", **kept_in(asked))
     shown = resumed.text[resumed.text.index("What would be sent") : resumed.text.index("<form method", 3000)]
     assert "<code>/raise</code>" in shown
     for seen in (html.escape(HOSTILE, quote=False)[:30], "Release now", "x-other", "Other text", "not shown here"):
