@@ -398,6 +398,23 @@ def _with_earlier_deadlines(escalation: Escalation, old: Escalation) -> Escalati
     )
 
 
+def facts_of_unreached(event: PartnerUnreached) -> AlertFacts:
+    """What a takeover needs to know of an alert whose release has not arrived at this node yet."""
+    return AlertFacts(
+        alert_id=event.alert_id,
+        root_alert_id=event.root_alert_id,
+        reference=event.reference,
+        raiser=event.raiser,
+        status=event.status,
+        precedence=event.precedence,
+        tlp=event.tlp,
+        released_at=event.unreached_at,
+        expires_at=event.expires_at,
+        released_by=event.released_by,
+        answers_visible_to=event.answers_visible_to,
+    )
+
+
 def open_takeover(
     *,
     id: UUID,  # noqa: A002 - the row's own name for it
@@ -420,22 +437,9 @@ def open_takeover(
         first = LevelTarget(kind="contact", id=officer)
         begin = levels[0] if levels else PlannedLevel()
         levels = (begin.model_copy(update={"targets": (first, *begin.targets)}), *levels[1:])
-    alert = AlertFacts(
-        alert_id=event.alert_id,
-        root_alert_id=event.root_alert_id,
-        reference=event.reference,
-        raiser=event.raiser,
-        status=event.status,
-        precedence=event.precedence,
-        tlp=event.tlp,
-        released_at=event.unreached_at,
-        expires_at=event.expires_at,
-        released_by=event.released_by,
-        answers_visible_to=event.answers_visible_to,
-    )
     fresh = Escalation(
         id=id,
-        alert=alert,
+        alert=facts_of_unreached(event),
         partner=taker,
         kind=EscalationKind.TAKEOVER,
         subject_partner=event.partner,

@@ -17,6 +17,7 @@ from services.escalation.messages import answer_data, instant, takeover_brief
 from services.escalation.model import UNANSWERED, AlertFacts, planned_in_order
 from services.escalation.opening import (
     carry_takeover,
+    facts_of_unreached,
     open_takeover,
 )
 from services.escalation.saving import (
@@ -90,23 +91,6 @@ async def on_partner_unreached(deps: EscalationDeps, message: Message[PartnerUnr
         messages += await announce(tx, events, ids=deps.ids, cause=cause, now=now)
     deps.wake("delivery", "timers")
     deps.relay.publish_soon(messages)
-
-
-def facts_of_unreached(event: PartnerUnreached) -> AlertFacts:
-    """What a takeover needs to know of an alert whose release has not arrived at this node yet."""
-    return AlertFacts(
-        alert_id=event.alert_id,
-        root_alert_id=event.root_alert_id,
-        reference=event.reference,
-        raiser=event.raiser,
-        status=event.status,
-        precedence=event.precedence,
-        tlp=event.tlp,
-        released_at=event.unreached_at,
-        expires_at=event.expires_at,
-        released_by=event.released_by,
-        answers_visible_to=event.answers_visible_to,
-    )
 
 
 async def _has_answered_since(
