@@ -358,9 +358,7 @@ def _show(session: Session, roster: Roster, calendar: Mapping[str, Any]) -> None
 
 def _show_findings(session: Session, calendar: Mapping[str, Any]) -> None:
     for one in calendar["unmapped"]:
-        why = "names two people, or begins together with somebody else's"
-        if one["reason"] == "unknown_person":
-            why = "names nobody that we know"
+        why = _REASONS.get(one["reason"], one["reason"])
         said = plain(one["summary"] or ", ".join(one["people"]) or "an event without a text")
         line = f"Not mapped: {said} (line {one['line']}, {one['count']} times): {why}."
         session.output.show(Text(line, style="yellow"))
@@ -375,6 +373,11 @@ def _show_findings(session: Session, calendar: Mapping[str, Any]) -> None:
             session.output.show(Text(f"{count} {sentence}", style="dim"))
 
 
+_REASONS = {
+    "unknown_person": "names nobody that we know",
+    "ambiguous": "names two people, or begins together with somebody else's",
+}
+"""Why an event is nobody's."""
 _NOTES = {
     "floating": "events name no time zone; they are read in the rota's",
     "all_day": "events last whole days; they begin at midnight by the rota's clock",

@@ -470,11 +470,11 @@ def _wrong_person(
     else:
         passed_on = replace(escalation, state=EscalationState.ACKNOWLEDGED, position=position)
         passed_on = with_due(passed_on, min(escalation.due_at or now, now + interval), DueReason.POSITION)
-        raised = tell_one(
-            passed_on, command.directory, LevelReason.WRONG_PERSON, now, besides=_known_to(escalation, command)
-        )
-        return Outcome(raised.escalation, events=(event, *raised.events), pages=raised.pages)
-    raised = raise_one(passed_on, command.directory, LevelReason.WRONG_PERSON, now)
+    if passed_on.acknowledged_by is None:
+        raised = raise_one(passed_on, command.directory, LevelReason.WRONG_PERSON, now)
+    else:
+        knowing = _known_to(escalation, command)
+        raised = tell_one(passed_on, command.directory, LevelReason.WRONG_PERSON, now, besides=knowing)
     return Outcome(raised.escalation, events=(event, *raised.events), pages=raised.pages)
 
 

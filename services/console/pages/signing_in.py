@@ -113,8 +113,8 @@ def add_routes(routes: APIRouter, face: Face) -> None:
             )
         value = await face.sessions.begin(token, face.cause(request))
         response: Response = RedirectResponse(after, status_code=303, headers=dict(HEADERS))
-        session = await face.sessions.find(value)
         typed = [(name, text) for name, text in kept if name != WRITTEN_BY]
+        session = await face.sessions.find(value) if typed else None
         # Somebody else who signs in on that page does not get to see it.
         if typed and dict(kept).get(WRITTEN_BY) == owner_of(session):
             shown = shown_before_sending(typed, reader_of(request))

@@ -463,8 +463,8 @@ async def _acknowledge(
     if not asked:
         return Answered(Result.NOTHING_ASKED), []
     decided: dict[UUID, Decided] = {}
+    # What is asked now, once each: a message and the Update that has corrected it are one question.
     meant: dict[UUID, None] = {}
-    """What is asked now, once each: a message and the Update that has corrected it are one question."""
     over: list[Escalation] = []
     for named_before in sorted(asked, key=lambda e: e.id):  # locked in one order
         is_takeover = named_before.kind is EscalationKind.TAKEOVER
